@@ -1,0 +1,69 @@
+//! What the engine counts. Every packet that comes in is counted once as it comes and once as it ends:
+//! `packets_in = forwarded + answered + consumed + dropped`.
+
+use crate::verdict::DropReason;
+
+/// How many reasons there are.
+const REASONS: usize = DropReason::ALL.len();
+
+/// The counters of one engine. They only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets taken in.
+    pub packets_in: u64,
+    /// Bytes taken in.
+    pub bytes_in: u64,
+    /// Packets that left for a real server or a client.
+    pub forwarded: u64,
+    /// Packets that were turned into an answer to their sender.
+    pub answered: u64,
+    /// Packets that were for the engine itself.
+    pub consumed: u64,
+    /// Packets that were born here and left: ICMP errors, ARP requests.
+    pub born: u64,
+    /// Packets that were born here and found no place to leave by.
+    pub born_lost: u64,
+    /// Flows that were entered into the flow table.
+    pub flows_opened: u64,
+    /// Flows that left the flow table.
+    pub flows_closed: u64,
+    /// TCP packets of unknown flows that were answered with a reset.
+    pub resets: u64,
+    /// Calls to schedulers, native or guest. Packets of established flows cause none.
+    pub scheduler_calls: u64,
+    /// Events that were lost because nobody fetched them.
+    pub events_lost: u64,
+    dropped: [u64; REASONS],
+}
+
+impl Counters {
+    /// Counts one dropped packet.
+    pub(crate) fn count_drop(&mut self, reason: DropReason) {
+        if let Some(count) = self.dropped.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Packets that were dropped for `reason`.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Every reason with its count, in the order of [`DropReason::ALL`].
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().copied().zip(self.dropped.iter().copied())
+    }
+
+    /// Packets that were dropped, for all reasons together.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Whether every packet that came in has had exactly one end.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        self.packets_in == self.forwarded + self.answered + self.consumed + self.dropped_total()
+    }
+}

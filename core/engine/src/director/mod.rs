@@ -1,0 +1,3 @@
+//! Directors.
+pub mod scheduler;
+pub use scheduler::*;

@@ -1,0 +1,198 @@
+//! The plug point of scheduling: a [`Scheduler`] picks a real server for each new flow.
+//!
+//! Native or guest, the engine cannot tell. Flows come in batches, in the order of their packets; a
+//! scheduler answers through [`Selection::assign`], which also counts the flow as open, so that the next
+//! flow of the same batch sees it.
+
+use alloc::string::String;
+use core::fmt::Debug;
+use core::net::IpAddr;
+
+use crate::time::Instant;
+use crate::wire::FiveTuple;
+
+/// A real server's identity, the same in every instance and plan: a fixed hash of its address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub u64);
+
+/// What a scheduler is told about a real server. Its place in the list is its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerView {
+    /// The stable identity.
+    pub id: ServerId,
+    /// The RIP.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The configured share; 0 takes no new flows.
+    pub weight: u32,
+    /// Whether it may be picked, apart from its weight.
+    pub is_up: bool,
+}
+
+impl ServerView {
+    /// Whether a new flow may go there.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.is_up && self.weight > 0
+    }
+}
+
+/// How busy a real server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerLoad {
+    /// Flows that carry data both ways: TCP from the handshake to the first FIN.
+    pub active: u32,
+    /// Every other entry: UDP, and TCP that is closing.
+    pub inactive: u32,
+}
+
+/// A flow that needs a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewFlow {
+    /// The keyed hash of the five-tuple, the same in table, shard and scheduler.
+    pub hash: u64,
+    /// Who talks to whom, as the client sees it.
+    pub tuple: FiveTuple,
+}
+
+/// The question to a scheduler: flows without a server, beside the servers and their loads.
+#[derive(Debug)]
+pub struct Selection<'a> {
+    flows: &'a [NewFlow],
+    servers: &'a [ServerView],
+    loads: &'a mut [ServerLoad],
+    answers: &'a mut [Option<u16>],
+}
+
+impl<'a> Selection<'a> {
+    /// A question about `flows`. `loads` has one place per server, `answers` one per flow, all empty.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    #[must_use]
+    pub fn new(
+        flows: &'a [NewFlow],
+        servers: &'a [ServerView],
+        loads: &'a mut [ServerLoad],
+        answers: &'a mut [Option<u16>],
+    ) -> Self {
+        assert!(flows.len() == answers.len() && servers.len() == loads.len(), "one place each");
+        Self { flows, servers, loads, answers }
+    }
+
+    /// The flows, in the order of their packets.
+    #[must_use]
+    pub const fn flows(&self) -> &'a [NewFlow] {
+        self.flows
+    }
+
+    /// The real servers, as last given to [`Scheduler::update`].
+    #[must_use]
+    pub const fn servers(&self) -> &'a [ServerView] {
+        self.servers
+    }
+
+    /// The load of each server, with the flows that were assigned in this batch.
+    #[must_use]
+    pub fn loads(&self) -> &[ServerLoad] {
+        self.loads
+    }
+
+    /// What has been answered for `flow` so far.
+    #[must_use]
+    pub fn answer(&self, flow: usize) -> Option<u16> {
+        self.answers.get(flow).copied().flatten()
+    }
+
+    /// Gives `flow` to `server` and counts it there. A flow that is never assigned has no server.
+    ///
+    /// Returns `false`, and changes nothing, when the server is not usable, the flow has one already, or
+    /// either does not exist: an answer from a guest is checked here.
+    pub fn assign(&mut self, flow: usize, server: usize) -> bool {
+        let Some(new) = self.flows.get(flow) else { return false };
+        let Some(answer) = self.answers.get_mut(flow) else { return false };
+        let (Some(view), Some(load)) = (self.servers.get(server), self.loads.get_mut(server)) else {
+            return false;
+        };
+        let Ok(index) = u16::try_from(server) else { return false };
+        if answer.is_some() || !view.is_usable() {
+            return false;
+        }
+        *answer = Some(index);
+        // A TCP flow counts as active from its SYN on, as in IPVS.
+        if new.tuple.protocol == crate::wire::Protocol::TCP {
+            load.active = load.active.saturating_add(1);
+        } else {
+            load.inactive = load.inactive.saturating_add(1);
+        }
+        true
+    }
+}
+
+/// Something that ends with a flow, for schedulers that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowClosed {
+    /// The hash that [`NewFlow::hash`] was.
+    pub hash: u64,
+    /// The index of its server in the list of the last update.
+    pub server: u16,
+}
+
+/// How often a guest was called, and how it did. Zero for a native scheduler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuestStats {
+    /// Calls into the guest.
+    pub calls: u64,
+    /// Flows that the guest decided.
+    pub decided: u64,
+    /// Calls that trapped, ran out of budget or memory, or gave an answer that was refused.
+    pub faults: u64,
+    /// Flows that the native fallback decided instead.
+    pub fallbacks: u64,
+}
+
+/// What went wrong in a guest, in words for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The component, as the configuration names it.
+    pub component: String,
+    /// The function that was called.
+    pub call: &'static str,
+    /// The reason.
+    pub reason: String,
+}
+
+/// Picks a real server for each new flow.
+pub trait Scheduler: Debug + Send {
+    /// The name that users know.
+    fn name(&self) -> &str;
+
+    /// The servers, their weights or their states have changed. Called once before the first pick.
+    ///
+    /// At most 65,535 servers; their place in the list is the index that [`Selection::assign`] takes.
+    fn update(&mut self, servers: &[ServerView], now: Instant);
+
+    /// Answers the question.
+    fn pick(&mut self, selection: &mut Selection<'_>, now: Instant);
+
+    /// Whether [`Scheduler::flows_closed`] is wanted. Asked once, after the first update.
+    fn wants_closed_flows(&self) -> bool {
+        false
+    }
+
+    /// Flows have ended, in order.
+    fn flows_closed(&mut self, flows: &[FlowClosed], now: Instant) {
+        let _ = (flows, now);
+    }
+
+    /// How often it was called and failed.
+    fn stats(&self) -> GuestStats {
+        GuestStats::default()
+    }
+
+    /// The last fault since the previous call, if any.
+    fn take_fault(&mut self) -> Option<Fault> {
+        None
+    }
+}

@@ -1,0 +1,85 @@
+//! What a caller can do wrong.
+
+use alloc::string::String;
+
+/// Why a plan was refused. The engine keeps the plan that it had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Two directors have the same name.
+    #[error("director {name} is there twice")]
+    DuplicateDirector {
+        /// The name.
+        name: String,
+    },
+    /// Two directors are bound to the same address, port and protocol.
+    #[error("directors {first} and {second} are both bound to {binding}")]
+    DuplicateBinding {
+        /// The earlier one.
+        first: String,
+        /// The later one.
+        second: String,
+        /// The address, port and protocol, as users write it.
+        binding: String,
+    },
+    /// A guest that the plan names was not handed over.
+    #[error("{name} needs the component {component}, which is not loaded")]
+    MissingGuest {
+        /// The director or policy.
+        name: String,
+        /// The component.
+        component: String,
+    },
+    /// Something names an interface or director that is not there.
+    #[error("{name} refers to {target}, which is not there")]
+    UnknownReference {
+        /// Who refers.
+        name: String,
+        /// To what.
+        target: String,
+    },
+    /// A value is outside of its range.
+    #[error("{name}: {value} is outside of {range}")]
+    OutOfRange {
+        /// What it is a value of.
+        name: String,
+        /// The value.
+        value: u64,
+        /// The range in words.
+        range: &'static str,
+    },
+    /// An address family that the engine does not forward.
+    #[error("{name}: {address} is not an IPv4 address")]
+    NotIpv4 {
+        /// What it is the address of.
+        name: String,
+        /// The address.
+        address: String,
+    },
+}
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// No director has this name.
+    #[error("no director {name}")]
+    NoDirector {
+        /// The name.
+        name: String,
+    },
+    /// The director has no real server of this name.
+    #[error("director {director} has no real server {name}")]
+    NoServer {
+        /// The director.
+        director: String,
+        /// The name.
+        name: String,
+    },
+    /// The weight is out of range.
+    #[error("weight {weight} is outside of 0 to 65535")]
+    WeightOutOfRange {
+        /// The weight.
+        weight: u32,
+    },
+}

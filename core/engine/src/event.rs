@@ -1,0 +1,39 @@
+//! What happened in the engine that an operator may want to know; text is the driver's business.
+
+use alloc::string::String;
+
+use crate::director::Fault;
+
+/// The most events that wait to be fetched; further ones are counted as lost. Events follow faults and
+/// changes, never single packets, so a driver that looks now and then misses none.
+pub const EVENTS_MAX: usize = 256;
+
+/// Something worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A new plan is in force.
+    PlanApplied {
+        /// Its generation, counted from 1.
+        generation: u64,
+    },
+    /// A scheduler's or policy's component failed; the fallback has decided.
+    GuestFault {
+        /// The director or policy.
+        name: String,
+        /// What went wrong.
+        fault: Fault,
+    },
+    /// The flow table has become full: new flows are dropped until entries expire.
+    FlowTableFull {
+        /// The bound that was reached.
+        flows_max: u32,
+    },
+    /// A director has no port left for source NAT towards a real server.
+    PortsExhausted {
+        /// The director.
+        director: String,
+        /// The real server.
+        server: String,
+    },
+}

@@ -1,0 +1,103 @@
+//! What becomes of a packet: the closed list of ends that a walk through the engine can have.
+
+/// Which interface of the plan; the index into [`Plan::interfaces`](crate::plan::Plan::interfaces).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceId(pub u16);
+
+impl InterfaceId {
+    /// The position in the plan's list.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The end of one packet's walk. Every packet that comes in gets exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The buffer, edited in place, leaves by this interface.
+    Forward(InterfaceId),
+    /// The buffer was turned into an answer to its sender and leaves by this interface.
+    Answer(InterfaceId),
+    /// The packet was for the engine itself (an ARP reply, say) and nothing leaves.
+    Consume,
+    /// The packet ends here, counted under its reason.
+    Drop(DropReason),
+}
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a packet ended in the engine. One list for counters, metrics, docs and tests.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name under which counters, metrics and replies show this reason.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// One line for the operator: what it means.
+            #[must_use]
+            pub fn help(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc,)+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The frame or packet is shorter than the header that it announces.
+    Truncated = "truncated",
+    /// A header field contradicts itself: version, header length or total length.
+    BadHeader = "bad_header",
+    /// The IPv4 header checksum, or the checksum of a message that asks for an answer, is wrong.
+    BadChecksum = "bad_checksum",
+    /// The source address can not be a sender, or source and destination are the same (RFC 1812 s.5.3.7).
+    Martian = "martian",
+    /// Neither IPv4 nor, on Ethernet, ARP.
+    NotIpv4 = "not_ipv4",
+    /// An IPv4 protocol other than TCP, UDP and ICMP.
+    UnknownProtocol = "unknown_protocol",
+    /// A fragment: without its first part it names no flow.
+    Fragment = "fragment",
+    /// An ICMP message that the engine does not answer or translate.
+    IcmpUnhandled = "icmp_unhandled",
+    /// A flow rule or a policy component denied the packet.
+    PolicyDenied = "policy_denied",
+    /// No director is bound to the destination address, port and protocol.
+    NoDirector = "no_director",
+    /// The director has no real server that may take a new flow.
+    NoServer = "no_server",
+    /// The flow table is full and keeps the flows that it has.
+    FlowTableFull = "flow_table_full",
+    /// Source NAT has no port left towards this real server.
+    PortsExhausted = "ports_exhausted",
+    /// The time to live would reach zero here.
+    TtlExceeded = "ttl_exceeded",
+    /// The packet is larger than the MTU of the way out.
+    TooBig = "too_big",
+    /// No route leads to the destination.
+    NoRoute = "no_route",
+    /// The link address of the next hop is not known yet; it has been asked for.
+    NeighbourUnresolved = "neighbour_unresolved",
+    /// An answer was due, but answers are rate limited (RFC 1812 s.4.3.2.8).
+    AnswerLimited = "answer_limited",
+    /// The interface of the packet is not in the plan.
+    UnknownInterface = "unknown_interface",
+    /// The device could not take the packet: its queue is full or it is gone.
+    DeviceQueueFull = "device_queue_full",
+    /// A frame on Ethernet that is addressed to another host.
+    OtherHost = "other_host",
+}
