@@ -22,6 +22,14 @@ pub enum PlanError {
         /// The address, port and protocol, as users write it.
         binding: String,
     },
+    /// Two real servers of a director have the same address and port.
+    #[error("director {director}: {name} has the address and port of another real server")]
+    DuplicateServer {
+        /// The director.
+        director: String,
+        /// The later one.
+        name: String,
+    },
     /// A guest that the plan names was not handed over.
     #[error("{name} needs the component {component}, which is not loaded")]
     MissingGuest {

@@ -1,7 +1,30 @@
-//! skeleton
+//! The engine: a pure corridor from packet to verdict. It is given bytes and a time, and owns no socket, clock,
+//! thread or file; the same code runs behind a TUN in production and behind a simulated link.
+//!
+//! ```text
+//! device -> wire -> flow lookup --------------------------------> nat, forward -> device
+//!                        | unknown                                     ^
+//!                        +-> policy -> director, scheduler -> new flow +
+//! ```
+//!
+//! The rooms, in the order in which a packet sees them: [`device`], [`wire`], [`flow`], [`policy`], [`director`],
+//! [`nat`], [`forward`], and beside the way [`neighbour`] (Ethernet) and [`reply`] (packets born here).
+//! What a walk can end as is in [`verdict`]; what an engine runs by is in [`plan`].
+//!
+//! # Calls
+//! An [`Engine`] has four families of methods:
+//! * *look*: [`Engine::counters`], [`Engine::directors`], [`Engine::flow_count`] ... change nothing;
+//! * *handle*: [`Engine::handle_timeout`], then [`Engine::handle_batch`], as [`step`] calls them;
+//! * *commands*: [`Engine::apply`], [`Engine::set_weight`], between two steps;
+//! * *poll*: [`Engine::transmit`] and [`Engine::poll_event`] after each of the others, until they have nothing;
+//!   [`Engine::poll_timeout`] last: when to call again.
+//!
+//! # Promises
+//! The same plan, guests, packets and times give the same bytes, counters and events on every machine. No packet
+//! causes a panic. A packet of a known flow causes no allocation and never enters a guest.
 #![no_std]
 #![forbid(unsafe_code)]
-#![allow(missing_docs, unused)]
+
 extern crate alloc;
 
 pub mod counters;
@@ -9,122 +32,29 @@ pub mod device;
 pub mod director;
 pub mod error;
 pub mod event;
+pub mod flow;
+pub mod forward;
+pub mod nat;
+pub mod neighbour;
 pub mod plan;
 pub mod policy;
+pub mod reply;
 pub mod time;
 pub mod verdict;
 pub mod wire;
 
-use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
-use core::net::IpAddr;
+mod check;
+mod engine;
+mod open;
+mod status;
+mod walk;
 
 pub use counters::Counters;
 pub use device::{Device, StepReport, step};
-use director::{GuestStats, Scheduler};
+pub use engine::{Engine, Guests};
 pub use error::{CommandError, PlanError};
 pub use event::Event;
 pub use plan::Plan;
-use policy::Policy;
+pub use status::{DirectorStatus, PolicyStatus, ServerStatus};
 pub use time::{Duration, Instant};
 pub use verdict::{DropReason, InterfaceId, Verdict};
-
-/// The guests that a plan names, made ready by a host.
-#[derive(Debug, Default)]
-pub struct Guests {
-    /// Schedulers, under the name of their director.
-    pub schedulers: BTreeMap<String, Box<dyn Scheduler>>,
-    /// Policies, under their own name.
-    pub policies: BTreeMap<String, Box<dyn Policy>>,
-}
-
-#[derive(Debug)]
-pub struct Engine {
-    counters: Counters,
-    plan: Plan,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectorStatus {
-    pub name: String,
-    pub address: IpAddr,
-    pub port: u16,
-    pub protocol: wire::Protocol,
-    pub scheduler: String,
-    pub guest: GuestStats,
-    pub servers: Vec<ServerStatus>,
-}
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerStatus {
-    pub name: String,
-    pub address: IpAddr,
-    pub port: u16,
-    pub weight: u32,
-    pub is_up: bool,
-    pub active: u32,
-    pub inactive: u32,
-    pub flows: u64,
-    pub packets_to: u64,
-    pub packets_from: u64,
-    pub bytes_to: u64,
-    pub bytes_from: u64,
-}
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyStatus {
-    pub name: String,
-    pub guest: GuestStats,
-}
-
-impl Engine {
-    pub fn new(plan: Plan, guests: Guests, now: Instant) -> Result<Self, PlanError> {
-        let _ = (guests, now);
-        Ok(Self { counters: Counters::default(), plan })
-    }
-    // look
-    pub fn generation(&self) -> u64 {
-        1
-    }
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-    pub fn flow_count(&self) -> usize {
-        0
-    }
-    pub fn directors(&self) -> Vec<DirectorStatus> {
-        Vec::new()
-    }
-    pub fn policies(&self) -> Vec<PolicyStatus> {
-        Vec::new()
-    }
-    // handle
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-    pub fn handle_batch<D: Device>(&mut self, _device: &mut D, _received: usize, _now: Instant) -> usize {
-        0
-    }
-    // commands
-    pub fn apply(&mut self, plan: Plan, _guests: Guests, _now: Instant) -> Result<(), PlanError> {
-        self.plan = plan;
-        Ok(())
-    }
-    pub fn set_weight(
-        &mut self,
-        _director: &str,
-        _server: &str,
-        _weight: u32,
-        _now: Instant,
-    ) -> Result<(), CommandError> {
-        Ok(())
-    }
-    // poll
-    pub fn transmit<D: Device>(&mut self, _device: &mut D) -> usize {
-        0
-    }
-    pub fn poll_event(&mut self) -> Option<Event> {
-        None
-    }
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-}

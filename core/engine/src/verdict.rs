@@ -78,6 +78,8 @@ drop_reasons! {
     PolicyDenied = "policy_denied",
     /// No director is bound to the destination address, port and protocol.
     NoDirector = "no_director",
+    /// A TCP segment of no known flow that opens none and is not answered: a reset, or one without acknowledgement.
+    NoFlow = "no_flow",
     /// The director has no real server that may take a new flow.
     NoServer = "no_server",
     /// The flow table is full and keeps the flows that it has.

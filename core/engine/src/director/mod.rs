@@ -1,3 +1,19 @@
-//! Directors.
-pub mod scheduler;
-pub use scheduler::*;
+//! Directors: virtual services, their real servers, and who picks one for a new flow.
+//!
+//! ```text
+//! address, port, protocol --> director --> scheduler --> place of a real server
+//! ```
+//!
+//! Directors and real servers keep their places across plans as long as flows refer to them.
+
+pub mod builtin;
+mod scheduler;
+mod service;
+mod table;
+
+pub use builtin::builtin;
+pub use scheduler::{
+    Fault, FlowClosed, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
+};
+pub use service::{Director, Server};
+pub use table::Directors;

@@ -1,7 +1,62 @@
-//! Ethernet II frames.
+//! Ethernet II: link addresses and the frame header, in place.
 
 use core::fmt;
 use core::str::FromStr;
+
+use zerocopy::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::verdict::DropReason;
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 14;
+/// The type of a frame that carries IPv4.
+pub const TYPE_IPV4: u16 = 0x0800;
+/// The type of a frame that carries ARP.
+pub const TYPE_ARP: u16 = 0x0806;
+
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Header {
+    destination: [u8; 6],
+    source: [u8; 6],
+    ethertype: U16,
+}
+
+impl Header {
+    /// A header.
+    #[must_use]
+    pub fn new(destination: MacAddress, source: MacAddress, ethertype: u16) -> Self {
+        Self { destination: destination.0, source: source.0, ethertype: U16::new(ethertype) }
+    }
+
+    /// Splits a frame into header and payload.
+    ///
+    /// # Errors
+    /// `Truncated` when bytes are missing.
+    pub fn split(frame: &mut [u8]) -> Result<(&mut Self, &mut [u8]), DropReason> {
+        Self::mut_from_prefix(frame).map_err(|_| DropReason::Truncated)
+    }
+
+    /// Who is to receive the frame.
+    #[must_use]
+    pub const fn destination(&self) -> MacAddress {
+        MacAddress(self.destination)
+    }
+
+    /// Who sent the frame.
+    #[must_use]
+    pub const fn source(&self) -> MacAddress {
+        MacAddress(self.source)
+    }
+
+    /// What the frame carries.
+    #[must_use]
+    pub fn ethertype(&self) -> u16 {
+        self.ethertype.get()
+    }
+}
 
 /// A link address.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,1 +1,290 @@
-//! ipv4.
+//! IPv4 (RFC 791): the header, its checks (RFC 1812 s.5.2.2) and its edits.
+
+use zerocopy::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::{self, Delta};
+use super::{Address, Protocol};
+use crate::verdict::DropReason;
+
+/// Bytes of a header without options.
+pub const HEADER_BYTES: usize = 20;
+
+const DONT_FRAGMENT: u16 = 0x4000;
+const FRAGMENT: u16 = 0x3fff;
+
+/// The fixed part of the header.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Header {
+    version_and_length: u8,
+    dscp_and_ecn: u8,
+    total_length: U16,
+    identification: U16,
+    flags_and_offset: U16,
+    ttl: u8,
+    protocol: u8,
+    checksum: U16,
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+
+/// A checked packet: header and payload in place. Bytes beyond the total length are left out.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    /// The fixed part of the header.
+    pub header: &'a mut Header,
+    /// What the packet carries, without options and padding.
+    pub payload: &'a mut [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Checks `bytes` and splits them.
+    ///
+    /// # Errors
+    /// `Truncated` when bytes are missing, `NotIpv4` for another version, `BadHeader` when lengths contradict each
+    /// other, `BadChecksum` when the header does not add up.
+    pub fn split(bytes: &'a mut [u8]) -> Result<Self, DropReason> {
+        let length = bytes.len();
+        let Some(&first) = bytes.first() else { return Err(DropReason::Truncated) };
+        if first >> 4 != 4 {
+            return Err(DropReason::NotIpv4);
+        }
+        let header_bytes = usize::from(first & 0xf) * 4;
+        if header_bytes < HEADER_BYTES {
+            return Err(DropReason::BadHeader);
+        }
+        let Some(whole) = bytes.get(..header_bytes) else { return Err(DropReason::Truncated) };
+        if !checksum::is_valid(0, whole) {
+            return Err(DropReason::BadChecksum);
+        }
+        let Ok((header, rest)) = Header::mut_from_prefix(bytes) else { return Err(DropReason::Truncated) };
+        let total = usize::from(header.total_length.get());
+        if total < header_bytes {
+            return Err(DropReason::BadHeader);
+        }
+        if total > length {
+            return Err(DropReason::Truncated);
+        }
+        let payload = rest.get_mut(header_bytes - HEADER_BYTES..total - HEADER_BYTES);
+        payload.map_or(Err(DropReason::BadHeader), |payload| Ok(Self { header, payload }))
+    }
+
+    /// Splits bytes that [`Packet::split`] has checked before.
+    ///
+    /// # Errors
+    /// `BadHeader` where the bytes are not those that were checked.
+    #[inline]
+    pub fn reopen(bytes: &'a mut [u8]) -> Result<Self, DropReason> {
+        let Ok((header, rest)) = Header::mut_from_prefix(bytes) else { return Err(DropReason::BadHeader) };
+        let options = header.header_length().saturating_sub(HEADER_BYTES);
+        let end = usize::from(header.total_length.get()).saturating_sub(HEADER_BYTES);
+        let payload = rest.get_mut(options..end).ok_or(DropReason::BadHeader)?;
+        Ok(Self { header, payload })
+    }
+}
+
+impl Header {
+    /// A header without options, its checksum set: tos, identification 0, don't fragment.
+    #[must_use]
+    pub fn new(
+        tos: u8,
+        ttl: u8,
+        protocol: Protocol,
+        source: [u8; 4],
+        destination: [u8; 4],
+        payload: u16,
+    ) -> Self {
+        let mut header = Self {
+            version_and_length: 0x45,
+            dscp_and_ecn: tos,
+            total_length: U16::new(payload.saturating_add(20)),
+            identification: U16::ZERO,
+            flags_and_offset: U16::new(DONT_FRAGMENT),
+            ttl,
+            protocol: protocol.0,
+            checksum: U16::ZERO,
+            source,
+            destination,
+        };
+        header.checksum = U16::new(checksum::checksum(0, header.as_bytes()));
+        header
+    }
+
+    /// Takes one hop off the time to live and mends the checksum. The time to live is at least 1.
+    #[inline]
+    pub fn decrement_ttl(&mut self) {
+        debug_assert!(self.ttl > 0, "a packet without time to live is dropped before");
+        let old = u16::from_be_bytes([self.ttl, self.protocol]);
+        self.ttl = self.ttl.saturating_sub(1);
+        let new = u16::from_be_bytes([self.ttl, self.protocol]);
+        self.checksum.set(Delta::of_word(old, new).apply(self.checksum.get()));
+    }
+
+    /// Replaces both addresses; `delta` is the change that this makes to the checksum.
+    #[inline]
+    pub fn set_addresses(&mut self, source: [u8; 4], destination: [u8; 4], delta: Delta) {
+        self.source = source;
+        self.destination = destination;
+        self.checksum.set(delta.apply(self.checksum.get()));
+    }
+
+    /// Turns a packet around: from `source` to `destination` with a new time to live, checksum mended.
+    pub fn become_answer(&mut self, source: [u8; 4], destination: [u8; 4], ttl: u8) {
+        let old = u16::from_be_bytes([self.ttl, self.protocol]);
+        let new = u16::from_be_bytes([ttl, self.protocol]);
+        let addresses =
+            Delta::of_bytes(self.source, source).and(Delta::of_bytes(self.destination, destination));
+        self.ttl = ttl;
+        self.set_addresses(source, destination, addresses.and(Delta::of_word(old, new)));
+    }
+
+    /// The sender.
+    #[must_use]
+    #[inline]
+    pub const fn source(&self) -> Address {
+        Address::v4(self.source)
+    }
+
+    /// The receiver.
+    #[must_use]
+    #[inline]
+    pub const fn destination(&self) -> Address {
+        Address::v4(self.destination)
+    }
+
+    /// The protocol of the payload.
+    #[must_use]
+    #[inline]
+    pub const fn protocol(&self) -> Protocol {
+        Protocol(self.protocol)
+    }
+
+    /// Hops left.
+    #[must_use]
+    #[inline]
+    pub const fn ttl(&self) -> u8 {
+        self.ttl
+    }
+
+    /// The type-of-service byte: DSCP and ECN.
+    #[must_use]
+    pub const fn tos(&self) -> u8 {
+        self.dscp_and_ecn
+    }
+
+    /// Bytes of header and payload.
+    #[must_use]
+    #[inline]
+    pub fn total_length(&self) -> u16 {
+        self.total_length.get()
+    }
+
+    /// Bytes of the header with its options.
+    #[must_use]
+    pub fn header_length(&self) -> usize {
+        usize::from(self.version_and_length & 0xf) * 4
+    }
+
+    /// Whether routers must not cut this packet.
+    #[must_use]
+    pub fn is_dont_fragment(&self) -> bool {
+        self.flags_and_offset.get() & DONT_FRAGMENT != 0
+    }
+
+    /// Whether this is a part of a larger packet.
+    #[must_use]
+    #[inline]
+    pub fn is_fragment(&self) -> bool {
+        self.flags_and_offset.get() & FRAGMENT != 0
+    }
+
+    /// Whether this is a part of a larger packet other than its first.
+    #[must_use]
+    pub fn is_later_fragment(&self) -> bool {
+        self.flags_and_offset.get() & 0x1fff != 0
+    }
+
+    /// Whether the addresses are ones that a router must not forward (RFC 1812 s.5.3.7), or equal (a LAND attack).
+    #[must_use]
+    #[inline]
+    pub fn is_martian(&self) -> bool {
+        let [source, ..] = self.source;
+        let [destination, ..] = self.destination;
+        source == 0
+            || source == 127
+            || source >= 224
+            || destination == 0
+            || destination == 127
+            || self.source == self.destination
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn packet(payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).unwrap();
+        let header = Header::new(0, 64, Protocol::UDP, [192, 0, 2, 1], [10, 0, 0, 3], length);
+        [header.as_bytes(), payload].concat()
+    }
+
+    fn mended(mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes[10..12].fill(0);
+        let length = usize::from(bytes[0] & 0xf) * 4;
+        let sum = checksum::checksum(0, &bytes[..length.min(bytes.len())]);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_well_formed_packet_is_split_and_padding_is_left_out() {
+        let mut bytes = packet(b"hello");
+        bytes.extend_from_slice(&[0; 7]);
+        let packet = Packet::split(&mut bytes).unwrap();
+        assert_eq!(packet.payload, b"hello");
+        assert_eq!(packet.header.source(), Address::v4([192, 0, 2, 1]));
+    }
+
+    #[test]
+    fn each_contradiction_has_its_reason() {
+        let good = packet(b"hello");
+        let with = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            mended(bytes)
+        };
+        let reason = |mut bytes: Vec<u8>| Packet::split(&mut bytes).map(|_| ()).unwrap_err();
+        assert_eq!(reason(Vec::new()), DropReason::Truncated);
+        assert_eq!(reason(good[..19].to_vec()), DropReason::Truncated);
+        assert_eq!(reason(good[..24].to_vec()), DropReason::Truncated);
+        assert_eq!(reason(with(0, 0x65)), DropReason::NotIpv4);
+        assert_eq!(reason(with(0, 0x44)), DropReason::BadHeader);
+        assert_eq!(reason(with(3, 19)), DropReason::BadHeader);
+        assert_eq!(reason(with(0, 0x4f)), DropReason::Truncated);
+        let mut bytes = good.clone();
+        bytes[8] = 63;
+        assert_eq!(reason(bytes), DropReason::BadChecksum);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_of_any_kind_are_split_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let length = bytes.len();
+            if let Ok(packet) = Packet::split(&mut bytes) {
+                prop_assert!(packet.header.header_length() + packet.payload.len() <= length);
+            }
+        }
+
+        #[test]
+        fn a_hop_less_keeps_the_checksum_right(ttl in 1_u8.., tos: u8, source: [u8; 4], destination: [u8; 4]) {
+            let mut header = Header::new(tos, ttl, Protocol::TCP, source, destination, 100);
+            header.decrement_ttl();
+            let fresh = Header::new(tos, ttl - 1, Protocol::TCP, source, destination, 100);
+            prop_assert_eq!(header.as_bytes(), fresh.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! One director: its servers' places, their loads, and the scheduler that it asks.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use siphasher::sip::SipHasher13;
+
+use super::{FlowClosed, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView};
+use crate::flow::FlowState;
+use crate::plan::{DirectorPlan, Mode, SchedulerPlan, ServerPlan};
+use crate::time::Instant;
+use crate::wire::{Address, Protocol};
+
+/// How many ends of flows are gathered before the scheduler is told of them at once.
+const CLOSED_MAX: usize = 64;
+
+impl ServerId {
+    /// The identity of whoever listens at `address` and `port`: SipHash-1-3 with key zero of the 16 bytes of the
+    /// address (IPv4 mapped) and the two of the port.
+    #[must_use]
+    pub fn of(address: Address, port: u16) -> Self {
+        let [high, low] = address.halves();
+        let mut bytes = [0; 18];
+        let parts = high.to_be_bytes().into_iter().chain(low.to_be_bytes()).chain(port.to_be_bytes());
+        for (place, byte) in bytes.iter_mut().zip(parts) {
+            *place = byte;
+        }
+        Self(SipHasher13::new_with_keys(0, 0).hash(&bytes))
+    }
+}
+
+/// A real server of a director.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The name that users know.
+    pub name: String,
+    /// The RIP.
+    pub address: Address,
+    /// The port.
+    pub port: u16,
+    /// The share of new flows; 0 drains.
+    pub weight: u32,
+    /// Its place in the list that the scheduler knows; none when the plan no longer has it.
+    pub view: Option<u16>,
+    /// Its flows.
+    pub load: ServerLoad,
+    /// Flows that it ever got.
+    pub flows: u64,
+    /// Packets to it.
+    pub packets_to: u64,
+    /// Packets from it.
+    pub packets_from: u64,
+    /// IP bytes to it.
+    pub bytes_to: u64,
+    /// IP bytes from it.
+    pub bytes_from: u64,
+}
+
+impl Server {
+    fn new(plan: &ServerPlan) -> Self {
+        Self {
+            name: plan.name.clone(),
+            address: plan.address.into(),
+            port: plan.port,
+            weight: plan.weight,
+            view: None,
+            load: ServerLoad::default(),
+            flows: 0,
+            packets_to: 0,
+            packets_from: 0,
+            bytes_to: 0,
+            bytes_from: 0,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.load == ServerLoad::default()
+    }
+}
+
+/// A virtual service at work.
+#[derive(Debug)]
+pub struct Director {
+    /// The name that users know.
+    pub name: String,
+    /// The VIP.
+    pub address: Address,
+    /// The port.
+    pub port: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// How packets reach the real servers.
+    pub mode: Mode,
+    /// Whether the plan no longer has it, and only its flows keep its place.
+    pub is_removed: bool,
+    scheduler_plan: SchedulerPlan,
+    scheduler: Box<dyn Scheduler>,
+    wants_closed: bool,
+    closed: Vec<FlowClosed>,
+    servers: Vec<Option<Server>>,
+    views: Vec<ServerView>,
+    loads: Vec<ServerLoad>,
+    /// The place of each view in `servers`.
+    slots: Vec<u16>,
+    flows: usize,
+}
+
+impl Director {
+    /// A director as `plan` has it, asking `scheduler`.
+    #[must_use]
+    pub fn new(plan: &DirectorPlan, scheduler: Box<dyn Scheduler>, now: Instant) -> Self {
+        let mut director = Self {
+            name: plan.name.clone(),
+            address: plan.address.into(),
+            port: plan.port,
+            protocol: plan.protocol,
+            mode: plan.mode.clone(),
+            is_removed: false,
+            scheduler_plan: plan.scheduler.clone(),
+            scheduler,
+            wants_closed: false,
+            closed: Vec::with_capacity(CLOSED_MAX),
+            servers: Vec::new(),
+            views: Vec::new(),
+            loads: Vec::new(),
+            slots: Vec::new(),
+            flows: 0,
+        };
+        director.set_servers(&plan.servers, now);
+        director
+    }
+
+    /// Becomes what `plan` has under the same name; servers that stay keep their places, flows and counters.
+    pub fn change(&mut self, plan: &DirectorPlan, scheduler: Option<Box<dyn Scheduler>>, now: Instant) {
+        self.flush_closed(now);
+        self.address = plan.address.into();
+        self.port = plan.port;
+        self.protocol = plan.protocol;
+        self.mode = plan.mode.clone();
+        self.is_removed = false;
+        self.scheduler_plan = plan.scheduler.clone();
+        if let Some(scheduler) = scheduler {
+            self.scheduler = scheduler;
+        }
+        self.set_servers(&plan.servers, now);
+    }
+
+    /// Changes the weight of the server called `name`. Returns whether there is one.
+    pub fn set_weight(&mut self, name: &str, weight: u32, now: Instant) -> bool {
+        let server =
+            self.servers.iter_mut().flatten().find(|server| server.view.is_some() && server.name == name);
+        let Some(server) = server else { return false };
+        server.weight = weight;
+        let view = server.view.and_then(|view| self.views.get_mut(usize::from(view)));
+        if let Some(view) = view {
+            view.weight = weight;
+        }
+        self.flush_closed(now);
+        self.scheduler.update(&self.views, now);
+        true
+    }
+
+    /// Asks the scheduler about `flows`. The answers are places in the list of views, each already counted as a flow.
+    pub fn pick(&mut self, flows: &[NewFlow], answers: &mut [Option<u16>], now: Instant) {
+        self.flush_closed(now);
+        let mut selection = Selection::new(flows, &self.views, &mut self.loads, answers);
+        self.scheduler.pick(&mut selection, now);
+    }
+
+    /// Takes back what [`Director::pick`] counted for a flow that did not come to be.
+    pub fn unassign(&mut self, view: u16) {
+        let is_active = self.protocol == Protocol::TCP;
+        if let Some(load) = self.loads.get_mut(usize::from(view)) {
+            count(load, is_active, false);
+        }
+    }
+
+    /// Enters a flow that was picked: its server's place.
+    pub fn open(&mut self, view: u16) -> Option<u16> {
+        let slot = *self.slots.get(usize::from(view))?;
+        let is_active = self.protocol == Protocol::TCP;
+        let server = self.servers.get_mut(usize::from(slot))?.as_mut()?;
+        count(&mut server.load, is_active, true);
+        server.flows += 1;
+        self.flows += 1;
+        Some(slot)
+    }
+
+    /// A flow of the server at `slot` has changed its state.
+    pub fn change_state(&mut self, slot: u16, before: FlowState, after: FlowState) {
+        if before.is_active() == after.is_active() {
+            return;
+        }
+        for (is_active, is_more) in [(before.is_active(), false), (after.is_active(), true)] {
+            self.count_load(slot, is_active, is_more);
+        }
+    }
+
+    /// A flow of the server at `slot` has ended in `state`; `hash` is that of its original tuple.
+    pub fn close(&mut self, slot: u16, state: FlowState, hash: u64, now: Instant) {
+        self.count_load(slot, state.is_active(), false);
+        self.flows = self.flows.saturating_sub(1);
+        let place = self.servers.get_mut(usize::from(slot));
+        let Some(server) = place.as_ref().and_then(|place| place.as_ref()) else { return };
+        if let Some(view) = server.view {
+            if self.wants_closed {
+                self.closed.push(FlowClosed { hash, server: view });
+                if self.closed.len() == CLOSED_MAX {
+                    self.flush_closed(now);
+                }
+            }
+        } else if server.is_idle()
+            && let Some(place) = place
+        {
+            *place = None;
+        }
+    }
+
+    /// Whether the plan no longer has it and no flow keeps it.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.is_removed && self.flows == 0
+    }
+
+    /// The server at `slot`, whether the plan still has it or not.
+    #[must_use]
+    pub fn server(&self, slot: u16) -> Option<&Server> {
+        self.servers.get(usize::from(slot))?.as_ref()
+    }
+
+    /// The server at `slot`, to count its packets.
+    #[inline]
+    pub fn server_mut(&mut self, slot: u16) -> Option<&mut Server> {
+        self.servers.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    /// The server that the scheduler knows as `view`.
+    #[must_use]
+    pub fn viewed(&self, view: u16) -> Option<&Server> {
+        self.server(*self.slots.get(usize::from(view))?)
+    }
+
+    /// The servers of the plan, in its order.
+    pub fn members(&self) -> impl Iterator<Item = &Server> {
+        self.slots.iter().filter_map(|slot| self.server(*slot))
+    }
+
+    /// Whether any server may take a new flow.
+    #[must_use]
+    pub fn has_usable_server(&self) -> bool {
+        self.views.iter().any(ServerView::is_usable)
+    }
+
+    /// Who picks the servers.
+    #[must_use]
+    pub fn scheduler(&self) -> &dyn Scheduler {
+        &*self.scheduler
+    }
+
+    /// Who picks the servers, to fetch its faults.
+    pub fn scheduler_mut(&mut self) -> &mut dyn Scheduler {
+        &mut *self.scheduler
+    }
+
+    /// How the plan describes the scheduler.
+    #[must_use]
+    pub const fn scheduler_plan(&self) -> &SchedulerPlan {
+        &self.scheduler_plan
+    }
+
+    fn set_servers(&mut self, plans: &[ServerPlan], now: Instant) {
+        for place in &mut self.servers {
+            if let Some(server) = place {
+                server.view = None;
+                if server.is_idle() && !plans.iter().any(|plan| is_same(server, plan)) {
+                    *place = None;
+                }
+            }
+        }
+        self.views.clear();
+        self.loads.clear();
+        self.slots.clear();
+        for (plan, view) in plans.iter().zip(0_u16..) {
+            let slot = self.place_for(plan);
+            let Some(server) = self.servers.get_mut(slot) else { continue };
+            let server = server.get_or_insert_with(|| Server::new(plan));
+            server.name.clone_from(&plan.name);
+            server.weight = plan.weight;
+            server.view = Some(view);
+            self.loads.push(server.load);
+            self.views.push(ServerView {
+                id: ServerId::of(server.address, server.port),
+                address: server.address.into(),
+                port: server.port,
+                weight: server.weight,
+                is_up: true,
+            });
+            self.slots.push(u16::try_from(slot).unwrap_or(u16::MAX));
+        }
+        self.scheduler.update(&self.views, now);
+        self.wants_closed = self.scheduler.wants_closed_flows();
+    }
+
+    /// The place of the server of `plan`: its old one, a free one, or a new one at the end.
+    fn place_for(&mut self, plan: &ServerPlan) -> usize {
+        let is_its = |place: &Option<Server>| place.as_ref().is_some_and(|server| is_same(server, plan));
+        let known = self.servers.iter().position(is_its);
+        known.or_else(|| self.servers.iter().position(Option::is_none)).unwrap_or_else(|| {
+            self.servers.push(None);
+            self.servers.len() - 1
+        })
+    }
+
+    fn count_load(&mut self, slot: u16, is_active: bool, is_more: bool) {
+        let Some(server) = self.servers.get_mut(usize::from(slot)).and_then(Option::as_mut) else { return };
+        count(&mut server.load, is_active, is_more);
+        let view = server.view.and_then(|view| self.loads.get_mut(usize::from(view)));
+        if let Some(load) = view {
+            count(load, is_active, is_more);
+        }
+    }
+
+    fn flush_closed(&mut self, now: Instant) {
+        if !self.closed.is_empty() {
+            self.scheduler.flows_closed(&self.closed, now);
+            self.closed.clear();
+        }
+    }
+}
+
+fn is_same(server: &Server, plan: &ServerPlan) -> bool {
+    server.address == Address::from(plan.address) && server.port == plan.port
+}
+
+const fn count(load: &mut ServerLoad, is_active: bool, is_more: bool) {
+    let number = if is_active { &mut load.active } else { &mut load.inactive };
+    *number = if is_more { number.saturating_add(1) } else { number.saturating_sub(1) };
+}

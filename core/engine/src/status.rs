@@ -1,0 +1,98 @@
+//! What an engine shows of itself, as plain data.
+
+use alloc::string::{String, ToString};
+use core::net::IpAddr;
+
+use crate::director::{Director, GuestStats, Server};
+use crate::wire::Protocol;
+use alloc::vec::Vec;
+
+/// A director as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectorStatus {
+    /// The name that users know.
+    pub name: String,
+    /// The VIP.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Who picks the servers.
+    pub scheduler: String,
+    /// How the scheduler's component did; zero for a native scheduler.
+    pub guest: GuestStats,
+    /// The servers of the plan, in its order.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A real server as it is now. Packets and bytes are those of IP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// The name that users know.
+    pub name: String,
+    /// The RIP.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The share of new flows; 0 drains.
+    pub weight: u32,
+    /// Whether it may be picked, apart from its weight.
+    pub is_up: bool,
+    /// Flows that carry data now.
+    pub active: u32,
+    /// Other entries in the flow table.
+    pub inactive: u32,
+    /// Flows that it ever got.
+    pub flows: u64,
+    /// Packets to it.
+    pub packets_to: u64,
+    /// Packets from it.
+    pub packets_from: u64,
+    /// Bytes to it.
+    pub bytes_to: u64,
+    /// Bytes from it.
+    pub bytes_from: u64,
+}
+
+/// A policy as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyStatus {
+    /// The name that users know.
+    pub name: String,
+    /// How its component did; zero for native rules.
+    pub guest: GuestStats,
+}
+
+impl From<&Director> for DirectorStatus {
+    fn from(director: &Director) -> Self {
+        Self {
+            name: director.name.clone(),
+            address: director.address.into(),
+            port: director.port,
+            protocol: director.protocol,
+            scheduler: director.scheduler().name().to_string(),
+            guest: director.scheduler().stats(),
+            servers: director.members().map(ServerStatus::from).collect(),
+        }
+    }
+}
+
+impl From<&Server> for ServerStatus {
+    fn from(server: &Server) -> Self {
+        Self {
+            name: server.name.clone(),
+            address: server.address.into(),
+            port: server.port,
+            weight: server.weight,
+            is_up: true,
+            active: server.load.active,
+            inactive: server.load.inactive,
+            flows: server.flows,
+            packets_to: server.packets_to,
+            packets_from: server.packets_from,
+            bytes_to: server.bytes_to,
+            bytes_from: server.bytes_from,
+        }
+    }
+}
