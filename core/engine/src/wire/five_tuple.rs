@@ -1,6 +1,7 @@
 //! Who talks to whom: addresses, ports and protocol of a packet, and the one keyed hash of them.
 
 use core::fmt;
+use core::hash::Hasher;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use siphasher::sip::SipHasher13;
@@ -139,31 +140,23 @@ impl FiveTuple {
     /// IPv4: source, destination, source port, destination port, protocol, three zeros, in network order.
     /// IPv6: the same fields with addresses of 16 bytes.
     #[must_use]
+    #[inline]
     pub fn hash(&self, key: HashKey) -> u64 {
         let HashKey([first, second]) = key;
-        let hasher = SipHasher13::new_with_keys(first, second);
-        let ports = [self.source_port.to_be_bytes(), self.destination_port.to_be_bytes()];
-        let [[p0, p1], [p2, p3]] = ports;
-        let tail = [p0, p1, p2, p3, self.protocol.0, 0, 0, 0];
+        let mut hasher = SipHasher13::new_with_keys(first, second);
+        // Word by word, as SipHash reads bytes: the first on the wire is the lowest.
+        let ports = u32::from(self.source_port) << 16 | u32::from(self.destination_port);
+        let tail = u64::from(ports.swap_bytes()) | u64::from(self.protocol.0) << 32;
         if self.source.is_v4() && self.destination.is_v4() {
-            let mut bytes = [0; 16];
-            let (addresses, rest) = bytes.split_at_mut(8);
-            let (source, destination) = addresses.split_at_mut(4);
-            source.copy_from_slice(&self.source.v4_bytes());
-            destination.copy_from_slice(&self.destination.v4_bytes());
-            rest.copy_from_slice(&tail);
-            hasher.hash(&bytes)
+            let [source, destination] =
+                [self.source, self.destination].map(|address| address.low.swap_bytes() >> 32);
+            hasher.write_u64(source | destination << 32);
         } else {
-            let mut bytes = [0; 40];
             let halves = [self.source.halves(), self.destination.halves()];
-            for (place, half) in bytes.chunks_exact_mut(8).zip(halves.as_flattened()) {
-                place.copy_from_slice(&half.to_be_bytes());
-            }
-            if let Some(place) = bytes.last_chunk_mut() {
-                *place = tail;
-            }
-            hasher.hash(&bytes)
+            halves.as_flattened().iter().for_each(|half| hasher.write_u64(half.swap_bytes()));
         }
+        hasher.write_u64(tail);
+        hasher.finish()
     }
 
     /// The tuple of the other direction.

@@ -54,8 +54,11 @@ impl<'a> Packet<'a> {
         if header_bytes < HEADER_BYTES {
             return Err(DropReason::BadHeader);
         }
-        let Some(whole) = bytes.get(..header_bytes) else { return Err(DropReason::Truncated) };
-        if !checksum::is_valid(0, whole) {
+        let sum = match bytes.first_chunk() {
+            Some(fixed) if header_bytes == HEADER_BYTES => checksum::sum_20(fixed),
+            _ => checksum::sum(bytes.get(..header_bytes).ok_or(DropReason::Truncated)?),
+        };
+        if sum != 0xffff {
             return Err(DropReason::BadChecksum);
         }
         let Ok((header, rest)) = Header::mut_from_prefix(bytes) else { return Err(DropReason::Truncated) };

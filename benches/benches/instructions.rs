@@ -1,0 +1,69 @@
+//! Instructions per packet, which repeat exactly however busy the machine is: `make bench-instructions`.
+#![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
+
+use std::hint::black_box;
+
+use evenkeel_benches::fixture::{Loop, established, packet, plan};
+use evenkeel_engine::plan::Builtin;
+use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol, ipv4};
+use evenkeel_engine::{Engine, Guests, Instant, step};
+use gungraun::{library_benchmark, library_benchmark_group, main};
+
+/// Batches of 64 packets in one measurement, so that the fixed cost of a batch is spread as in use.
+const TURNS: usize = 16;
+
+fn fresh(kind: Builtin) -> (Engine, Loop) {
+    let engine = Engine::new(plan(4096, 16, kind), Guests::default(), Instant::ZERO).unwrap();
+    (engine, Loop::in_order(4096, 64))
+}
+
+#[library_benchmark]
+#[bench::packet_64(packet(7))]
+fn parse(mut bytes: [u8; 64]) -> bool {
+    ipv4::Packet::split(black_box(&mut bytes)).is_ok()
+}
+
+#[library_benchmark]
+#[bench::v4(FiveTuple { source: Address::v4([100, 0, 0, 7]), destination: Address::v4([10, 0, 0, 3]), source_port: 40_000, destination_port: 53, protocol: Protocol::UDP })]
+fn hash(tuple: FiveTuple) -> u64 {
+    black_box(tuple).hash(HashKey([1, 2]))
+}
+
+/// 1,024 packets of known flows: parse, look up, translate, count.
+#[library_benchmark]
+#[bench::batch_of_64(established(1024, 64).unwrap())]
+#[bench::batch_of_1(established(1024, 1).unwrap())]
+fn known_flow((mut engine, mut device): (Engine, Loop)) -> (Engine, Loop) {
+    let packets = TURNS * 64;
+    while device.sent < packets as u64 {
+        step(&mut engine, &mut device, Instant::ZERO);
+    }
+    (engine, device)
+}
+
+/// 1,024 packets that each open a flow: the same, and policy, scheduler, insertion.
+#[library_benchmark]
+#[bench::rr(fresh(Builtin::RoundRobin))]
+#[bench::wlc(fresh(Builtin::WeightedLeastConnections))]
+#[bench::maglev(fresh(Builtin::Maglev))]
+fn new_flow((mut engine, mut device): (Engine, Loop)) -> (Engine, Loop) {
+    for _ in 0..TURNS {
+        step(&mut engine, &mut device, Instant::ZERO);
+    }
+    (engine, device)
+}
+
+/// What the device of the benches itself costs for 1,024 packets, to be taken off the others.
+#[library_benchmark]
+#[bench::device_alone(Loop::new(1024, 64))]
+fn offer(mut device: Loop) -> Loop {
+    use evenkeel_engine::Device;
+    for _ in 0..TURNS {
+        black_box(device.receive());
+        device.flush();
+    }
+    device
+}
+
+library_benchmark_group!(name = engine, benchmarks = [parse, hash, known_flow, new_flow, offer]);
+main!(library_benchmark_groups = engine);

@@ -1,0 +1,181 @@
+//! An engine with many established flows, and a device that offers their packets again and again.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES, Offload, PacketBuffer};
+use evenkeel_engine::plan::{
+    Builtin, DirectorPlan, InterfacePlan, Layer, Limits, Mode, Plan, Prefix, RoutePlan, SchedulerPlan,
+    ServerPlan,
+};
+use evenkeel_engine::wire::{HashKey, Protocol, checksum};
+use evenkeel_engine::{Device, Engine, Guests, Instant, InterfaceId, PlanError, step};
+
+/// Bytes of a packet in the device: the smallest frame's worth, and the headroom in front.
+const PACKET_BYTES: usize = 64;
+const VIP: [u8; 4] = [10, 0, 0, 3];
+
+/// A plan with one TUN and one UDP director with `servers` real servers.
+#[must_use]
+pub fn plan(flows_max: u32, servers: u8, scheduler: Builtin) -> Plan {
+    let any = Prefix { address: IpAddr::from([0, 0, 0, 0]), length: 0 };
+    let server = |last: u8| ServerPlan {
+        name: format!("s{last}"),
+        address: IpAddr::from([10, 0, 3, last]),
+        port: 8080,
+        weight: 1,
+    };
+    Plan {
+        hash_key: HashKey([1, 2]),
+        interfaces: vec![InterfacePlan {
+            name: "tun0".to_owned(),
+            layer: Layer::Ip,
+            addresses: Vec::new(),
+            mtu_bytes: 1500,
+        }],
+        routes: vec![RoutePlan { destination: any, gateway: None, interface: InterfaceId(0) }],
+        directors: vec![DirectorPlan {
+            name: "dns".to_owned(),
+            address: VIP.into(),
+            port: 53,
+            protocol: Protocol::UDP,
+            mode: Mode::Nat { source: None },
+            scheduler: SchedulerPlan::Builtin(scheduler),
+            servers: (1..=servers).map(server).collect(),
+        }],
+        limits: Limits { flows_max, ..Limits::default() },
+        ..Plan::empty()
+    }
+}
+
+/// A UDP packet of 64 bytes from client number `client` to the VIP, all checksums right.
+#[must_use]
+pub fn packet(client: u32) -> [u8; PACKET_BYTES] {
+    let [_, a, b, c] = client.to_be_bytes();
+    let mut bytes = [0; PACKET_BYTES];
+    let head = [
+        [0x45, 0, 0, 64],
+        [0, 0, 0x40, 0],
+        [64, 17, 0, 0],
+        [100, a, b, c],
+        VIP,
+        [0x9c, 0x40, 0, 53],
+        [0, 44, 0, 0],
+    ];
+    for (place, byte) in bytes.iter_mut().zip(head.as_flattened()) {
+        *place = *byte;
+    }
+    let sum = bytes.first_chunk::<20>().map_or(0, |header| checksum::checksum(0, header));
+    put(&mut bytes, 10, sum);
+    let pseudo = checksum::pseudo_header_v4([100, a, b, c], VIP, 17, 44);
+    let sum = bytes.last_chunk::<44>().map_or(0, |datagram| checksum::checksum(pseudo, datagram));
+    put(&mut bytes, 26, sum);
+    bytes
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(place) = bytes.get_mut(at..at + 2) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+fn mend(bytes: &mut [u8], at: usize, change: checksum::Delta) {
+    if let Some([high, low]) = bytes.get_mut(at..at + 2).and_then(|bytes| bytes.first_chunk_mut()) {
+        [*high, *low] = change.apply(u16::from_be_bytes([*high, *low])).to_be_bytes();
+    }
+}
+
+/// A device that offers packets from clients chosen by a walk that a cache cannot foresee. It makes each packet from
+/// one template by a change of the source address, so that offering costs a few nanoseconds and no memory.
+#[derive(Debug)]
+pub struct Loop {
+    template: [u8; PACKET_BYTES],
+    clients: u32,
+    next: u32,
+    stride: u32,
+    batch: usize,
+    filled: usize,
+    buffers: Vec<[u8; HEADROOM_BYTES + PACKET_BYTES]>,
+    /// Packets that left.
+    pub sent: u64,
+}
+
+impl Loop {
+    /// Offers the packets of clients 0 to `clients` (at least 1), `batch` at a time (1 to 64), far from each other.
+    #[must_use]
+    pub fn new(clients: u32, batch: usize) -> Self {
+        // An odd step near the golden section visits all of a power of two.
+        Self { stride: (clients / 1000 * 618) | 1, ..Self::in_order(clients, batch) }
+    }
+
+    /// Offers the packets of clients 0 to `clients` in order.
+    #[must_use]
+    pub fn in_order(clients: u32, batch: usize) -> Self {
+        Self {
+            template: packet(0),
+            clients: clients.max(1),
+            next: 0,
+            stride: 1,
+            batch: batch.clamp(1, BATCH_MAX),
+            filled: 0,
+            buffers: vec![[0; HEADROOM_BYTES + PACKET_BYTES]; BATCH_MAX],
+            sent: 0,
+        }
+    }
+}
+
+impl Device for Loop {
+    fn receive(&mut self) -> usize {
+        self.filled = self.batch;
+        for buffer in self.buffers.iter_mut().take(self.batch) {
+            let [_, a, b, c] = self.next.to_be_bytes();
+            let change = checksum::Delta::of_bytes([100, 0, 0, 0], [100, a, b, c]);
+            if let Some(place) = buffer.last_chunk_mut::<PACKET_BYTES>() {
+                *place = self.template;
+                if let Some(source) = place.get_mut(13..16) {
+                    source.copy_from_slice(&[a, b, c]);
+                }
+                mend(place, 10, change);
+                mend(place, 26, change);
+            }
+            self.next += self.stride;
+            if self.next >= self.clients {
+                self.next -= self.clients;
+            }
+        }
+        self.filled
+    }
+
+    fn packet(&mut self, slot: usize) -> PacketBuffer<'_> {
+        let buffer: &mut [u8] = self.buffers.get_mut(slot).map_or(&mut [], |buffer| buffer);
+        let range = HEADROOM_BYTES..buffer.len();
+        PacketBuffer { interface: InterfaceId(0), buffer, range, offload: Offload::default() }
+    }
+
+    fn forward(&mut self, _slot: usize, _interface: InterfaceId, _range: Range<usize>) -> bool {
+        self.sent += 1;
+        true
+    }
+
+    fn send(&mut self, _interface: InterfaceId, _bytes: &[u8]) -> bool {
+        true
+    }
+
+    fn flush(&mut self) {
+        self.filled = 0;
+    }
+}
+
+/// An engine in whose flow table `clients` flows are established, and the device that offers their packets.
+///
+/// # Errors
+/// When the plan is refused, which would be a bug of the fixture.
+pub fn established(clients: u32, batch: usize) -> Result<(Engine, Loop), PlanError> {
+    let mut engine =
+        Engine::new(plan(clients.max(1), 16, Builtin::RoundRobin), Guests::default(), Instant::ZERO)?;
+    let mut device = Loop::in_order(clients, BATCH_MAX);
+    for _ in 0..clients.div_ceil(64) {
+        step(&mut engine, &mut device, Instant::ZERO);
+    }
+    Ok((engine, Loop::new(clients, batch)))
+}

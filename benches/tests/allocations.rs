@@ -1,0 +1,31 @@
+//! A packet of a known flow causes no allocation and asks no scheduler.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::alloc::System;
+
+use evenkeel_benches::fixture::established;
+use evenkeel_engine::{Instant, step};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn a_known_flow_allocates_nothing_and_asks_nobody() {
+    let (mut engine, mut device) = established(1000, 64).unwrap();
+    let asked = engine.counters().scheduler_calls;
+    assert!(asked > 0 && engine.flow_count() == 1000);
+    let region = Region::new(ALLOCATOR);
+    for turn in 0..1000 {
+        step(&mut engine, &mut device, Instant::from_nanos(turn * 1_000_000));
+    }
+    let change = region.change();
+    assert_eq!((change.allocations, change.reallocations), (0, 0));
+    assert_eq!(device.sent, 64_000);
+    assert_eq!(engine.counters().scheduler_calls, asked);
+    // The instrument works: a box is seen.
+    let region = Region::new(ALLOCATOR);
+    drop(std::hint::black_box(Box::new(engine)));
+    assert_eq!(region.change().allocations, 1);
+}

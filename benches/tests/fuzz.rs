@@ -1,0 +1,34 @@
+//! The fuzz target without a fuzzer: the committed corpus, and programs drawn from a fixed seed.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+
+use evenkeel_benches::fuzz::run;
+
+#[test]
+fn the_corpus_is_replayed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/engine");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 20, "the corpus is there");
+    files.iter().for_each(|file| run(&fs::read(file).unwrap()));
+}
+
+#[test]
+fn random_programs_break_no_promise() {
+    // SplitMix64 (Steele, Lea, Flood 2014): a fixed seed, so a failure repeats.
+    let mut state: u64 = 7;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    for _ in 0..2000 {
+        let words = usize::try_from(next() % 300).unwrap();
+        let program: Vec<u8> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
+        run(&program);
+    }
+}
