@@ -79,7 +79,9 @@ pub struct Engine {
     pub(crate) answers: AnswerLimit,
     /// Nanoseconds that a flow lives without packets, by its state.
     pub(crate) lifetimes: [u64; 8],
+    /// Whether the table has been full, and ports have run out, since a flow ended last.
     pub(crate) was_full: bool,
+    pub(crate) was_exhausted: bool,
     /// Room for the walks of one batch; empty between batches.
     pub(crate) walks: Vec<Walk>,
     pub(crate) opening: Opening,
@@ -106,6 +108,7 @@ impl Engine {
             answers: AnswerLimit::new(plan.limits.answers_per_second),
             lifetimes: [0; 8],
             was_full: false,
+            was_exhausted: false,
             walks: Vec::with_capacity(crate::device::BATCH_MAX),
             opening: Opening::new(),
             events: VecDeque::new(),
@@ -295,6 +298,7 @@ impl Engine {
     fn farewell(&mut self, entry: &FlowEntry) {
         self.counters.flows_closed += 1;
         self.was_full = false;
+        self.was_exhausted = false;
         self.release_port(entry);
         let hash = entry.tuple(Direction::Original).hash(self.flows.key());
         if let Some(director) = self.directors.at_mut(entry.director) {

@@ -326,13 +326,23 @@ impl Engine {
             let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, walk.hash);
             let Some(port) = taken else {
                 let (director, server) = (director.name.clone(), server.name.clone());
-                self.push_event(Event::PortsExhausted { director, server });
+                self.note_exhausted(director, server);
                 return Err(DropReason::PortsExhausted);
             };
             entry.mapped_port = port;
         }
         entry.set_deltas();
         Ok(entry)
+    }
+}
+
+impl Engine {
+    /// Notes that ports have run out, once until a flow has ended.
+    fn note_exhausted(&mut self, director: String, server: String) {
+        if !self.was_exhausted {
+            self.was_exhausted = true;
+            self.push_event(Event::PortsExhausted { director, server });
+        }
     }
 }
 

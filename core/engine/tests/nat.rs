@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use evenkeel_engine::device::Offload;
 use evenkeel_engine::wire::Protocol;
-use evenkeel_engine::{DropReason, Duration, Instant, step};
+use evenkeel_engine::{DropReason, Duration, Event, Instant, step};
 use proptest::prelude::*;
 use support::*;
 
@@ -127,6 +127,10 @@ fn four_ports_carry_four_flows_and_two_more_are_dropped_and_counted() {
     ports.sort_unstable();
     assert_eq!(ports, [5000, 5001, 5002, 5003]);
     assert_eq!(engine.counters().dropped(DropReason::PortsExhausted), 2);
+    let told = std::iter::from_fn(|| engine.poll_event());
+    let told: Vec<_> = told.filter(|event| matches!(event, Event::PortsExhausted { .. })).collect();
+    let (director, server) = ("dns".to_string(), "s1".to_string());
+    assert_eq!(told, [Event::PortsExhausted { director, server }], "said once");
     let status = engine.directors()[1].servers[0].clone();
     assert_eq!((status.inactive, status.flows), (4, 4), "what was refused is not counted as load");
 }

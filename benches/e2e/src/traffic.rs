@@ -1,0 +1,256 @@
+//! Who talks across the forwarder: the server with its sinks and echo, and the clients.
+//!
+//! Each is a process in its namespace. The server is asked for its counts over stdin and answers on
+//! stdout; clients run until they are killed, but for the pings, which say their result at the end.
+
+use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use evenkeel_engine::device::Device;
+use evenkeel_io::{IoChoice, Tun, TunDevice};
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg, sockopt};
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// TCP that is read and thrown away.
+pub(crate) const TCP_SINK: u16 = 5201;
+/// UDP that is read and thrown away.
+pub(crate) const UDP_SINK: u16 = 5202;
+/// UDP that is sent back.
+pub(crate) const UDP_ECHO: u16 = 5203;
+
+/// Payload of a small packet: what fills the smallest Ethernet frame.
+const SMALL_BYTES: usize = 18;
+/// Datagrams of one system call.
+const BURST: usize = 32;
+/// Flows that the small packets belong to.
+const FLOWS: usize = 16;
+/// What a stream reads or writes at a time.
+const STREAM_BYTES: usize = 256 * 1024;
+/// Room for datagrams that the sink has not read yet.
+const SINK_BUFFER_BYTES: usize = 8 << 20;
+/// How long a ping may take; a later one counts as lost.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the server has received so far.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Received {
+    /// Datagrams at [`UDP_SINK`].
+    pub(crate) datagrams: u64,
+    /// Bytes at [`TCP_SINK`].
+    pub(crate) stream_bytes: u64,
+}
+
+/// Round trips through the forwarder, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RoundTrips {
+    /// Half took no longer.
+    pub(crate) p50_us: f64,
+    /// 99 of 100 took no longer.
+    pub(crate) p99_us: f64,
+    /// Share of pings without an answer, from 0 to 1.
+    pub(crate) lost: f64,
+}
+
+/// The server: runs all sinks until stdin ends, and answers each line with its counts.
+///
+/// # Errors
+///
+/// When an address is taken or stdin can not be read.
+pub(crate) fn serve(address: Ipv4Addr) -> Result<(), Failure> {
+    let datagrams = Arc::new(AtomicU64::new(0));
+    let stream_bytes = Arc::new(AtomicU64::new(0));
+    let sink = UdpSocket::bind((address, UDP_SINK))?;
+    sockopt::set_socket_recv_buffer_size_force(&sink, SINK_BUFFER_BYTES)?;
+    let echo = UdpSocket::bind((address, UDP_ECHO))?;
+    let listener = TcpListener::bind((address, TCP_SINK))?;
+    let count = Arc::clone(&datagrams);
+    std::thread::spawn(move || count_datagrams(sink, &count));
+    std::thread::spawn(move || echo_datagrams(&echo));
+    let count = Arc::clone(&stream_bytes);
+    std::thread::spawn(move || accept_streams(&listener, &count));
+    for line in io::stdin().lock().lines() {
+        line?;
+        let received = Received {
+            datagrams: datagrams.load(Ordering::Relaxed),
+            stream_bytes: stream_bytes.load(Ordering::Relaxed),
+        };
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", serde_json::to_string(&received)?)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// A socket reads like a TUN: one datagram a read. So the device of `evenkeel-io` takes a batch of them
+/// with one system call, as `recvmmsg` would.
+fn count_datagrams(sink: UdpSocket, count: &AtomicU64) -> Result<(), Failure> {
+    let mut device = TunDevice::open(vec![Tun::adopt(sink.into(), "sink")?], IoChoice::Auto)?;
+    loop {
+        let received = device.receive();
+        device.flush();
+        count.store(device.counters().packets_read, Ordering::Relaxed);
+        if received == 0 {
+            device.wait(None)?;
+        }
+    }
+}
+
+fn echo_datagrams(echo: &UdpSocket) -> Result<(), Failure> {
+    let mut bytes = [0; 2048];
+    loop {
+        let (length, from) = echo.recv_from(&mut bytes)?;
+        // An answer that finds no way back is a lost ping.
+        let _ = echo.send_to(bytes.get(..length).unwrap_or_default(), from);
+    }
+}
+
+fn accept_streams(listener: &TcpListener, count: &Arc<AtomicU64>) -> Result<(), Failure> {
+    loop {
+        let (mut stream, _) = listener.accept()?;
+        let count = Arc::clone(count);
+        std::thread::spawn(move || {
+            let mut bytes = vec![0; STREAM_BYTES];
+            while let Ok(length @ 1..) = stream.read(&mut bytes) {
+                count.fetch_add(length as u64, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+/// Sends small datagrams as fast as it can, until killed.
+///
+/// # Errors
+///
+/// When there is no way to `to`.
+pub(crate) fn blast(to: SocketAddrV4) -> Result<(), Failure> {
+    let sockets: Vec<UdpSocket> = (0..FLOWS).map(|_| connected(to)).collect::<Result<_, _>>()?;
+    let payload = [0x5a; SMALL_BYTES];
+    let slices = [IoSlice::new(&payload)];
+    loop {
+        for socket in &sockets {
+            let mut controls: [_; BURST] = std::array::from_fn(|_| SendAncillaryBuffer::default());
+            let mut messages: Vec<MMsgHdr<'_>> =
+                controls.iter_mut().map(|control| MMsgHdr::new(&slices, control)).collect();
+            // A datagram that is refused (a full queue, an answer of ICMP) is one that does not arrive.
+            let _ = sendmmsg(socket, &mut messages, SendFlags::empty());
+        }
+    }
+}
+
+fn connected(to: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(to)?;
+    Ok(socket)
+}
+
+/// Writes on `streams` connections as fast as they take it, until killed.
+///
+/// # Errors
+///
+/// When a connection is refused.
+pub(crate) fn stream(to: SocketAddrV4, streams: usize) -> Result<(), Failure> {
+    let connections: Vec<TcpStream> =
+        (0..streams).map(|_| TcpStream::connect(to)).collect::<Result<_, _>>()?;
+    let writers = connections.into_iter().map(|mut connection| {
+        std::thread::spawn(move || {
+            let bytes = vec![0x5a; STREAM_BYTES];
+            while connection.write_all(&bytes).is_ok() {}
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        let _ = writer.join();
+    }
+    Ok(())
+}
+
+/// Sends `rate` pings a second for `duration` and prints their [`RoundTrips`].
+///
+/// # Errors
+///
+/// When there is no way to `to`, or no answer at all.
+pub(crate) fn ping(to: SocketAddrV4, rate: u64, duration: Duration) -> Result<(), Failure> {
+    let socket = connected(to)?;
+    socket.set_read_timeout(Some(PING_TIMEOUT))?;
+    let sender = socket.try_clone()?;
+    let origin = Instant::now();
+    let interval = Duration::from_nanos(1_000_000_000 / rate.max(1));
+    let sending = std::thread::spawn(move || send_pings(&sender, origin, interval, duration));
+    let mut times_ns = Vec::new();
+    let mut bytes = [0; SMALL_BYTES];
+    while let Ok(length) = socket.recv(&mut bytes) {
+        let now = nanoseconds(origin.elapsed());
+        if let Some(sent) = bytes.get(..length).and_then(<[u8]>::first_chunk) {
+            times_ns.push(now.saturating_sub(u64::from_be_bytes(*sent)));
+        }
+    }
+    let sent = sending.join().map_err(|_| Failure::from("the sender of pings has died"))?;
+    times_ns.sort_unstable();
+    let at = |percent: usize| times_ns.get(times_ns.len() * percent / 100).copied();
+    let (Some(p50), Some(p99)) = (at(50), at(99)) else { return Err("no ping was answered".into()) };
+    let round_trips = RoundTrips {
+        p50_us: p50 as f64 / 1e3,
+        p99_us: p99 as f64 / 1e3,
+        lost: 1.0 - times_ns.len() as f64 / sent.max(1) as f64,
+    };
+    writeln!(io::stdout(), "{}", serde_json::to_string(&round_trips)?)?;
+    Ok(())
+}
+
+/// Sends a ping at each multiple of `interval`; the time since `origin` is its content.
+fn send_pings(socket: &UdpSocket, origin: Instant, interval: Duration, duration: Duration) -> u64 {
+    // Without this a sleep ends up to 50 us late, which is half of the interval at 10,000 a second.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    let mut bytes = [0; SMALL_BYTES];
+    let mut sent = 0;
+    let mut due = origin.elapsed();
+    let end = due + duration;
+    while due < end {
+        std::thread::sleep(due.saturating_sub(origin.elapsed()));
+        if let Some(place) = bytes.first_chunk_mut() {
+            *place = nanoseconds(origin.elapsed()).to_be_bytes();
+        }
+        sent += u64::from(socket.send(&bytes).is_ok());
+        due += interval;
+    }
+    sent
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Tries until the forwarder lets a connection or a ping through, for at most `patience`.
+///
+/// # Errors
+///
+/// When nothing comes through in that time.
+pub(crate) fn probe(to: SocketAddrV4, is_tcp: bool, patience: Duration) -> Result<(), Failure> {
+    let end = Instant::now() + patience;
+    let pause = Duration::from_millis(50);
+    while Instant::now() < end {
+        let has_answer = if is_tcp { probe_tcp(to) } else { probe_udp(to) };
+        if has_answer.is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(pause);
+    }
+    Err(format!("nothing comes through to {to} within {patience:?}").into())
+}
+
+fn probe_tcp(to: SocketAddrV4) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to.into(), Duration::from_millis(300))?;
+    stream.write_all(b"probe")
+}
+
+fn probe_udp(to: SocketAddrV4) -> io::Result<()> {
+    let socket = connected(to)?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    socket.send(&[0; SMALL_BYTES])?;
+    socket.recv(&mut [0; SMALL_BYTES]).map(drop)
+}
