@@ -70,19 +70,23 @@ impl Forwarder {
 
     /// Whether it forwards what `measure` sends.
     pub(crate) const fn can(self, measure: Measure) -> bool {
-        match (self, measure) {
-            (Self::Haproxy, Measure::Udp | Measure::Latency) => false,
-            (Self::Nginx, Measure::Tcp1 | Measure::Tcp8) => false,
-            _ => true,
+        let is_tcp = matches!(measure, Measure::Tcp1 | Measure::Tcp8);
+        match self {
+            Self::Haproxy => is_tcp,
+            Self::Nginx => !is_tcp,
+            Self::Route
+            | Self::Nft
+            | Self::Plain
+            | Self::BareUring
+            | Self::BareEpoll
+            | Self::Evenkeel
+            | Self::EvenkeelEpoll => true,
         }
     }
 
     /// The address that clients turn to.
     pub(crate) const fn address(self) -> Ipv4Addr {
-        match self {
-            Self::Route => SERVER,
-            _ => VIP,
-        }
+        if matches!(self, Self::Route) { SERVER } else { VIP }
     }
 
     /// Starts it and waits until packets pass.

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use crate::Failure;
-use crate::traffic::Received;
 
 /// The address that clients know.
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -52,9 +51,7 @@ impl Host {
 #[derive(Debug)]
 pub(crate) struct Lab {
     id: u32,
-    server: Child,
-    server_in: ChildStdin,
-    server_out: BufReader<ChildStdout>,
+    server: Counting,
     /// Its stdin ends with this process.
     cleaner: Child,
     /// Files of this run.
@@ -80,16 +77,8 @@ impl Lab {
             run("ip", &["netns", "add", &namespace(id, host)])?;
         }
         join(id)?;
-        let mut server = in_namespace(id, Host::Server, &this_program()?, &["serve"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (server_in, server_out) = (server.stdin.take(), server.stdout.take());
-        let (Some(server_in), Some(server_out)) = (server_in, server_out) else {
-            return Err("the server has no pipes".into());
-        };
-        let server_out = BufReader::new(server_out);
-        Ok(Self { id, server, server_in, server_out, cleaner, folder })
+        let server = Counting::spawn(in_namespace(id, Host::Server, &this_program()?, &["serve"]))?;
+        Ok(Self { id, server, cleaner, folder })
     }
 
     /// A command that will run on `host`.
@@ -106,16 +95,14 @@ impl Lab {
         finish(self.command(host, program, arguments))
     }
 
-    /// What the server has received so far.
-    ///
-    /// # Errors
-    ///
-    /// When the server has died.
-    pub(crate) fn received(&mut self) -> Result<Received, Failure> {
-        self.server_in.write_all(b"\n")?;
-        let mut line = String::new();
-        self.server_out.read_line(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
+    /// The server.
+    pub(crate) const fn server(&mut self) -> &mut Counting {
+        &mut self.server
+    }
+
+    /// The name of the namespace that is `host`.
+    pub(crate) fn namespace(&self, host: Host) -> String {
+        namespace(self.id, host)
     }
 
     /// The processes on all three hosts.
@@ -128,10 +115,50 @@ impl Lab {
     }
 }
 
+/// A process that tells its count when asked, and does not outlive this value.
+#[derive(Debug)]
+pub(crate) struct Counting {
+    child: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Counting {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be started.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self, Failure> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(ask), Some(answers)) => Ok(Self { child, ask, answers: BufReader::new(answers) }),
+            _ => Err("a process was started without its pipes".into()),
+        }
+    }
+
+    /// Its count now.
+    ///
+    /// # Errors
+    ///
+    /// When it has died.
+    pub(crate) fn count(&mut self) -> Result<u64, Failure> {
+        self.ask.write_all(b"\n")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        line.trim().parse().map_err(|_| format!("{line:?} is no count: the process has died").into())
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
         drop(self.cleaner.stdin.take());
         let _ = self.cleaner.wait();
     }

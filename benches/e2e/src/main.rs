@@ -54,6 +54,9 @@ struct Arguments {
     /// Only these kinds of traffic.
     #[arg(long, value_delimiter = ',', value_enum)]
     measure: Vec<Measure>,
+    /// Seconds to wait, before each window, for a machine that does nothing else.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    patience: u64,
     /// Lets the run go before everything else on the machine.
     #[arg(long)]
     urgent: bool,
@@ -73,9 +76,11 @@ enum Part {
     /// The server: sinks and echo.
     #[command(hide = true)]
     Serve,
-    /// Sends small datagrams.
+    /// Sends small datagrams from one namespace and receives them in its own.
     #[command(hide = true)]
-    Blast {
+    Flood {
+        #[arg(long)]
+        client: String,
         #[arg(long)]
         to: SocketAddrV4,
     },
@@ -148,7 +153,7 @@ fn main() -> ExitCode {
 fn play(part: &Part) -> Result<(), Failure> {
     match part {
         Part::Serve => traffic::serve(lab::SERVER),
-        Part::Blast { to } => traffic::blast(*to),
+        Part::Flood { client, to } => traffic::flood(client, *to, lab::SERVER),
         Part::Stream { to, streams } => traffic::stream(*to, *streams),
         Part::Ping { to, rate, seconds } => traffic::ping(*to, *rate, Duration::from_secs_f64(*seconds)),
         Part::Probe { to, protocol, seconds } => {
@@ -184,6 +189,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             for measure in measures.iter().copied().filter(|measure| forwarder.can(*measure)) {
                 let (name, what) = (forwarder.name(), measure.name());
                 progress(&format!("round {round} of {}: {name} {what}", arguments.rounds));
+                measure::wait_for_quiet(&lab, Duration::from_secs(arguments.patience))?;
                 let sample = measure::measure(&mut lab, *forwarder, measure, window)
                     .map_err(|error| format!("{name}, {what}: {error}"))?;
                 samples.entry((*forwarder, measure)).or_default().push(sample);

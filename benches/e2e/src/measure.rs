@@ -4,18 +4,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddrV4;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::Failure;
 use crate::forwarders::Forwarder;
-use crate::lab::{Host, Lab, this_program};
+use crate::lab::{Counting, Host, Lab, this_program};
 use crate::traffic::{RoundTrips, TCP_SINK, UDP_ECHO, UDP_SINK};
 
 /// Time for connections and sessions to open and windows to grow.
 const WARM_UP: Duration = Duration::from_millis(400);
+/// How long the machine has to be quiet before a window.
+const QUIET_WINDOW: Duration = Duration::from_millis(300);
+/// Cores that may be in use by others on a quiet machine; what is less can not be told from the ticks.
+const QUIET_LOAD: f64 = 0.15;
 /// Pings per second when latency is measured.
 const PINGS_PER_SECOND: u64 = 10_000;
 
@@ -81,14 +85,17 @@ pub(crate) fn measure(
     let to = |port| SocketAddrV4::new(forwarder.address(), port).to_string();
     match measure {
         Measure::Udp => {
-            let (count, cpu, seconds) =
-                traffic(lab, &["blast", "--to", &to(UDP_SINK)], window, |now| now.datagrams)?;
+            let client = lab.namespace(Host::Client);
+            let arguments = ["flood", "--client", &client, "--to", &to(UDP_SINK)];
+            let mut flood = Counting::spawn(lab.command(Host::Server, &this_program()?, &arguments))?;
+            let (count, cpu, seconds) = over(lab, window, |_| flood.count())?;
             Ok(cpu.sample(count / seconds / 1e3, count / 1e6, seconds))
         }
         Measure::Tcp1 | Measure::Tcp8 => {
             let streams = if measure == Measure::Tcp1 { "1" } else { "8" };
             let arguments = ["stream", "--to", &to(TCP_SINK), "--streams", streams];
-            let (count, cpu, seconds) = traffic(lab, &arguments, window, |now| now.stream_bytes)?;
+            let _client = Killed(lab.command(Host::Client, &this_program()?, &arguments).spawn()?);
+            let (count, cpu, seconds) = over(lab, window, |lab| lab.server().count())?;
             Ok(cpu.sample(count * 8.0 / seconds / 1e9, count / 1e9, seconds))
         }
         Measure::Latency => {
@@ -101,23 +108,17 @@ pub(crate) fn measure(
     }
 }
 
-/// Runs a client over a window: what the server has received in it, the CPU time, and its true length.
-fn traffic(
+/// Looks at running traffic over a window: what `count` has grown by, the CPU time, and the true length.
+fn over(
     lab: &mut Lab,
-    arguments: &[&str],
     window: Duration,
-    count: impl Fn(crate::traffic::Received) -> u64,
+    mut count: impl FnMut(&mut Lab) -> Result<u64, Failure>,
 ) -> Result<(f64, CpuTime, f64), Failure> {
-    let mut client =
-        Killed(lab.command(Host::Client, &this_program()?, arguments).stdout(Stdio::null()).spawn()?);
     std::thread::sleep(WARM_UP);
-    let (start, cpu, received) = (Instant::now(), CpuClock::read(lab)?, count(lab.received()?));
+    let (start, cpu, before) = (Instant::now(), CpuClock::read(lab)?, count(lab)?);
     std::thread::sleep(window);
-    let (seconds, passed) = (start.elapsed().as_secs_f64(), count(lab.received()?).saturating_sub(received));
+    let (seconds, passed) = (start.elapsed().as_secs_f64(), count(lab)?.saturating_sub(before));
     let cpu = CpuClock::read(lab)?.since(&cpu);
-    if let Some(status) = client.0.try_wait()? {
-        return Err(format!("the client has ended early: {status}").into());
-    }
     if passed == 0 {
         return Err("nothing has arrived".into());
     }
@@ -191,6 +192,24 @@ impl CpuClock {
         let ticks = self.machine_ticks.saturating_sub(earlier.machine_ticks);
         CpuTime { run: run_ns as f64 / 1e9, machine: ticks as f64 / 100.0 }
     }
+}
+
+/// Waits until the machine does little besides, at most for `patience`; for none, not at all.
+///
+/// # Errors
+///
+/// When `/proc` can not be read.
+pub(crate) fn wait_for_quiet(lab: &Lab, patience: Duration) -> Result<(), Failure> {
+    let end = Instant::now() + patience;
+    while Instant::now() < end {
+        let (start, before) = (Instant::now(), CpuClock::read(lab)?);
+        std::thread::sleep(QUIET_WINDOW);
+        let used = CpuClock::read(lab)?.since(&before);
+        if (used.machine - used.run) / start.elapsed().as_secs_f64() < QUIET_LOAD {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// The ticks of all processors: user, nice, system, and interrupts; idle, waiting and stolen ones not.

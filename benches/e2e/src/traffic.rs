@@ -1,11 +1,15 @@
-//! Who talks across the forwarder: the server with its sinks and echo, and the clients.
+//! Who talks across the forwarder: the server with its sink and echo, and the clients.
 //!
-//! Each is a process in its namespace. The server is asked for its counts over stdin and answers on
-//! stdout; clients run until they are killed, but for the pings, which say their result at the end.
+//! Each is a process in its namespace, but for the flood of small packets: its two ends are threads of one
+//! process in two namespaces, so that the sender knows what has arrived. A count is asked for by a line on
+//! stdin and told by one on stdout; clients run until they are killed, but for the pings, which say their
+//! result at the end.
 
+use std::fs::File;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU64;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 use evenkeel_engine::device::Device;
 use evenkeel_io::{IoChoice, Tun, TunDevice};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg, sockopt};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -30,21 +35,19 @@ const SMALL_BYTES: usize = 18;
 const BURST: usize = 32;
 /// Flows that the small packets belong to.
 const FLOWS: usize = 16;
+/// Datagrams under way at a time: fewer than fit into any queue on the way, the shortest of which is a
+/// socket's default of 212,992 bytes with 768 for each.
+const WINDOW: u64 = 256;
+/// How long the ends of a flood sleep where there is nothing to do: a tenth of what the window lasts.
+const NAP: Duration = Duration::from_micros(40);
+/// How long a datagram may be under way.
+const LOSS_TIMEOUT: Duration = Duration::from_millis(20);
 /// What a stream reads or writes at a time.
 const STREAM_BYTES: usize = 256 * 1024;
 /// Room for datagrams that the sink has not read yet.
 const SINK_BUFFER_BYTES: usize = 8 << 20;
 /// How long a ping may take; a later one counts as lost.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// What the server has received so far.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Received {
-    /// Datagrams at [`UDP_SINK`].
-    pub(crate) datagrams: u64,
-    /// Bytes at [`TCP_SINK`].
-    pub(crate) stream_bytes: u64,
-}
 
 /// Round trips through the forwarder, in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -57,48 +60,30 @@ pub(crate) struct RoundTrips {
     pub(crate) lost: f64,
 }
 
-/// The server: runs all sinks until stdin ends, and answers each line with its counts.
+/// The server: TCP sink and UDP echo, until stdin ends; tells the bytes that the sink has received.
 ///
 /// # Errors
 ///
 /// When an address is taken or stdin can not be read.
 pub(crate) fn serve(address: Ipv4Addr) -> Result<(), Failure> {
-    let datagrams = Arc::new(AtomicU64::new(0));
     let stream_bytes = Arc::new(AtomicU64::new(0));
-    let sink = UdpSocket::bind((address, UDP_SINK))?;
-    sockopt::set_socket_recv_buffer_size_force(&sink, SINK_BUFFER_BYTES)?;
     let echo = UdpSocket::bind((address, UDP_ECHO))?;
     let listener = TcpListener::bind((address, TCP_SINK))?;
-    let count = Arc::clone(&datagrams);
-    std::thread::spawn(move || count_datagrams(sink, &count));
     std::thread::spawn(move || echo_datagrams(&echo));
     let count = Arc::clone(&stream_bytes);
     std::thread::spawn(move || accept_streams(&listener, &count));
+    tell(|| stream_bytes.load(Ordering::Relaxed))
+}
+
+/// Answers each line of stdin with what `count` says then.
+fn tell(count: impl Fn() -> u64) -> Result<(), Failure> {
     for line in io::stdin().lock().lines() {
         line?;
-        let received = Received {
-            datagrams: datagrams.load(Ordering::Relaxed),
-            stream_bytes: stream_bytes.load(Ordering::Relaxed),
-        };
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", serde_json::to_string(&received)?)?;
+        writeln!(out, "{}", count())?;
         out.flush()?;
     }
     Ok(())
-}
-
-/// A socket reads like a TUN: one datagram a read. So the device of `evenkeel-io` takes a batch of them
-/// with one system call, as `recvmmsg` would.
-fn count_datagrams(sink: UdpSocket, count: &AtomicU64) -> Result<(), Failure> {
-    let mut device = TunDevice::open(vec![Tun::adopt(sink.into(), "sink")?], IoChoice::Auto)?;
-    loop {
-        let received = device.receive();
-        device.flush();
-        count.store(device.counters().packets_read, Ordering::Relaxed);
-        if received == 0 {
-            device.wait(None)?;
-        }
-    }
 }
 
 fn echo_datagrams(echo: &UdpSocket) -> Result<(), Failure> {
@@ -123,22 +108,86 @@ fn accept_streams(listener: &TcpListener, count: &Arc<AtomicU64>) -> Result<(), 
     }
 }
 
-/// Sends small datagrams as fast as it can, until killed.
+/// What the two ends of a flood share.
+#[derive(Debug, Default)]
+struct Flood {
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Datagrams that have not arrived for so long that they never will.
+    lost: AtomicU64,
+}
+
+impl Flood {
+    /// Datagrams on their way, as far as one can tell.
+    fn under_way(&self) -> u64 {
+        let ended = self.received.load(Ordering::Acquire) + self.lost.load(Ordering::Acquire);
+        self.sent.load(Ordering::Acquire).saturating_sub(ended)
+    }
+}
+
+/// Sends small datagrams from the namespace `client` to `to`, and receives them in its own at `address`, as many
+/// as pass with [`WINDOW`] of them under way, until stdin ends; tells how many have arrived.
+///
+/// With a bounded number under way nothing is dropped for want of room, so that CPU time goes into packets
+/// that arrive. Both ends look again after a [`NAP`] where there is nothing to do: were each woken by the
+/// other for a few packets, waking a processor that sleeps would cost more than the packets.
 ///
 /// # Errors
 ///
-/// When there is no way to `to`.
-pub(crate) fn blast(to: SocketAddrV4) -> Result<(), Failure> {
+/// When there is no such namespace, or no way to `to`.
+pub(crate) fn flood(client: &str, to: SocketAddrV4, address: Ipv4Addr) -> Result<(), Failure> {
+    let sink = UdpSocket::bind((address, UDP_SINK))?;
+    sockopt::set_socket_recv_buffer_size_force(&sink, SINK_BUFFER_BYTES)?;
+    let namespace = File::open(format!("/run/netns/{client}"))?;
+    let shared = Arc::new(Flood::default());
+    let flood = Arc::clone(&shared);
+    std::thread::spawn(move || {
+        let ended = send_flood(&namespace, to, &flood);
+        let _ = writeln!(io::stderr(), "the flood has ended: {ended:?}");
+    });
+    let flood = Arc::clone(&shared);
+    std::thread::spawn(move || receive_flood(sink, &flood));
+    tell(|| shared.received.load(Ordering::Relaxed))
+}
+
+fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood) -> Result<(), Failure> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
     let sockets: Vec<UdpSocket> = (0..FLOWS).map(|_| connected(to)).collect::<Result<_, _>>()?;
     let payload = [0x5a; SMALL_BYTES];
     let slices = [IoSlice::new(&payload)];
+    let mut controls: [_; BURST] = std::array::from_fn(|_| SendAncillaryBuffer::default());
+    let mut messages: Vec<MMsgHdr<'_>> =
+        controls.iter_mut().map(|control| MMsgHdr::new(&slices, control)).collect();
+    let mut progress = (0, Instant::now());
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    for socket in sockets.iter().cycle() {
+        while flood.under_way() + BURST as u64 > WINDOW {
+            std::thread::sleep(NAP);
+            let received = flood.received.load(Ordering::Acquire);
+            if received != progress.0 {
+                progress = (received, Instant::now());
+            } else if progress.1.elapsed() > LOSS_TIMEOUT {
+                flood.lost.fetch_add(flood.under_way(), Ordering::AcqRel);
+            }
+        }
+        // A datagram that is refused (a full queue, an answer of ICMP) is not under way.
+        let sent = sendmmsg(socket, &mut messages, SendFlags::empty()).unwrap_or(0);
+        flood.sent.fetch_add(sent as u64, Ordering::AcqRel);
+    }
+    Ok(())
+}
+
+/// A socket reads like a TUN: one datagram a read. So the device of `evenkeel-io` takes a batch of them
+/// with one system call, as `recvmmsg` would.
+fn receive_flood(sink: UdpSocket, flood: &Flood) -> Result<(), Failure> {
+    let mut device = TunDevice::open(vec![Tun::adopt(sink.into(), "sink")?], IoChoice::Auto)?;
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     loop {
-        for socket in &sockets {
-            let mut controls: [_; BURST] = std::array::from_fn(|_| SendAncillaryBuffer::default());
-            let mut messages: Vec<MMsgHdr<'_>> =
-                controls.iter_mut().map(|control| MMsgHdr::new(&slices, control)).collect();
-            // A datagram that is refused (a full queue, an answer of ICMP) is one that does not arrive.
-            let _ = sendmmsg(socket, &mut messages, SendFlags::empty());
+        let received = device.receive();
+        device.flush();
+        flood.received.fetch_add(received as u64, Ordering::AcqRel);
+        if received == 0 {
+            std::thread::sleep(NAP);
         }
     }
 }

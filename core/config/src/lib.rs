@@ -1,1 +1,34 @@
-//! core/config.
+//! The configuration file: TOML in, a checked [`Plan`] out, or errors that point.
+//!
+//! ```text
+//! bytes -> text -> TOML tree -> shape (keys, types, ranges) -> as written -> as meant -> Plan
+//!            |         |              |                                          |
+//!            +---------+--------------+------------- Diagnostics ----------------+
+//! ```
+//!
+//! What comes in: a path or a text. What goes out: [`Loaded`], a plan with the program's own settings and the
+//! places of things in the file; or [`Diagnostics`], every mistake with line, column and what to do.
+//!
+//! It never draws a random number, never opens a component, and never panics, whatever the bytes are. The only
+//! file that it reads is the one that [`load`] is given.
+
+#![forbid(unsafe_code)]
+
+mod diagnostic;
+mod forms;
+mod loaded;
+mod meant;
+mod read;
+pub mod reference;
+mod schema;
+mod seed;
+mod shape;
+mod source;
+mod written;
+
+pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
+pub use evenkeel_engine::Plan;
+pub use loaded::{ForwarderConfig, Io, Loaded, Setup, Subject};
+pub use read::{FILE_BYTES_MAX, load, parse, parse_in};
+pub use schema::schema;
+pub use source::Position;

@@ -1,1 +1,26 @@
-//! core/daemon.
+//! The forwarder as a service: a configuration becomes a data path that runs, on a machine that is set up
+//! for it.
+//!
+//! ```text
+//!             control socket, signals                         TUN
+//!                       |                                      |
+//!   main thread: control plane (tokio) -- orders, wakeup --> data path: step() in a loop
+//!                       |              <-- answers, events --
+//!               netlink, /proc/sys
+//! ```
+//!
+//! In: a configuration file, signals, lines on the control socket. Out: a process that forwards until it is
+//! told to stop and leaves the machine as it was. The data path takes no lock and waits for nobody; the
+//! control plane never touches a packet. A mistake in a configuration never stops a forwarder that runs.
+
+#![forbid(unsafe_code)]
+
+pub mod control;
+mod data_path;
+mod events;
+mod prepare;
+mod service;
+pub mod setup;
+
+pub use prepare::{Components, Mistakes, Prepared, draw_seed, load_guests, prepare};
+pub use service::{Options, RunError, default_config, run};

@@ -3,11 +3,12 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::check::check;
 use crate::counters::Counters;
-use crate::device::Device;
+use crate::device::{BATCH_MAX, Device};
 use crate::director::{Directors, Fault, Scheduler};
 use crate::error::{CommandError, PlanError};
 use crate::event::{EVENTS_MAX, Event};
@@ -82,7 +83,7 @@ pub struct Engine {
     /// Whether the table has been full, and ports have run out, since a flow ended last.
     pub(crate) was_full: bool,
     pub(crate) was_exhausted: bool,
-    /// Room for the walks of one batch; empty between batches.
+    /// Room for the walks of one batch.
     pub(crate) walks: Vec<Walk>,
     pub(crate) opening: Opening,
     events: VecDeque<Event>,
@@ -109,7 +110,7 @@ impl Engine {
             lifetimes: [0; 8],
             was_full: false,
             was_exhausted: false,
-            walks: Vec::with_capacity(crate::device::BATCH_MAX),
+            walks: vec![Walk::NONE; BATCH_MAX],
             opening: Opening::new(),
             events: VecDeque::new(),
             plan: Plan::empty(),

@@ -17,7 +17,7 @@ use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::reply::{self, IcmpError};
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
-use crate::walk::Walk;
+use crate::walk::{Walk, turn_frame};
 use crate::wire::checksum::Delta;
 use crate::wire::{FiveTuple, Protocol, ipv4};
 
@@ -93,12 +93,10 @@ impl Engine {
         for slot in 0..walks.len() {
             let Some(walk) = walks.get_mut(slot).filter(|walk| walk.end.is_none()) else { continue };
             let mut packet = device.packet(slot);
-            let Some((id, direction)) = self.find_flow(walk, now) else {
+            if !self.pass(&mut packet, walk, now) {
                 let leader = opening.leader_of(walk).copied();
                 self.open_or_refuse(&mut packet, walk, leader, slot, now);
-                continue;
-            };
-            self.pass(&mut packet, walk, id, direction, now);
+            }
         }
         self.opening = opening;
     }
@@ -205,7 +203,10 @@ impl Engine {
             Fate::Refused(reason) => Err(reason),
         };
         match result {
-            Ok(id) => self.pass(packet, walk, id, crate::flow::Direction::Original, now),
+            // The flow is there now, so the packet is one of a known flow.
+            Ok(_) => {
+                self.pass(packet, walk, now);
+            }
             Err(reason) => walk.end = Some(self.refuse(packet, walk, reason, now)),
         }
     }
@@ -253,7 +254,7 @@ impl Engine {
         let Some(plan) = self.plan.interfaces.get(packet.interface.index()) else {
             return Err(DropReason::UnknownInterface);
         };
-        Ok(self.turn_frame(packet.buffer, plan.layer, range))
+        Ok(turn_frame(packet.buffer, plan.layer, range))
     }
 
     /// Enters the flow of `walk` into the table, towards the server that was picked.

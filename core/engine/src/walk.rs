@@ -37,17 +37,22 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    fn ended(verdict: Verdict, interface: InterfaceId, range: Range<usize>) -> Self {
-        let end = Some(verdict);
-        let (tuple, flags) = (FiveTuple::default(), Flags::default());
-        Self { end, range, tuple, hash: 0, interface, flags, hint: 0 }
-    }
-}
-
-/// What the headers of a packet say: where the IP packet lies, and what kind of walk follows.
-enum Entrance {
-    Flow { range: Range<usize>, tuple: FiveTuple, flags: Flags },
-    Ended { range: Range<usize>, verdict: Verdict },
+    /// The walk of no packet, to be overwritten.
+    pub(crate) const NONE: Self = Self {
+        end: None,
+        range: 0..0,
+        tuple: FiveTuple {
+            source: Address::UNSPECIFIED,
+            destination: Address::UNSPECIFIED,
+            source_port: 0,
+            destination_port: 0,
+            protocol: Protocol(0),
+        },
+        hash: 0,
+        interface: InterfaceId(0),
+        flags: Flags(0),
+        hint: u32::MAX,
+    };
 }
 
 impl Engine {
@@ -55,76 +60,71 @@ impl Engine {
     pub fn handle_batch<D: Device>(&mut self, device: &mut D, received: usize, now: Instant) -> usize {
         let now = self.tick(now);
         debug_assert!(received <= BATCH_MAX, "a device keeps to the bound");
-        let mut walks = core::mem::take(&mut self.walks);
-        walks.clear();
-        for slot in 0..received.min(BATCH_MAX) {
-            walks.push(self.enter(&mut device.packet(slot), now));
+        let mut all = core::mem::take(&mut self.walks);
+        let walks = all.get_mut(..received.min(BATCH_MAX)).unwrap_or_default();
+        for (slot, walk) in walks.iter_mut().enumerate() {
+            self.enter(&mut device.packet(slot), walk, now);
         }
-        for walk in &mut walks {
+        for walk in walks.iter_mut() {
             walk.hint = self.flows.touch_entry(walk.hint);
         }
         let mut has_new = false;
         for (slot, walk) in walks.iter_mut().enumerate() {
-            if walk.end.is_none() {
-                match self.find_flow(walk, now) {
-                    Some((id, direction)) => self.pass(&mut device.packet(slot), walk, id, direction, now),
-                    None => has_new = true,
-                }
+            if walk.end.is_none() && !self.pass(&mut device.packet(slot), walk, now) {
+                has_new = true;
             }
         }
         if has_new {
-            self.open_flows(device, &mut walks, now);
+            self.open_flows(device, walks, now);
         }
-        let sent = self.leave(device, &walks);
-        self.walks = walks;
+        let sent = self.leave(device, walks);
+        self.walks = all;
         sent
     }
 
-    /// Reads the headers of one packet.
-    fn enter(&mut self, packet: &mut PacketBuffer<'_>, now: Instant) -> Walk {
+    /// Reads the headers of one packet into `walk`.
+    #[inline]
+    fn enter(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) {
         self.counters.packets_in += 1;
         self.counters.bytes_in += packet.range.len() as u64;
-        let interface = packet.interface;
-        let whole = packet.range.clone();
-        match self.read_headers(packet, now) {
-            Ok(Entrance::Flow { range, tuple, flags }) => {
-                let hash = tuple.hash(self.flows.key());
-                let hint = self.flows.touch_index(hash);
-                Walk { end: None, range, tuple, hash, interface, flags, hint }
+        walk.interface = packet.interface;
+        walk.hint = u32::MAX;
+        walk.end = match self.read_headers(packet, walk, now) {
+            Ok(None) => {
+                walk.hash = walk.tuple.hash(self.flows.key());
+                walk.hint = self.flows.touch_index(walk.hash);
+                None
             }
-            Ok(Entrance::Ended { range, verdict }) => Walk::ended(verdict, interface, range),
-            Err(reason) => Walk::ended(Verdict::Drop(reason), interface, whole),
-        }
+            Ok(end) => end,
+            Err(reason) => Some(Verdict::Drop(reason)),
+        };
     }
 
-    fn read_headers(&mut self, packet: &mut PacketBuffer<'_>, now: Instant) -> Result<Entrance, DropReason> {
-        let interface = packet.interface;
-        let layer = match self.plan.interfaces.get(interface.index()) {
-            Some(plan) => plan.layer,
-            None => return Err(DropReason::UnknownInterface),
+    /// Fills in what the headers say: where the IP packet lies, its tuple and flags; or how the walk ends here.
+    #[inline]
+    fn read_headers(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        walk: &mut Walk,
+        now: Instant,
+    ) -> Result<Option<Verdict>, DropReason> {
+        let Some(plan) = self.plan.interfaces.get(packet.interface.index()) else {
+            return Err(DropReason::UnknownInterface);
         };
+        let layer = plan.layer;
         let start = match layer {
             Layer::Ip => packet.range.start,
-            Layer::Ethernet(own) => {
-                let frame = packet.buffer.get_mut(packet.range.clone()).ok_or(DropReason::Truncated)?;
-                let (header, _) = ethernet::Header::split(frame)?;
-                let (to, kind) = (header.destination(), header.ethertype());
-                if kind == ethernet::TYPE_ARP && (to == own || to.is_group()) {
-                    let verdict = self.handle_arp(frame, own, interface, now)?;
-                    return Ok(Entrance::Ended { range: packet.range.clone(), verdict });
+            Layer::Ethernet(own) => match self.read_frame(packet, own, now)? {
+                None => packet.range.start + ethernet::HEADER_BYTES,
+                end => {
+                    walk.range = packet.range.clone();
+                    return Ok(end);
                 }
-                if to != own {
-                    return Err(DropReason::OtherHost);
-                }
-                if kind != ethernet::TYPE_IPV4 {
-                    return Err(DropReason::NotIpv4);
-                }
-                packet.range.start + ethernet::HEADER_BYTES
-            }
+            },
         };
         let bytes = packet.buffer.get_mut(start..packet.range.end).ok_or(DropReason::Truncated)?;
         let mut ip = ipv4::Packet::split(bytes)?;
-        let range = start..start + usize::from(ip.header.total_length());
+        walk.range = start..start + usize::from(ip.header.total_length());
         if ip.header.is_martian() {
             return Err(DropReason::Martian);
         }
@@ -143,44 +143,64 @@ impl Engine {
             }
             Protocol::ICMP => {
                 self.answer_echo(&mut ip, now)?;
-                let range = self.turn_frame(packet.buffer, layer, range);
-                return Ok(Entrance::Ended { range, verdict: Verdict::Answer(interface) });
+                walk.range = turn_frame(packet.buffer, layer, walk.range.clone());
+                return Ok(Some(Verdict::Answer(packet.interface)));
             }
             _ => return Err(DropReason::UnknownProtocol),
         };
         let (source, destination) = (ip.header.source(), ip.header.destination());
-        let tuple = FiveTuple { source, destination, source_port, destination_port, protocol };
-        Ok(Entrance::Flow { range, tuple, flags })
+        walk.tuple = FiveTuple { source, destination, source_port, destination_port, protocol };
+        walk.flags = flags;
+        Ok(None)
     }
 
-    /// The live flow of a packet. One that is over, or that its client opens anew, is taken out.
-    pub(crate) fn find_flow(&mut self, walk: &Walk, now: Instant) -> Option<(FlowId, Direction)> {
-        let (id, direction) = self.flows.find(walk.hash, &walk.tuple)?;
-        let entry = self.flows.entry(id)?;
-        let is_reopened =
-            entry.state.is_over() && direction == Direction::Original && walk.flags.is_opening();
-        if entry.expires <= now || is_reopened {
-            self.end_flow(id);
-            return None;
-        }
-        Some((id, direction))
-    }
-
-    /// Translates one packet of a known flow and settles where it leaves.
-    pub(crate) fn pass(
+    /// Looks at the link header of a frame. `None` when IPv4 for us follows it.
+    fn read_frame(
         &mut self,
         packet: &mut PacketBuffer<'_>,
-        walk: &mut Walk,
-        id: FlowId,
-        direction: Direction,
+        own: MacAddress,
         now: Instant,
-    ) {
+    ) -> Result<Option<Verdict>, DropReason> {
+        let frame = packet.buffer.get_mut(packet.range.clone()).ok_or(DropReason::Truncated)?;
+        let (header, _) = ethernet::Header::split(frame)?;
+        let (to, kind) = (header.destination(), header.ethertype());
+        if kind == ethernet::TYPE_ARP && (to == own || to.is_group()) {
+            return self.handle_arp(frame, own, packet.interface, now).map(Some);
+        }
+        if to != own {
+            return Err(DropReason::OtherHost);
+        }
+        if kind != ethernet::TYPE_IPV4 {
+            return Err(DropReason::NotIpv4);
+        }
+        Ok(None)
+    }
+
+    /// Translates a packet of a known flow and settles where it leaves. Returns whether there is such a flow.
+    #[inline]
+    pub(crate) fn pass(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) -> bool {
+        let Some((id, direction)) = self.flows.find(walk.hash, &walk.tuple) else { return false };
+        let Some(entry) = self.flows.entry(id) else { return false };
+        let is_reopened =
+            walk.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
+        if entry.expires <= now || is_reopened {
+            self.end_flow(id);
+            return false;
+        }
+        if entry.generation != self.generation
+            && let Err(reason) = self.revalidate(id)
+        {
+            walk.end = Some(Verdict::Drop(reason));
+            return true;
+        }
         walk.end = Some(match self.translate(packet, walk, id, direction, now) {
             Ok(interface) => Verdict::Forward(interface),
             Err(reason) => Verdict::Drop(reason),
         });
+        true
     }
 
+    #[inline]
     fn translate(
         &mut self,
         packet: &mut PacketBuffer<'_>,
@@ -189,69 +209,71 @@ impl Engine {
         direction: Direction,
         now: Instant,
     ) -> Result<InterfaceId, DropReason> {
-        self.revalidate(id)?;
         let Some(entry) = self.flows.entry_mut(id) else { return Err(DropReason::NoFlow) };
-        let out = match direction {
-            Direction::Original => entry.server_interface,
-            Direction::Reply => entry.client_interface,
-        };
+        let out = entry.interface_out(direction);
+        let Some(way_out) = self.plan.interfaces.get(out.index()) else { return Err(DropReason::NoRoute) };
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let mut ip = ipv4::Packet::reopen(bytes)?;
         let length = ip.header.total_length();
-        let Some(way_out) = self.plan.interfaces.get(out.index()) else { return Err(DropReason::NoRoute) };
-        if ip.header.ttl() <= 1 {
-            self.send_error(packet, walk.range.clone(), IcmpError::TtlExceeded, now);
-            return Err(DropReason::TtlExceeded);
+        let is_too_big = length > way_out.mtu_bytes && packet.offload.segment_bytes.is_none();
+        if ip.header.ttl() <= 1 || is_too_big {
+            let error = if ip.header.ttl() <= 1 {
+                Some(IcmpError::TtlExceeded)
+            } else {
+                ip.header.is_dont_fragment().then_some(IcmpError::TooBig(way_out.mtu_bytes))
+            };
+            return Err(self.turn_away(packet, walk, error, now));
         }
-        if length > way_out.mtu_bytes && packet.offload.segment_bytes.is_none() {
-            let mtu = way_out.mtu_bytes;
-            if ip.header.is_dont_fragment() {
-                self.send_error(packet, walk.range.clone(), IcmpError::TooBig(mtu), now);
-            }
-            return Err(DropReason::TooBig);
-        }
-        let layer = way_out.layer;
         rewrite(&mut ip, entry, direction, packet.offload.needs_checksum);
-        ip.header.decrement_ttl();
         let before = entry.state;
         let after = before.after(walk.flags, direction);
-        entry.state = after;
         let lifetime = |state| self.lifetimes.get(state as usize).copied().unwrap_or(0);
+        entry.state = after;
         entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(lifetime(after)));
-        entry.bytes += u64::from(length);
-        let (director, server_slot) = (entry.director, entry.server_slot);
+        entry.count(direction, length);
+        let (place, slot) = (entry.director, entry.server_slot);
         let to = entry.translated(direction).destination;
-        match direction {
-            Direction::Original => entry.packets_original = entry.packets_original.wrapping_add(1),
-            Direction::Reply => entry.packets_reply = entry.packets_reply.wrapping_add(1),
-        }
-        if let Some(director) = self.directors.at_mut(director) {
-            if let Some(server) = director.server_mut(server_slot) {
-                let (packets, bytes) = match direction {
-                    Direction::Original => (&mut server.packets_to, &mut server.bytes_to),
-                    Direction::Reply => (&mut server.packets_from, &mut server.bytes_from),
-                };
-                *packets += 1;
-                *bytes += u64::from(length);
+        let is_shorter = before != after && lifetime(after) < lifetime(before);
+        if let Some(director) = self.directors.at_mut(place) {
+            if let Some(server) = director.server_mut(slot) {
+                server.count(direction, length);
             }
             if before != after {
-                director.change_state(server_slot, before, after);
+                director.change_state(slot, before, after);
             }
         }
-        if lifetime(after) < lifetime(before) {
+        if is_shorter {
             self.flows.reschedule(id);
         }
-        walk.range = self.link(packet.buffer, layer, out, to, walk.range.clone(), now)?;
+        if let Layer::Ethernet(own) = way_out.layer {
+            walk.range = self.link(packet.buffer, own, out, to, walk.range.clone(), now)?;
+        }
         Ok(out)
     }
 
+    /// Tells the sender of a packet that cannot go on, where it wants to know, and gives the reason.
+    #[cold]
+    fn turn_away(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        walk: &Walk,
+        error: Option<IcmpError>,
+        now: Instant,
+    ) -> DropReason {
+        if let Some(error) = error {
+            self.send_error(packet, walk.range.clone(), error, now);
+        }
+        match error {
+            Some(IcmpError::TtlExceeded) => DropReason::TtlExceeded,
+            Some(IcmpError::TooBig(_) | IcmpError::PortUnreachable) | None => DropReason::TooBig,
+        }
+    }
+
     /// Whether the plan in force still permits a flow of an older one; else the flow ends.
+    #[cold]
     fn revalidate(&mut self, id: FlowId) -> Result<(), DropReason> {
         let generation = self.generation;
         let Some(entry) = self.flows.entry(id) else { return Err(DropReason::NoFlow) };
-        if entry.generation == generation {
-            return Ok(());
-        }
         let director = self.directors.at(entry.director).filter(|director| !director.is_removed);
         let server = director.and_then(|director| director.server(entry.server_slot));
         let is_there = server.is_some_and(|server| server.view.is_some());
@@ -274,17 +296,16 @@ impl Engine {
         Err(if is_denied { DropReason::PolicyDenied } else { DropReason::NoServer })
     }
 
-    /// Puts the link header for `next` in front of the IP packet at `range`, where the interface wants one.
+    /// Puts a link header in front of the IP packet at `range`, towards the next hop to `destination`.
     fn link(
         &mut self,
         buffer: &mut [u8],
-        layer: Layer,
+        own: MacAddress,
         out: InterfaceId,
         destination: Address,
         range: Range<usize>,
         now: Instant,
     ) -> Result<Range<usize>, DropReason> {
-        let Layer::Ethernet(own) = layer else { return Ok(range) };
         let next = self.routes.next_hop_on(out, destination);
         let resolution = self.neighbours.resolve(out, next.v4_bytes(), now);
         if resolution.must_ask {
@@ -348,18 +369,6 @@ impl Engine {
             return Err(DropReason::AnswerLimited);
         }
         reply::echo(ip)
-    }
-
-    /// Turns the link header of an answer around and gives the frame's place.
-    pub(crate) fn turn_frame(&self, buffer: &mut [u8], layer: Layer, range: Range<usize>) -> Range<usize> {
-        let Layer::Ethernet(own) = layer else { return range };
-        let start = range.start.saturating_sub(ethernet::HEADER_BYTES);
-        if let Some(place) = buffer.get_mut(start..range.start)
-            && let Ok((header, _)) = ethernet::Header::split(place)
-        {
-            *header = ethernet::Header::new(header.source(), own, ethernet::TYPE_IPV4);
-        }
-        start..range.end
     }
 
     /// Sends an ICMP error about the IP packet at `range` back to where it came from, if that is allowed.
@@ -433,4 +442,16 @@ impl Engine {
             self.push_event(Event::FlowTableFull { flows_max: self.plan.limits.flows_max });
         }
     }
+}
+
+/// Turns the link header of an answer around and gives the frame's place.
+pub(crate) fn turn_frame(buffer: &mut [u8], layer: Layer, range: Range<usize>) -> Range<usize> {
+    let Layer::Ethernet(own) = layer else { return range };
+    let start = range.start.saturating_sub(ethernet::HEADER_BYTES);
+    if let Some(place) = buffer.get_mut(start..range.start)
+        && let Ok((header, _)) = ethernet::Header::split(place)
+    {
+        *header = ethernet::Header::new(header.source(), own, ethernet::TYPE_IPV4);
+    }
+    start..range.end
 }

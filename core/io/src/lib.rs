@@ -1,1 +1,39 @@
-//! core/io.
+//! Real devices for the engine: packets in and out of TUN interfaces, through io_uring or epoll.
+//!
+//! ```text
+//! TUN queue -> READ_MULTISHOT -> buffer -> engine (in place) -> WRITE from the same buffer -> TUN queue
+//!                  ^--------------------- buffer ring <----------- completion ----'
+//! ```
+//!
+//! In come packets from the kernel; they are handed to the engine as [`Device`](evenkeel_engine::Device)
+//! says, and leave by the interface that it names. What a packet means is never looked at here; no
+//! address, route or rule is set. All unsafe code of the house is in this crate, each block one
+//! operation behind a small safe wrapper.
+//!
+//! [`Tun`] opens an interface, [`TunDevice`] joins several into one device, [`Waker`] ends its wait from
+//! another thread, [`MonotonicClock`] tells the engine's time.
+
+mod buffers;
+mod clock;
+mod device;
+mod epoll;
+mod error;
+mod offload;
+mod ring;
+mod slots;
+mod sys;
+
+#[cfg(test)]
+mod tests;
+
+pub use clock::MonotonicClock;
+pub use device::{Backend, IoChoice, Refusal, TunDevice, Wake};
+pub use error::DeviceError;
+pub use offload::{HEADER_BYTES, VirtioNetHeader};
+pub use slots::DeviceCounters;
+pub use sys::eventfd::Waker;
+pub use sys::tun::{Offloads, Tun, TunOptions, kernel_tx_dropped};
+
+/// The most interfaces of one device. Each costs a registered file and a request that is always open; a
+/// forwarder has a handful.
+pub const INTERFACES_MAX: usize = 64;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use siphasher::sip::SipHasher13;
 
 use super::{FlowClosed, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView};
-use crate::flow::FlowState;
+use crate::flow::{Direction, FlowState};
 use crate::plan::{DirectorPlan, Mode, SchedulerPlan, ServerPlan};
 use crate::time::Instant;
 use crate::wire::{Address, Protocol};
@@ -72,6 +72,17 @@ impl Server {
             bytes_to: 0,
             bytes_from: 0,
         }
+    }
+
+    /// Counts a packet of `length` IP bytes.
+    #[inline]
+    pub fn count(&mut self, direction: Direction, length: u16) {
+        let (packets, bytes) = match direction {
+            Direction::Original => (&mut self.packets_to, &mut self.bytes_to),
+            Direction::Reply => (&mut self.packets_from, &mut self.bytes_from),
+        };
+        *packets += 1;
+        *bytes += u64::from(length);
     }
 
     fn is_idle(&self) -> bool {

@@ -41,8 +41,11 @@ pub enum FlowState {
 impl FlowState {
     /// The state after a segment with `flags` in `direction`. UDP stays UDP.
     #[must_use]
+    #[inline]
     pub fn after(self, flags: Flags, direction: Direction) -> Self {
-        if self == Self::Udp {
+        // Most packets are data of an open connection, or UDP.
+        let is_plain = !flags.has(Flags(Flags::FIN.0 | Flags::RST.0));
+        if self == Self::Udp || (self == Self::Established && is_plain) {
             return self;
         }
         if flags.has(Flags::RST) {
@@ -200,6 +203,27 @@ impl FlowEntry {
             Direction::Original => self.tuple(Direction::Reply).reversed(),
             Direction::Reply => self.tuple(Direction::Original).reversed(),
         }
+    }
+
+    /// Where packets in `direction` leave.
+    #[must_use]
+    #[inline]
+    pub const fn interface_out(&self, direction: Direction) -> InterfaceId {
+        match direction {
+            Direction::Original => self.server_interface,
+            Direction::Reply => self.client_interface,
+        }
+    }
+
+    /// Counts a packet of `length` IP bytes.
+    #[inline]
+    pub fn count(&mut self, direction: Direction, length: u16) {
+        let packets = match direction {
+            Direction::Original => &mut self.packets_original,
+            Direction::Reply => &mut self.packets_reply,
+        };
+        *packets = packets.wrapping_add(1);
+        self.bytes += u64::from(length);
     }
 
     /// Computes the deltas from the tuples.

@@ -29,6 +29,7 @@ impl Index {
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "at most 32 bits are left, and usize has them")]
+    #[inline]
     fn home(&self, hash: u64) -> usize {
         (hash >> (64 - self.bits)) as usize
     }
@@ -53,7 +54,7 @@ impl Index {
         let mut at = self.home(hash);
         // An index is at most half full, so a probe ends at an empty slot; the bound guards against our own bugs.
         for _ in 0..self.slots.len() {
-            let slot = self.slot(at);
+            let slot = *self.slots.get(at)?;
             let found = handle(slot)?;
             if (slot ^ hash) & !HANDLE == 0 && is_it(found) {
                 return Some(found);

@@ -3,7 +3,7 @@
 use crate::flow::{Direction, FlowEntry};
 use crate::wire::{Protocol, ipv4, tcp, udp};
 
-/// Translates `packet`, which belongs to `entry` and goes in `direction`.
+/// Translates `packet`, which belongs to `entry` and goes in `direction`, and takes one hop off its time to live.
 ///
 /// `needs_checksum` says that the layer-4 checksum holds only the pseudo header's sum, to be completed on the
 /// way out; then ports do not touch it.
@@ -14,17 +14,17 @@ pub fn rewrite(packet: &mut ipv4::Packet<'_>, entry: &FlowEntry, direction: Dire
         Direction::Original => (entry.address_delta, entry.tuple_delta),
         Direction::Reply => (entry.address_delta.inverse(), entry.tuple_delta.inverse()),
     };
-    packet.header.set_addresses(to.source.v4_bytes(), to.destination.v4_bytes(), addresses);
+    packet.header.pass_on(to.source.v4_bytes(), to.destination.v4_bytes(), addresses);
     // The door has checked that the header is there.
     if entry.protocol == Protocol::TCP {
-        if let Ok((header, _)) = tcp::Header::split(packet.payload) {
+        if let Some(header) = tcp::Header::reopen(packet.payload) {
             if needs_checksum {
                 header.set_ports_partial(to.source_port, to.destination_port, addresses);
             } else {
                 header.set_ports(to.source_port, to.destination_port, tuple);
             }
         }
-    } else if let Ok((header, _)) = udp::Header::split(packet.payload) {
+    } else if let Some(header) = udp::Header::reopen(packet.payload) {
         if needs_checksum {
             header.set_ports_partial(to.source_port, to.destination_port, addresses);
         } else {

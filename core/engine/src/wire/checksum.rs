@@ -66,6 +66,14 @@ pub fn pseudo_header_v4(source: [u8; 4], destination: [u8; 4], protocol: u8, len
     fold(addresses + u64::from(protocol) + u64::from(length_bytes))
 }
 
+/// The one's complement sum of two words.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the sum of the halves of at most 0x1fffe has 16 bits")]
+const fn add(a: u16, b: u16) -> u16 {
+    let sum = a as u32 + b as u32;
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
 /// A change of checksummed words, ready to be applied to any checksum over them.
 ///
 /// Computed once per flow and applied to each packet; [`Delta::inverse`] is the change back.
@@ -76,11 +84,14 @@ impl Delta {
     /// Nothing changes.
     pub const NONE: Self = Self(0);
 
+    /// The high byte of a word becomes one less, as the time to live does at each hop: `~m + m - 0x100`.
+    pub const HOP: Self = Self(0xfeff);
+
     /// The word `old` becomes `new`.
     #[must_use]
     #[inline]
     pub const fn of_word(old: u16, new: u16) -> Self {
-        Self(fold(!old as u64 + new as u64))
+        Self(add(!old, new))
     }
 
     /// The four bytes `old`, aligned to words, become `new`.
@@ -95,7 +106,7 @@ impl Delta {
     #[must_use]
     #[inline]
     pub const fn and(self, other: Self) -> Self {
-        Self(fold(self.0 as u64 + other.0 as u64))
+        Self(add(self.0, other.0))
     }
 
     /// The change back.
@@ -109,14 +120,14 @@ impl Delta {
     #[must_use]
     #[inline]
     pub const fn apply(self, checksum: u16) -> u16 {
-        !fold(!checksum as u64 + self.0 as u64)
+        !add(!checksum, self.0)
     }
 
     /// The plain sum after the change, for a field that holds a sum and not its complement.
     #[must_use]
     #[inline]
     pub const fn apply_to_sum(self, sum: u16) -> u16 {
-        fold(sum as u64 + self.0 as u64)
+        add(sum, self.0)
     }
 }
 

@@ -17,20 +17,26 @@ pub struct Address {
 const MAPPED: u64 = 0xffff_0000_0000;
 
 impl Address {
+    /// The address `::`, which is nobody's.
+    pub const UNSPECIFIED: Self = Self { high: 0, low: 0 };
+
     /// An IPv4 address from its bytes on the wire.
     #[must_use]
+    #[inline]
     pub const fn v4(bytes: [u8; 4]) -> Self {
         Self { high: 0, low: MAPPED | u32::from_be_bytes(bytes) as u64 }
     }
 
     /// Whether this is an IPv4 address.
     #[must_use]
+    #[inline]
     pub const fn is_v4(self) -> bool {
         self.high == 0 && self.low >> 32 == 0xffff
     }
 
     /// The bytes of an IPv4 address as on the wire; for IPv6, its last four.
     #[must_use]
+    #[inline]
     pub const fn v4_bytes(self) -> [u8; 4] {
         let [_, _, _, _, a, b, c, d] = self.low.to_be_bytes();
         [a, b, c, d]
@@ -38,6 +44,7 @@ impl Address {
 
     /// The two halves, the first on the wire first.
     #[must_use]
+    #[inline]
     pub const fn halves(self) -> [u64; 2] {
         [self.high, self.low]
     }

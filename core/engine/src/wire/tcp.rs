@@ -96,6 +96,12 @@ impl Header {
         self.checksum.set(checksum);
     }
 
+    /// The header at the start of a payload that [`Header::split`] has checked before; `None` where it is not that.
+    #[inline]
+    pub fn reopen(payload: &mut [u8]) -> Option<&mut Self> {
+        Self::mut_from_prefix(payload).ok().map(|(header, _)| header)
+    }
+
     /// Replaces both ports and mends the checksum by `delta`, the change of addresses and ports.
     #[inline]
     pub fn set_ports(&mut self, source: u16, destination: u16, delta: Delta) {

@@ -38,6 +38,12 @@ impl Header {
         Ok((header, rest))
     }
 
+    /// The header at the start of a payload that [`Header::split`] has checked before; `None` where it is not that.
+    #[inline]
+    pub fn reopen(payload: &mut [u8]) -> Option<&mut Self> {
+        Self::mut_from_prefix(payload).ok().map(|(header, _)| header)
+    }
+
     /// Replaces both ports and mends the checksum by `delta`, the change of addresses and ports.
     ///
     /// A datagram without a checksum (0) stays without; a checksum that comes out as 0 is sent as 0xffff.

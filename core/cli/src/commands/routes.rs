@@ -1,0 +1,31 @@
+//! `evenkeel routes`: what `setup = "auto"` does, as commands.
+
+use evenkeel_daemon::setup;
+use serde_json::json;
+
+use super::ConfigArgument;
+use crate::{Failure, output};
+
+/// Print what the machine needs for a configuration, as ip and sysctl commands
+///
+/// The list is the one that `evenkeel run` applies with setup = "auto". With
+/// setup = "manual" run it yourself: evenkeel routes | sh
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// A JSON object with the list `commands`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let loaded = evenkeel_config::load(&arguments.config.path())
+        .map_err(|mistakes| Failure::Usage(mistakes.render(output::has_colour())))?;
+    if arguments.json {
+        let commands: Vec<String> =
+            setup::plan_of_changes(&loaded.plan).iter().map(ToString::to_string).collect();
+        return output::answer(&format!("{:#}\n", json!({ "commands": commands })));
+    }
+    output::answer(&setup::script(&loaded.plan))
+}

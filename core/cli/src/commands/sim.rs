@@ -1,0 +1,81 @@
+//! `evenkeel sim`: the engine in virtual time, by scenario or packet by packet.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use evenkeel_config::Loaded;
+use evenkeel_daemon::load_guests;
+use evenkeel_engine::Guests;
+use evenkeel_plugin_host::Mode;
+use evenkeel_sim::{Options, Outcome, Scenario};
+
+use super::components;
+use crate::progress::Progress;
+use crate::{Failure, output};
+
+/// Run scenarios in the deterministic simulator
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a scenario; exit code 1 when an expectation is missed
+    ///
+    /// The same scenario, configuration and seed give the same hashes on every
+    /// machine and in every build.
+    Run {
+        /// The scenario file
+        scenario: PathBuf,
+        /// The seed of everything random [default: the scenario's]
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// The outcome as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
+    }
+}
+
+fn run_scenario(path: &Path, seed: Option<u64>, is_json: bool) -> Result<(), Failure> {
+    let outcome = simulate(path, seed)?;
+    if is_json {
+        let value = serde_json::to_value(&outcome).map_err(Failure::runtime)?;
+        output::answer(&format!("{value:#}\n"))?;
+    } else {
+        output::answer(&outcome.to_text())?;
+    }
+    if outcome.is_as_expected() {
+        Ok(())
+    } else {
+        Err(Failure::Runtime("an expectation is missed".to_owned()))
+    }
+}
+
+fn simulate(path: &Path, seed: Option<u64>) -> Result<Outcome, Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+    let progress = Progress::start(format!("reading {}", path.display()));
+    let scenario = Scenario::load(path).map_err(|errors| usage(&errors))?;
+    let seed = seed.unwrap_or(scenario.seed);
+    progress.stage("loading components");
+    let equipment =
+        evenkeel_sim::prepare(&scenario, seed, &mut guests).map_err(|error| usage(&error))?;
+    progress.stage(format!("simulating {}", scenario.name));
+    let options = Options { seed: Some(seed), ..Options::default() };
+    let mut show = |state: evenkeel_sim::Progress| {
+        progress.done(state.flows, state.flows_expected.unwrap_or(0));
+    };
+    evenkeel_sim::run_with_progress(&scenario, equipment, options, &mut show).map_err(|error| usage(&error))
+}
+
+/// Components by counted instructions, so that a run repeats.
+fn guests(loaded: &Loaded) -> Result<Guests, String> {
+    load_guests(loaded, &components(), Mode::Fuel).map_err(|mistakes| mistakes.render(output::has_colour()))
+}

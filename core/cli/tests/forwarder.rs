@@ -1,0 +1,294 @@
+//! The real forwarder between real network namespaces: packets, control socket, reload, and what it leaves.
+//!
+//! ```text
+//! client 198.51.100.10 -- 198.51.100.1 forwarder 10.0.3.1 -- 10.0.3.20 and .21 real servers
+//! ```
+//!
+//! Needs root, `ip` and /dev/net/tun. Where those are missing each test says so and passes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
+
+mod world;
+
+use serde_json::Value;
+use world::{Forwarder, World};
+
+const NAT: &str = r#"
+[forwarder]
+control = "run/evenkeel.sock"
+io = "IO"
+seed = 1
+
+[interface.tun0]
+kind = "tun"
+address = ["10.99.0.1/24"]
+
+[director.web]
+bind = "10.0.0.3:80/tcp"
+mode = "nat"
+scheduler = "rr"
+[[director.web.server]]
+name = "s1"
+address = "10.0.3.20:8080"
+[[director.web.server]]
+name = "s2"
+address = "10.0.3.21:8080"
+
+[director.echo]
+bind = "10.0.0.3:53/udp"
+mode = "nat"
+scheduler = "rr"
+[[director.echo.server]]
+name = "s1"
+address = "10.0.3.20:5353"
+"#;
+
+/// The same with source NAT for both directors.
+fn full_nat() -> String {
+    let nat = NAT.replace("IO", "auto");
+    nat.replace("mode = \"nat\"", "mode = \"nat\"\nsnat = { address = \"10.99.0.7\" }")
+}
+
+#[test]
+fn tcp_and_udp_pass_and_nothing_is_left_behind() {
+    for io in ["auto", "epoll"] {
+        let Some(world) = World::new() else { return };
+        let before = world.state();
+        let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", io));
+        assert_ne!(world.state(), before, "nothing was set up");
+
+        for number in 0..4 {
+            let (server, peer) = world.tcp_echo("10.0.0.3:80", &format!("hello {number}"));
+            assert_eq!(server, if number % 2 == 0 { "10.0.3.20" } else { "10.0.3.21" });
+            assert_eq!(peer, "198.51.100.10", "the real server sees the client");
+        }
+        assert_eq!(world.udp_echo("10.0.0.3:53", "ask").1, "198.51.100.10");
+
+        let stats = forwarder.stats();
+        assert_eq!(stats["flows"]["opened"], 5, "{stats:#}");
+        assert_eq!(stats["packets"]["dropped"], 0, "{stats:#}");
+        assert_eq!(stats["directors"][0]["servers"][1]["flows"], 2, "{stats:#}");
+        if io == "epoll" {
+            assert_eq!(stats["io"], "epoll");
+        }
+        assert!(stats["device"]["packets_read"].as_u64().unwrap() > 20, "{stats:#}");
+
+        forwarder.terminate();
+        assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+        assert_eq!(world.state(), before);
+        assert!(!forwarder.socket().exists());
+    }
+}
+
+#[test]
+fn with_source_nat_the_real_server_sees_the_forwarder() {
+    let Some(world) = World::new() else { return };
+    let before = world.state();
+    let mut forwarder = Forwarder::start(&world, &full_nat());
+    assert_eq!(world.tcp_echo("10.0.0.3:80", "hello").1, "10.99.0.7");
+    assert_eq!(world.udp_echo("10.0.0.3:53", "ask").1, "10.99.0.7");
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
+}
+
+#[test]
+fn strict_reverse_path_filters_do_not_stop_it() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("sysctl -qw net.ipv4.conf.all.rp_filter=1");
+    let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    world.tcp_echo("10.0.0.3:80", "hello");
+    world.udp_echo("10.0.0.3:53", "ask");
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+}
+
+#[test]
+fn a_broken_configuration_leaves_the_old_plan_and_open_connections_alone() {
+    let Some(world) = World::new() else { return };
+    let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    let mut connection = world.tcp_connect("10.0.0.3:80");
+    connection.echo("before");
+    let state = world.state();
+
+    let broken = [
+        (NAT.replace("weight", "x").replace("\"rr\"", "\"fastest\""), "fastest"),
+        (NAT.replace("10.0.0.3:53/udp", "10.0.0.3:80/tcp"), "10.0.0.3:80/tcp"),
+        (NAT.replace("tun0", "tun9"), "tun9"),
+        ("this is not TOML".to_owned(), "TOML"),
+        (String::from("\u{0}"), "evenkeel.toml"),
+        // The VIP is the machine's own address: packets would never reach the forwarder.
+        (NAT.replace("10.0.0.3:80", "10.0.3.1:80"), "ip address del 10.0.3.1/24"),
+    ];
+    for (text, expected) in broken {
+        forwarder.write_config(&text.replace("IO", "auto"));
+        let output = forwarder.ctl(&["reload"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{expected}: {error}");
+        assert!(error.contains(expected), "{expected}: {error}");
+        connection.echo("between");
+        assert_eq!(world.state(), state, "{expected}");
+    }
+    world.tcp_echo("10.0.0.3:80", "still");
+    assert_eq!(forwarder.stats()["generation"], 1);
+    forwarder.hang_up();
+    forwarder.wait_for_log("not reloaded");
+    connection.echo("after");
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+}
+
+#[test]
+fn a_reload_applies_the_difference_and_keeps_connections() {
+    let Some(world) = World::new() else { return };
+    let before = world.state();
+    let config = NAT.replace("IO", "auto");
+    let mut forwarder = Forwarder::start(&world, &config);
+    let first = world.state();
+    let mut connection = world.tcp_connect("10.0.0.3:80");
+    connection.echo("before");
+
+    let more = config.clone()
+        + r#"
+[director.late]
+bind = "10.0.0.9:80/tcp"
+mode = "nat"
+scheduler = "rr"
+[[director.late.server]]
+name = "s2"
+address = "10.0.3.21:8080"
+"#;
+    forwarder.write_config(&more);
+    let output = forwarder.ctl(&["reload", "--json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["generation"], 2);
+    assert_eq!(world.tcp_echo("10.0.0.9:80", "new").0, "10.0.3.21");
+    connection.echo("between");
+    assert!(world.state().contains("10.0.0.9 dev tun0"), "{}", world.state());
+
+    forwarder.write_config(&config);
+    forwarder.hang_up();
+    forwarder.wait_for_log("reloaded");
+    connection.echo("after");
+    assert_eq!(world.state(), first);
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
+}
+
+#[test]
+fn a_weight_of_zero_drains_a_server() {
+    let Some(world) = World::new() else { return };
+    let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    let output = forwarder.ctl(&["weight", "web", "s1", "0"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for _ in 0..3 {
+        assert_eq!(world.tcp_echo("10.0.0.3:80", "hello").0, "10.0.3.21");
+    }
+    let output = forwarder.ctl(&["weight", "web", "s9", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no real server s9"));
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+}
+
+#[test]
+fn printed_commands_make_what_the_forwarder_makes() {
+    let Some(world) = World::new() else { return };
+    let Some(by_hand) = World::new() else { return };
+    for config in [NAT.replace("IO", "auto"), full_nat()] {
+        let mut forwarder = Forwarder::start(&world, &config);
+        let script = forwarder.routes();
+        by_hand.forwarder_sh("ip tuntap add dev tun0 mode tun");
+        by_hand.forwarder_sh(&script);
+        // Nobody has opened this TUN, so it has no carrier.
+        assert_eq!(by_hand.state().replace(" linkdown", ""), world.state().replace(" linkdown", ""));
+        forwarder.terminate();
+        assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+        by_hand.forwarder_sh("ip link del tun0; ip rule flush; ip rule add priority 32766 lookup main");
+        by_hand.forwarder_sh("ip rule add priority 32767 lookup default");
+    }
+}
+
+#[test]
+fn what_was_there_already_stays() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("ip rule add priority 1000 iif tun0 lookup main");
+    world.forwarder_sh("sysctl -qw net.ipv4.ip_forward=1");
+    let before = world.state();
+    let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    world.tcp_echo("10.0.0.3:80", "hello");
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
+}
+
+#[test]
+fn what_a_killed_forwarder_left_is_taken_over_and_removed() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("sysctl -qw net.ipv4.ip_forward=1");
+    let before = world.state();
+    let mut killed = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    killed.kill();
+    assert_ne!(world.state(), before, "the kernel removes the rules by itself");
+    let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    world.tcp_echo("10.0.0.3:80", "hello");
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
+}
+
+#[test]
+fn a_failed_start_leaves_nothing_behind() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("ip route add 10.0.0.3/32 via 10.0.3.20");
+    let before = world.state();
+    let mut forwarder = Forwarder::spawn(&world, &NAT.replace("IO", "auto"));
+    assert_eq!(forwarder.wait(), Some(1), "{}", forwarder.log());
+    assert!(forwarder.log().contains("10.0.0.3/32 leads to"), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
+    assert!(!forwarder.socket().exists());
+}
+
+#[test]
+fn manual_setup_changes_nothing_and_says_what_is_missing() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("ip tuntap add dev tun0 mode tun; ip link set tun0 up");
+    let before = world.state();
+    let config = NAT.replace("IO", "auto").replace("seed = 1", "seed = 1\nsetup = \"manual\"");
+    let mut forwarder = Forwarder::start(&world, &config);
+    let log = forwarder.log();
+    assert!(log.contains("missing: ip route add 10.0.0.3/32 dev tun0"), "{log}");
+    assert!(log.contains("missing: ip rule add priority 1001 from 10.0.3.20 ipproto tcp"), "{log}");
+    assert_eq!(world.state().replace(" linkdown", ""), before.replace(" linkdown", ""));
+    world.forwarder_sh(&forwarder.routes());
+    world.tcp_echo("10.0.0.3:80", "hello");
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert!(world.state().contains("10.0.0.3 dev tun0"), "what the operator made stays");
+}
+
+#[test]
+fn a_second_forwarder_with_the_same_socket_is_refused() {
+    let Some(world) = World::new() else { return };
+    let mut first = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    let state = world.state();
+    let mut second = first.spawn_again(&world);
+    assert_eq!(second.wait(), Some(1), "{}", second.log());
+    assert!(second.log().contains("another evenkeel"), "{}", second.log());
+    assert_eq!(world.state(), state);
+    world.tcp_echo("10.0.0.3:80", "hello");
+    first.terminate();
+    assert_eq!(first.wait(), Some(0), "{}", first.log());
+}
+
+#[test]
+fn the_forwarder_ends_with_an_error_when_its_interface_is_deleted() {
+    let Some(world) = World::new() else { return };
+    let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    world.forwarder_sh("ip link del tun0");
+    assert_eq!(forwarder.wait(), Some(1), "{}", forwarder.log());
+    assert!(forwarder.log().contains("tun0"), "{}", forwarder.log());
+    assert!(!world.state().contains("lookup 7790"), "{}", world.state());
+    assert!(!forwarder.socket().exists());
+}

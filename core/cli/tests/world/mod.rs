@@ -1,0 +1,350 @@
+//! Three network namespaces with echo servers, and the forwarder as a process in the middle one.
+//!
+//! Namespaces have names of their own and go when [`World`] is dropped. No test waits by the clock: echo
+//! sockets have a deadline, and the forwarder's log says when it is ready.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
+
+/// The longest that an answer or a line of the log may take before a test fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One world at a time: two forwarders that compile and two cores make deadlines meaningless.
+static ONE: Mutex<()> = Mutex::new(());
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    static HELD: std::cell::RefCell<(u32, Option<MutexGuard<'static, ()>>)> = const { std::cell::RefCell::new((0, None)) };
+}
+
+/// The namespaces of client, forwarder and servers.
+pub(crate) struct World {
+    prefix: String,
+    pub(crate) folder: PathBuf,
+}
+
+impl World {
+    /// Builds it, or says why not.
+    pub(crate) fn new() -> Option<Self> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("ek{}x{number}", std::process::id());
+        if let Err(reason) = possible(&prefix) {
+            eprintln!("SKIPPED: {reason}");
+            return None;
+        }
+        hold();
+        let folder = std::env::temp_dir().join(format!("evenkeel-{prefix}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let world = Self { prefix, folder };
+        for name in ["c", "f", "s"] {
+            sh(&format!("ip netns add {}", world.namespace(name)));
+            world.sh_in(name, "ip link set lo up");
+        }
+        let (client, server) = (world.namespace("c"), world.namespace("s"));
+        world.sh_in("f", &format!("ip link add clients type veth peer name eth0 netns {client}"));
+        world.sh_in("f", &format!("ip link add servers type veth peer name eth0 netns {server}"));
+        world.sh_in("f", "ip address add 198.51.100.1/24 dev clients; ip link set clients up");
+        world.sh_in("f", "ip address add 10.0.3.1/24 dev servers; ip link set servers up");
+        world.sh_in("c", "ip address add 198.51.100.10/24 dev eth0; ip link set eth0 up");
+        world.sh_in("c", "ip route add default via 198.51.100.1");
+        world.sh_in("s", "ip address add 10.0.3.20/24 dev eth0; ip address add 10.0.3.21/24 dev eth0");
+        world.sh_in("s", "ip link set eth0 up; ip route add default via 10.0.3.1");
+        world.serve();
+        Some(world)
+    }
+
+    fn namespace(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn sh_in(&self, name: &str, script: &str) -> String {
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.namespace(name), "sh", "-ec", script])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a script on the forwarder's machine.
+    pub(crate) fn forwarder_sh(&self, script: &str) -> String {
+        self.sh_in("f", script)
+    }
+
+    /// Everything that a forwarder may change there.
+    pub(crate) fn state(&self) -> String {
+        self.forwarder_sh(
+            "ip -o link show | sed 's/^[0-9]*: //; s/@[^:]*//' | grep -v ^lo | cut -d' ' -f1,4,5; ip -o -4 address show | sed 's/^[0-9]*: //'; \
+             ip rule show; ip -4 route show table all | sort; sysctl net.ipv4.ip_forward; \
+             sysctl -a 2>/dev/null | grep 'ipv4.conf.*[.]rp_filter'",
+        )
+    }
+
+    /// Runs `work` on a thread in a namespace, as the network is a thread's own.
+    fn inside<T: Send + 'static>(&self, name: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let path = Path::new("/run/netns").join(self.namespace(name));
+        let enter = move || {
+            let file = File::open(path).unwrap();
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        };
+        std::thread::spawn(enter).join().unwrap()
+    }
+
+    /// Echo servers that put their own address and their client's in front. They live as long as the test.
+    fn serve(&self) {
+        self.inside("s", || {
+            for address in ["10.0.3.20", "10.0.3.21"] {
+                let listener = TcpListener::bind((address, 8080)).unwrap();
+                std::thread::spawn(move || {
+                    for stream in listener.incoming().flatten() {
+                        std::thread::spawn(move || echo_tcp(stream, address));
+                    }
+                });
+                let socket = UdpSocket::bind((address, 5353)).unwrap();
+                std::thread::spawn(move || echo_udp(&socket, address));
+            }
+        });
+    }
+
+    /// Connects from the client's machine.
+    pub(crate) fn tcp_connect(&self, to: &str) -> Connection {
+        let to: SocketAddr = to.parse().unwrap();
+        let stream = self.inside("c", move || TcpStream::connect_timeout(&to, DEADLINE).unwrap());
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Connection(BufReader::new(stream))
+    }
+
+    /// One line there and back; the server's address and the client's as the server sees it.
+    pub(crate) fn tcp_echo(&self, to: &str, text: &str) -> (String, String) {
+        self.tcp_connect(to).echo(text)
+    }
+
+    /// One datagram there and back.
+    pub(crate) fn udp_echo(&self, to: &str, text: &str) -> (String, String) {
+        let socket = self.inside("c", || UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.connect(to).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.send(text.as_bytes()).unwrap();
+        let mut bytes = [0; 256];
+        let count = socket.recv(&mut bytes).unwrap();
+        parts(std::str::from_utf8(&bytes[..count]).unwrap(), text)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for name in ["c", "f", "s"] {
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(name)]).output();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+        HELD.with_borrow_mut(|(count, guard)| {
+            *count -= 1;
+            if *count == 0 {
+                guard.take();
+            }
+        });
+    }
+}
+
+/// Takes the only place; a test with two worlds takes it once.
+fn hold() {
+    HELD.with_borrow_mut(|(count, guard)| {
+        if *count == 0 {
+            *guard = Some(ONE.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        *count += 1;
+    });
+}
+
+fn possible(prefix: &str) -> Result<(), String> {
+    let tun = File::options().read(true).write(true).open("/dev/net/tun");
+    tun.map_err(|error| format!("/dev/net/tun: {error}"))?;
+    let name = format!("{prefix}p");
+    let made = Command::new("ip").args(["netns", "add", &name]).output();
+    let made = made.map_err(|error| format!("ip: {error}"))?;
+    let _ = Command::new("ip").args(["netns", "del", &name]).output();
+    if made.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&made.stderr).into_owned()) }
+}
+
+fn sh(script: &str) {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn echo_tcp(stream: TcpStream, own: &str) {
+    let peer = stream.peer_addr().unwrap().ip();
+    let mut writer = stream.try_clone().unwrap();
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        if writeln!(writer, "{own} {peer} {line}").is_err() {
+            return;
+        }
+    }
+}
+
+fn echo_udp(socket: &UdpSocket, own: &str) {
+    let mut bytes = [0; 256];
+    while let Ok((count, peer)) = socket.recv_from(&mut bytes) {
+        let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        let _ = socket.send_to(format!("{own} {} {text}", peer.ip()).as_bytes(), peer);
+    }
+}
+
+fn parts(answer: &str, sent: &str) -> (String, String) {
+    let mut words = answer.trim_end().splitn(3, ' ');
+    let (server, peer) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
+    assert_eq!(words.next(), Some(sent));
+    (server, peer)
+}
+
+/// A connection through the VIP that stays open.
+pub(crate) struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    /// One line there and back.
+    pub(crate) fn echo(&mut self, text: &str) -> (String, String) {
+        writeln!(self.0.get_mut(), "{text}").unwrap();
+        let mut answer = String::new();
+        self.0.read_line(&mut answer).unwrap();
+        parts(&answer, text)
+    }
+}
+
+/// `evenkeel run` on the forwarder's machine. Killed when dropped.
+pub(crate) struct Forwarder {
+    child: Child,
+    config: PathBuf,
+    lines: Receiver<String>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Forwarder {
+    /// Starts it and waits until it forwards.
+    pub(crate) fn start(world: &World, config: &str) -> Self {
+        let mut forwarder = Self::spawn(world, config);
+        forwarder.wait_for_log("forwarding");
+        forwarder
+    }
+
+    /// Starts it.
+    pub(crate) fn spawn(world: &World, config: &str) -> Self {
+        let path = world.folder.join("evenkeel.toml");
+        std::fs::write(&path, config).unwrap();
+        Self::run(world, path)
+    }
+
+    /// Another one with the same configuration.
+    pub(crate) fn spawn_again(&self, world: &World) -> Self {
+        Self::run(world, self.config.clone())
+    }
+
+    fn run(world: &World, config: PathBuf) -> Self {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &world.namespace("f"), env!("CARGO_BIN_EXE_evenkeel"), "run", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (errors, kept) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push_str(&format!("{line}\n"));
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, config, lines, log }
+    }
+
+    /// Waits for a line of the log with these words.
+    pub(crate) fn wait_for_log(&mut self, words: &str) {
+        loop {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) if line.contains(words) => return,
+                Ok(_) => {}
+                Err(_) => panic!("no {words:?} in the log: {}", self.log()),
+            }
+        }
+    }
+
+    /// Everything that it has said.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.config.parent().unwrap().join("run/evenkeel.sock")
+    }
+
+    pub(crate) fn write_config(&self, text: &str) {
+        std::fs::write(&self.config, text).unwrap();
+    }
+
+    pub(crate) fn ctl(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        command.args(["ctl", "--socket"]).arg(self.socket()).args(words).output().unwrap()
+    }
+
+    pub(crate) fn stats(&self) -> Value {
+        let output = self.ctl(&["stats", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What `evenkeel routes` prints.
+    pub(crate) fn routes(&self) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let output = command.args(["routes", "--config"]).arg(&self.config).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Its exit code, once its log has ended.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        while let Ok(_line) = self.lines.recv_timeout(DEADLINE) {}
+        if self.child.try_wait().unwrap().is_none() {
+            // Its end of the pipe is closed, so it ends now or never.
+            let _ = self.child.wait();
+        }
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,551 @@
+//! The configuration as it is written: one type per table of the file, with the place of every value.
+//!
+//! What comes in: a TOML tree whose shape has been checked by `shape`. What goes out: [`File`], still in the
+//! user's words: texts are not parsed, names are not resolved, nothing has a default. The doc comments are
+//! the reference page and the descriptions of the JSON schema; ranges and defaults stand beside the fields.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
+
+use crate::{Io, Setup};
+
+/// A value and where it stands in the file, in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct At<T> {
+    pub(crate) span: Range<usize>,
+    pub(crate) value: T,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<T>::deserialize(deserializer)?;
+        Ok(Self { span: spanned.span(), value: spanned.into_inner() })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// Tables under names of the user's choice, in the order of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Named<T>(pub(crate) Vec<(At<String>, At<T>)>);
+
+impl<T> Named<T> {
+    /// The entries, in the order of the file.
+    pub(crate) fn entries(named: Option<&Self>) -> &[(At<String>, At<T>)] {
+        named.map_or(&[], |named| &named.0)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Named<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of tables")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry::<At<String>, At<T>>()? {
+                    entries.push(entry);
+                }
+                entries.sort_by_key(|(name, _)| name.span.start);
+                Ok(Named(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+    }
+}
+
+/// Declares a text of a certain form. The form is parsed later, so that all mistakes are found together.
+macro_rules! texts {
+    ($($(#[doc = $doc:literal])+ $name:ident: $form:literal, $pattern:literal, [$($example:literal),+];)+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Clone, Debug, serde::Deserialize)]
+            #[serde(transparent)]
+            pub(crate) struct $name(pub(crate) String);
+
+            impl JsonSchema for $name {
+                fn inline_schema() -> bool {
+                    true
+                }
+                fn schema_name() -> Cow<'static, str> {
+                    stringify!($name).into()
+                }
+                fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                    json_schema!({
+                        "type": "string",
+                        "pattern": $pattern,
+                        "examples": [$($example),+],
+                        "x-form": $form,
+                    })
+                }
+            }
+        )+
+
+        /// Every form of text with what it means and examples, for the reference page.
+        pub(crate) const FORMS: &[(&str, &str, &[&str])] =
+            &[$(($form, concat!($($doc, "\n",)+), &[$($example),+]),)+];
+    };
+}
+
+texts! {
+    /// A whole number and a unit: `ns`, `us`, `ms`, `s`, `m`, `h` or `d`.
+    DurationText: "duration", r"^[0-9]+(ns|us|ms|s|m|h|d)$", ["900s", "15m", "500ms", "200us"];
+    /// A whole number and a unit: `B`, `KiB`, `MiB` or `GiB`.
+    SizeText: "size", r"^[0-9]+(B|KiB|MiB|GiB)$", ["16MiB", "64KiB"];
+    /// An IPv4 address.
+    AddressText: "address", r"^[0-9.]+$", ["10.0.0.1"];
+    /// An IPv4 address and a port from 1 to 65535.
+    EndpointText: "address:port", r"^[0-9.]+:[0-9]+$", ["10.0.3.20:80"];
+    /// An IPv4 address, a port from 1 to 65535 and a protocol, `tcp` or `udp`.
+    BindText: "address:port/protocol", r"^[0-9.]+:[0-9]+/(tcp|udp)$", ["10.0.0.3:80/tcp", "10.0.0.3:53/udp"];
+    /// An IPv4 address of an interface and the length of its network, 0 to 32.
+    InterfaceAddressText: "address/length", r"^[0-9.]+/[0-9]+$", ["10.99.0.1/24"];
+    /// An IPv4 network, bits beyond the length being zero; an address alone is a network of length 32.
+    NetworkText: "network", r"^[0-9.]+(/[0-9]+)?$", ["192.0.2.0/24", "192.0.2.7", "0.0.0.0/0"];
+    /// One port or two with a hyphen between them, both included, from 1 to 65535.
+    PortRangeText: "ports", r"^[0-9]+(-[0-9]+)?$", ["1024-65535", "8000"];
+    /// Six bytes in hexadecimal, separated by colons; not a group address.
+    MacText: "MAC address", r"^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", ["02:00:00:00:00:01"];
+    /// The protocol of layer 4: `tcp` or `udp`.
+    ProtocolText: "protocol", r"^(tcp|udp)$", ["tcp", "udp"];
+    /// Letters, digits, `_` and `-`; 1 to 27 of them.
+    NameText: "name", r"^[A-Za-z0-9_-]{1,27}$", ["web", "rate-guard"];
+    /// The name of an interface that the file declares.
+    InterfaceNameText: "interface name", r"^[A-Za-z0-9_.-]{1,15}$", ["tun0"];
+    /// A built-in scheduler: `rr`, `wrr`, `lc`, `wlc`, `sh` or `maglev`.
+    BuiltinText: "built-in scheduler", r"^(rr|wrr|lc|wlc|sh|maglev)$", ["rr", "wrr", "lc", "wlc", "sh", "maglev"];
+    /// `bundled:NAME` for a component that is part of the program, or the path of a file, relative to the
+    /// configuration file.
+    ComponentText: "component", r"^.+$", ["bundled:maglev", "schedulers/mine.wasm"];
+    /// `permit`, `deny`, `skip`, or `director NAME`.
+    FlowPolicyText: "flow policy", r"^(permit|deny|skip|director [A-Za-z0-9_-]{1,27})$", ["permit", "deny", "skip", "director web"];
+    /// How packets reach the real servers; `nat` in this version.
+    ModeText: "mode", r"^nat$", ["nat"];
+}
+
+/// The whole file. Every table is optional but `interface`.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    /// The program itself: what it sets up and how it is reached.
+    pub(crate) forwarder: Option<At<Forwarder>>,
+    /// Bounds of what the forwarder keeps and sends.
+    pub(crate) limits: Option<At<Limits>>,
+    /// How long a flow lives without packets. The defaults are those of IPVS in Linux 6.1.
+    pub(crate) timeouts: Option<At<Timeouts>>,
+    /// The interfaces, each under its name. The first in the file is the first for the forwarder.
+    #[schemars(required)]
+    pub(crate) interface: Option<At<Named<Interface>>>,
+    /// Where packets leave: the longest matching prefix wins, then the first in the file. The networks of the
+    /// interfaces' own addresses are routes already, after the ones written here; when there is exactly one
+    /// interface, a default route to it comes last.
+    pub(crate) route: Option<At<Vec<At<Route>>>>,
+    /// The virtual services, each under its name (1 to 27 letters, digits, `_` or `-`).
+    pub(crate) director: Option<At<Named<Director>>>,
+    /// Components that decide about new flows, and what happens when nothing decides.
+    pub(crate) policy: Option<At<Policy>>,
+    /// Flow rules: who may pass, and to which director. They are asked in the order of the file, before the
+    /// policy components; the first that does not skip decides.
+    pub(crate) flow: Option<At<Vec<At<Flow>>>>,
+}
+
+/// The program itself.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Forwarder {
+    /// Who sets up addresses, routes and rules of the system: `auto`, the forwarder, which takes them down
+    /// again at exit; or `manual`, the operator.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) setup: Option<At<Setup>>,
+    /// The unix socket of `evenkeel ctl`, made with mode 0600. Relative to the configuration file.
+    #[schemars(extend("default" = "/run/evenkeel/evenkeel.sock", "x-form" = "path"))]
+    pub(crate) control: Option<At<String>>,
+    /// How devices are driven: `io_uring`, `epoll`, or `auto` for `io_uring` where the system allows it.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) io: Option<At<Io>>,
+    /// Where all randomness comes from: the key of the flow hash and the seeds of components derive from it.
+    /// Drawn at start when it is missing. A fixed seed makes runs repeatable and lets whoever knows it aim
+    /// collisions, so leave it out on a forwarder that faces strangers.
+    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64))]
+    pub(crate) seed: Option<At<i64>>,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// The most flows that are kept. A full table drops new flows and keeps the ones that it has.
+    #[schemars(range(min = 1, max = 16_777_216), extend("default" = 1_048_576))]
+    pub(crate) flows: Option<At<i64>>,
+    /// The most packets of the forwarder's own (answers, errors) a second, all kinds together.
+    #[schemars(range(min = 0, max = 1_000_000), extend("default" = 1_000))]
+    pub(crate) answers_per_second: Option<At<i64>>,
+}
+
+/// Timeouts; each from 10 ms to 30 days.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    /// TCP, both sides have spoken. From 10ms to 30d, as the others.
+    #[schemars(extend("default" = "900s"))]
+    pub(crate) tcp_established: Option<At<DurationText>>,
+    /// TCP, the client's SYN has been seen.
+    #[schemars(extend("default" = "120s"))]
+    pub(crate) tcp_syn_sent: Option<At<DurationText>>,
+    /// TCP, the real server has answered the SYN.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) tcp_syn_received: Option<At<DurationText>>,
+    /// TCP, one side has closed.
+    #[schemars(extend("default" = "120s"))]
+    pub(crate) tcp_fin_wait: Option<At<DurationText>>,
+    /// TCP, both sides have closed.
+    #[schemars(extend("default" = "120s"))]
+    pub(crate) tcp_time_wait: Option<At<DurationText>>,
+    /// TCP, a reset was seen.
+    #[schemars(extend("default" = "10s"))]
+    pub(crate) tcp_close: Option<At<DurationText>>,
+    /// UDP.
+    #[schemars(extend("default" = "300s"))]
+    pub(crate) udp: Option<At<DurationText>>,
+}
+
+/// What an interface carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// IP packets without a link header.
+    Tun,
+    /// Ethernet frames.
+    Ethernet,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Interface {
+    /// What it carries: `tun`, IP packets; or `ethernet`, frames, which the simulator offers and `evenkeel run`
+    /// refuses in this version.
+    #[schemars(required)]
+    pub(crate) kind: Option<At<Kind>>,
+    /// The MAC address. Needed with `kind = "ethernet"`, refused with `kind = "tun"`.
+    pub(crate) mac: Option<At<MacText>>,
+    /// Own addresses.
+    pub(crate) address: Option<At<Vec<At<InterfaceAddressText>>>>,
+    /// The largest IP packet that leaves there, in bytes.
+    #[schemars(range(min = 68, max = 65_535), extend("default" = 1_500))]
+    pub(crate) mtu: Option<At<i64>>,
+}
+
+/// One route.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    /// The destinations that it serves.
+    #[schemars(required)]
+    pub(crate) to: Option<At<NetworkText>>,
+    /// The router to hand packets to. Without one the destinations are on the link itself.
+    pub(crate) via: Option<At<AddressText>>,
+    /// Where packets leave.
+    #[schemars(required)]
+    pub(crate) interface: Option<At<InterfaceNameText>>,
+}
+
+/// One virtual service.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Director {
+    /// The VIP, the port and the protocol. Only one director may have them.
+    #[schemars(required)]
+    pub(crate) bind: Option<At<BindText>>,
+    /// How packets reach the real servers: `nat` translates the destination.
+    #[schemars(extend("default" = "nat"))]
+    pub(crate) mode: Option<At<ModeText>>,
+    /// Full NAT: the source is translated too, so that real servers answer to the forwarder whatever their
+    /// gateway is. Without it real servers see the client's address and must send their answers through the
+    /// forwarder.
+    pub(crate) snat: Option<At<SourceNat>>,
+    /// Who picks the real server of a new flow.
+    #[schemars(extend("default" = "wlc"))]
+    pub(crate) scheduler: Option<At<Scheduler>>,
+    /// The real servers; their order matters to the schedulers. At most 65535.
+    pub(crate) server: Option<At<Vec<At<Server>>>>,
+}
+
+/// Source NAT.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceNat {
+    /// The address that real servers see; one that is routed to the forwarder.
+    #[schemars(required)]
+    pub(crate) address: Option<At<AddressText>>,
+    /// The ports that may be used. A client's own port is kept when it is in the range and free. Must not hold
+    /// the port of a director on the same address and protocol.
+    #[schemars(extend("default" = "1024-65535"))]
+    pub(crate) ports: Option<At<PortRangeText>>,
+}
+
+/// The name of a built-in scheduler, or a component.
+#[derive(Clone, Debug)]
+pub(crate) enum Scheduler {
+    /// A built-in one.
+    Builtin(String),
+    /// A component.
+    Component(SchedulerComponent),
+}
+
+impl<'de> Deserialize<'de> for Scheduler {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Scheduler;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a built-in scheduler or a table")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Scheduler::Builtin(text.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                SchedulerComponent::deserialize(MapAccessDeserializer::new(map)).map(Scheduler::Component)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Scheduler {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Scheduler".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                generator.subschema_for::<BuiltinText>(),
+                generator.subschema_for::<SchedulerComponent>(),
+            ]
+        })
+    }
+}
+
+/// A component that schedules.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SchedulerComponent {
+    /// Which component.
+    #[schemars(required)]
+    pub(crate) component: Option<At<ComponentText>>,
+    /// The built-in scheduler that answers, in the same call, when the component does not.
+    #[schemars(extend("default" = "wlc"))]
+    pub(crate) fallback: Option<At<BuiltinText>>,
+    /// The most time that one call may take, from 10us to 1s. The simulator counts instructions instead.
+    #[schemars(extend("default" = "200us"))]
+    pub(crate) budget: Option<At<DurationText>>,
+    /// The most linear memory that the component may have, from 64KiB to 1GiB.
+    #[schemars(extend("default" = "16MiB"))]
+    pub(crate) memory: Option<At<SizeText>>,
+    /// The component's own options, given to it as TOML text of at most 65536 bytes.
+    #[schemars(extend("x-form" = "table"))]
+    pub(crate) options: Option<At<Options>>,
+}
+
+/// A table that only a component understands.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Options(pub(crate) toml::Table);
+
+impl JsonSchema for Options {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Options".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object" })
+    }
+}
+
+/// One real server.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    /// The name; unique in its director.
+    #[schemars(required)]
+    pub(crate) name: Option<At<NameText>>,
+    /// The RIP and the port. Only one real server of a director may have them.
+    #[schemars(required)]
+    pub(crate) address: Option<At<EndpointText>>,
+    /// The share of new flows, relative to the other real servers; 0 drains: no new flows, old ones live on.
+    #[schemars(range(min = 0, max = 65_535), extend("default" = 1))]
+    pub(crate) weight: Option<At<i64>>,
+}
+
+/// What happens when something does not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Permission {
+    /// The packet goes on.
+    Permit,
+    /// The packet is dropped.
+    Deny,
+}
+
+/// The policy stage.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Policy {
+    /// What happens to a new flow about which neither a flow rule nor a component decides: `permit` or `deny`.
+    #[schemars(extend("default" = "permit"))]
+    pub(crate) default: Option<At<Permission>>,
+    /// Components, asked in the order of the file, after the flow rules.
+    pub(crate) component: Option<At<Vec<At<PolicyComponent>>>>,
+}
+
+/// A component that permits or denies.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PolicyComponent {
+    /// The name; unique among policy components and flows.
+    #[schemars(required)]
+    pub(crate) name: Option<At<NameText>>,
+    /// Which component.
+    #[schemars(required)]
+    pub(crate) component: Option<At<ComponentText>>,
+    /// What a new flow gets when the component fails on it: `permit` or `deny`.
+    #[schemars(extend("default" = "permit"))]
+    pub(crate) on_fault: Option<At<Permission>>,
+    /// The most time that one call may take, from 10us to 1s. The simulator counts instructions instead.
+    #[schemars(extend("default" = "200us"))]
+    pub(crate) budget: Option<At<DurationText>>,
+    /// The most linear memory that the component may have, from 64KiB to 1GiB.
+    #[schemars(extend("default" = "16MiB"))]
+    pub(crate) memory: Option<At<SizeText>>,
+    /// The component's own options, given to it as TOML text of at most 65536 bytes.
+    #[schemars(extend("x-form" = "table"))]
+    pub(crate) options: Option<At<Options>>,
+}
+
+/// One named flow.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Flow {
+    /// The name; unique among flows and policy components.
+    #[schemars(required)]
+    pub(crate) name: Option<At<NameText>>,
+    /// What happens to packets of this flow: `permit` sends them to the director that is bound to their
+    /// destination, `deny` drops them, `director NAME` sends them to that director whatever their destination,
+    /// `skip` passes the flow over.
+    #[schemars(extend("default" = "skip"))]
+    pub(crate) policy: Option<At<FlowPolicyText>>,
+    /// Rules, looked at in order; the first whose conditions all hold decides. A packet for which none holds
+    /// does not belong to the flow.
+    pub(crate) rule: Option<At<Vec<At<Rule>>>>,
+}
+
+/// One rule: either `match` or `ignore`.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// A packet for which all these conditions hold belongs to the flow. Without conditions: every packet.
+    pub(crate) r#match: Option<At<Conditions>>,
+    /// A packet for which all these conditions hold does not belong to the flow; the next flow is asked. Takes
+    /// the same conditions as `match`.
+    pub(crate) ignore: Option<At<Conditions>>,
+}
+
+/// A port, or a range of them as a text.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Ports {
+    /// One port.
+    One(i64),
+    /// One or a range.
+    Range(PortRangeText),
+}
+
+impl JsonSchema for Ports {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Ports".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": 65535 },
+                generator.subschema_for::<PortRangeText>(),
+            ]
+        })
+    }
+}
+
+/// Conditions; a packet must meet every one of them.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Conditions {
+    /// The interface on which the packet came in.
+    pub(crate) iface: Option<At<InterfaceNameText>>,
+    /// The protocol.
+    pub(crate) proto: Option<At<ProtocolText>>,
+    /// The source address.
+    pub(crate) src: Option<At<NetworkText>>,
+    /// The destination address.
+    pub(crate) dst: Option<At<NetworkText>>,
+    /// The source port. Needs `proto`.
+    pub(crate) srcport: Option<At<Ports>>,
+    /// The destination port. Needs `proto`.
+    pub(crate) dstport: Option<At<Ports>>,
+    /// Conditions that must not hold, none of them.
+    pub(crate) not: Option<At<Negated>>,
+}
+
+/// Conditions that must not hold.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Negated {
+    /// The interface on which the packet came in.
+    pub(crate) iface: Option<At<InterfaceNameText>>,
+    /// The protocol.
+    pub(crate) proto: Option<At<ProtocolText>>,
+    /// The source address.
+    pub(crate) src: Option<At<NetworkText>>,
+    /// The destination address.
+    pub(crate) dst: Option<At<NetworkText>>,
+    /// The source port. Needs `proto` beside `not`.
+    pub(crate) srcport: Option<At<Ports>>,
+    /// The destination port. Needs `proto` beside `not`.
+    pub(crate) dstport: Option<At<Ports>>,
+}

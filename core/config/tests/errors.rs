@@ -1,0 +1,568 @@
+//! Every kind of mistake: found, at the right line and column, with the right advice.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
+
+use evenkeel_config::{Code, Diagnostic, Diagnostics, Loaded, Severity, Subject, load, parse};
+
+/// An interface and a director that are right; cases follow it, so that their first line is line 9.
+const GOOD: &str = r#"[interface.tun0]
+kind = "tun"
+[director.web]
+bind = "10.0.0.3:80/tcp"
+[[director.web.server]]
+name = "s1"
+address = "10.0.3.20:80"
+
+"#;
+
+/// A case: the code, the line and column, a part of the help, and the text.
+type Case = (Code, (usize, usize), &'static str, &'static str);
+
+fn found(text: &str) -> Diagnostics {
+    match parse(text, "evenkeel.toml") {
+        Ok(loaded) => loaded.warnings,
+        Err(found) => found,
+    }
+}
+
+fn line_and_column(diagnostic: &Diagnostic) -> (usize, usize) {
+    diagnostic.place().map_or((0, 0), |(start, _)| (start.line, start.column))
+}
+
+/// What is wrong with what was found for `text`; nothing when it is right.
+fn mismatch(text: &str, code: Code, place: (usize, usize), help: &str) -> Option<String> {
+    let found = found(text);
+    let rendered = found.render(false);
+    let [only] = found.iter().collect::<Vec<_>>()[..] else {
+        return Some(format!("exactly one of {} in\n{text}\n{rendered}", code.name()));
+    };
+    let actual = (only.code(), line_and_column(only));
+    if actual != (code, place) {
+        return Some(format!("{:?} is not {:?}\n{text}\n{rendered}", actual, (code, place)));
+    }
+    let is_advised = only.help_text().unwrap_or("").contains(help) || rendered.contains(help);
+    let is_named = rendered.contains(&format!("[{}]", code.name()));
+    (!is_advised || !is_named).then(|| format!("{help:?} is missing in\n{rendered}"))
+}
+
+fn check(cases: &[Case], wrap: fn(&str) -> String) {
+    let wrong: Vec<_> = cases
+        .iter()
+        .filter_map(|(code, place, help, text)| mismatch(&wrap(text), *code, *place, help))
+        .collect();
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n---\n"));
+}
+
+/// Cases that follow `GOOD`.
+const AFTER_GOOD: &[Case] = &[
+    (Code::UnknownKey, (9, 2), "did you mean `forwarder`?", "[forwader]"),
+    (Code::UnknownKey, (10, 1), "did you mean `setup`?", "[forwarder]\nsetpu = 'auto'"),
+    (Code::UnknownKey, (10, 1), "the keys here are `control`, `io`", "[forwarder]\ncolour = 'red'"),
+    (Code::UnknownValue, (10, 9), "did you mean `manual`?", "[forwarder]\nsetup = 'manuel'"),
+    (Code::UnknownValue, (10, 6), "`auto`, `io_uring`, `epoll`", "[forwarder]\nio = 'dpdk'"),
+    (Code::WrongType, (10, 8), "without quotes", "[forwarder]\nseed = '7'"),
+    (Code::OutOfRange, (10, 8), "from 0 to 9223372036854775807", "[forwarder]\nseed = -1"),
+    (Code::OutOfRange, (10, 8), "from 0", "[forwarder]\nseed = 99999999999999999999999999999999999999999"),
+    (Code::OutOfRange, (10, 11), "/run/evenkeel/evenkeel.sock", "[forwarder]\ncontrol = ''"),
+    (Code::OutOfRange, (10, 9), "from 1 to 16777216", "[limits]\nflows = 0"),
+    (Code::OutOfRange, (10, 22), "from 0 to 1000000", "[limits]\nanswers_per_second = 1000001"),
+    (Code::WrongType, (10, 9), "write an integer", "[limits]\nflows = 1.5"),
+    (Code::BadDuration, (10, 7), "whole number", "[timeouts]\nudp = '900'"),
+    (Code::BadDuration, (10, 7), "`900s` or `500ms`", "[timeouts]\nudp = 'soon'"),
+    (Code::OutOfRange, (10, 7), "from 10ms to 30d", "[timeouts]\nudp = '31d'"),
+    (Code::WrongType, (10, 7), "write it in quotes", "[timeouts]\nudp = 300"),
+    (
+        Code::MissingKey,
+        (9, 1),
+        "add `kind = \"tun\"`",
+        "[interface.tun1]\n[[route]]\nto='0.0.0.0/0'\ninterface='tun0'",
+    ),
+    (
+        Code::UnknownInterface,
+        (11, 13),
+        "did you mean `tun0`?",
+        "[[route]]\nto = '0.0.0.0/0'\ninterface = 'tun9'",
+    ),
+    (Code::BadNetwork, (10, 6), "write the network", "[[route]]\nto = '10.0.0.1/8'\ninterface = 'tun0'"),
+    (
+        Code::BadAddress,
+        (11, 7),
+        "four numbers",
+        "[[route]]\nto = '0.0.0.0/0'\nvia = 'router'\ninterface = 'tun0'",
+    ),
+    (Code::WrongType, (9, 1), "double brackets", "[route]\nto = '0.0.0.0/0'\ninterface = 'tun0'"),
+    (
+        Code::DuplicateBinding,
+        (10, 8),
+        "another address",
+        "[director.web2]\nbind = '10.0.0.3:80/tcp'\nserver = [{ name = 'a', address = '10.0.3.1:80' }]",
+    ),
+    (Code::NoServers, (9, 11), "[[director.api.server]]", "[director.api]\nbind = '10.0.0.4:80/tcp'"),
+    (
+        Code::AllDrained,
+        (9, 11),
+        "weight",
+        "[director.api]\nbind = '10.0.0.4:80/tcp'\nserver = [{ name = 'a', address = '10.0.3.1:80', weight = 0 }]",
+    ),
+    (
+        Code::BadName,
+        (9, 11),
+        "1 to 27 letters",
+        "[director.\"a b\"]\nbind = '10.0.0.4:80/tcp'\nserver = [{ name = 'a', address = '10.0.3.1:80' }]",
+    ),
+    (
+        Code::DuplicateName,
+        (12, 1),
+        "take out one",
+        "[[director.web.server]]\nname = 's2'\naddress = '10.0.3.21:80'\nname = 's3'",
+    ),
+    (
+        Code::DuplicateName,
+        (10, 8),
+        "another name",
+        "[[director.web.server]]\nname = 's1'\naddress = '10.0.3.21:80'",
+    ),
+    (
+        Code::DuplicateServer,
+        (11, 11),
+        "sum of their weights",
+        "[[director.web.server]]\nname = 's2'\naddress = '10.0.3.20:80'",
+    ),
+    (
+        Code::ServerIsDirector,
+        (11, 11),
+        "real server itself",
+        "[[director.web.server]]\nname = 's2'\naddress = '10.0.0.3:80'",
+    ),
+    (
+        Code::OutOfRange,
+        (12, 10),
+        "from 0 to 65535",
+        "[[director.web.server]]\nname = 's2'\naddress = '10.0.3.21:80'\nweight = 65536",
+    ),
+    (
+        Code::OutOfRange,
+        (12, 10),
+        "from 0 to 65535",
+        "[[director.web.server]]\nname = 's2'\naddress = '10.0.3.21:80'\nweight = -1",
+    ),
+    (
+        Code::BadPort,
+        (11, 11),
+        "from 1 to 65535",
+        "[[director.web.server]]\nname = 's2'\naddress = '10.0.3.21:0'",
+    ),
+    (
+        Code::BadAddress,
+        (11, 11),
+        "10.0.3.20:80",
+        "[[director.web.server]]\nname = 's2'\naddress = '10.0.3.21'",
+    ),
+    (Code::Ipv6, (11, 11), "IPv4", "[[director.web.server]]\nname = 's2'\naddress = '[fd00::1]:80'"),
+    (Code::MissingKey, (9, 1), "add `address = \"10.0.3.20:80\"`", "[[director.web.server]]\nname = 's2'"),
+    (Code::UnknownKey, (9, 2), "the keys here are", "[polizei]\ndefault = 'deny'"),
+    (Code::UnknownValue, (10, 11), "`permit`, `deny`", "[policy]\ndefault = 'drop'"),
+    (Code::BadComponent, (11, 13), "bundled:NAME", "[[policy.component]]\nname = 'p'\ncomponent = ''"),
+    (
+        Code::BadComponent,
+        (11, 13),
+        "bundled:NAME",
+        "[[policy.component]]\nname = 'p'\ncomponent = 'bundled:../x'",
+    ),
+    (
+        Code::BadSize,
+        (12, 10),
+        "`16MiB`",
+        "[[policy.component]]\nname = 'p'\ncomponent = 'bundled:x'\nmemory = '16MB'",
+    ),
+    (
+        Code::OutOfRange,
+        (12, 10),
+        "from 64KiB to 1GiB",
+        "[[policy.component]]\nname = 'p'\ncomponent = 'bundled:x'\nmemory = '2GiB'",
+    ),
+    (
+        Code::OutOfRange,
+        (12, 10),
+        "from 10us to 1s",
+        "[[policy.component]]\nname = 'p'\ncomponent = 'bundled:x'\nbudget = '1us'",
+    ),
+    (
+        Code::DuplicateName,
+        (13, 8),
+        "another name",
+        "[[policy.component]]\nname = 'p'\ncomponent = 'bundled:x'\n[[flow]]\nname = 'p'\nrule = [{ match = {} }]",
+    ),
+    (Code::EmptyFlow, (10, 8), "match = {}", "[[flow]]\nname = 'q'"),
+    (
+        Code::BadName,
+        (10, 8),
+        "1 to 27",
+        "[[flow]]\nname = 'abcdefghijklmnopqrstuvwxyz12'\nrule = [{ match = {} }]",
+    ),
+    (
+        Code::UnknownDirector,
+        (11, 10),
+        "did you mean `web`?",
+        "[[flow]]\nname = 'q'\npolicy = 'director wep'\nrule = [{ match = {} }]",
+    ),
+    (
+        Code::UnknownValue,
+        (11, 10),
+        "director NAME",
+        "[[flow]]\nname = 'q'\npolicy = 'web'\nrule = [{ match = {} }]",
+    ),
+    (Code::BadRule, (11, 10), "match", "[[flow]]\nname = 'q'\nrule = [ {} ]"),
+    (Code::BadRule, (11, 10), "match", "[[flow]]\nname = 'q'\nrule = [ { match = {}, ignore = {} } ]"),
+    (
+        Code::UnknownInterface,
+        (11, 29),
+        "did you mean `tun0`?",
+        "[[flow]]\nname = 'q'\nrule = [{ match = { iface = 'tun1' } }]",
+    ),
+    (
+        Code::UnknownProtocol,
+        (11, 29),
+        "`tcp` or `udp`",
+        "[[flow]]\nname = 'q'\nrule = [{ match = { proto = 'icmp' } }]",
+    ),
+    (
+        Code::PortWithoutProtocol,
+        (11, 31),
+        "proto = \"tcp\"",
+        "[[flow]]\nname = 'q'\nrule = [{ match = { dstport = 22 } }]",
+    ),
+    (
+        Code::BadPortRange,
+        (11, 46),
+        "lower port first",
+        "[[flow]]\nname = 'q'\nrule = [{ match = { proto = 'tcp', dstport = '9-8' } }]",
+    ),
+    (
+        Code::OutOfRange,
+        (11, 46),
+        "from 1 to 65535",
+        "[[flow]]\nname = 'q'\nrule = [{ match = { proto = 'tcp', dstport = 65536 } }]",
+    ),
+    (
+        Code::BadNetwork,
+        (11, 35),
+        "192.0.2.0/24",
+        "[[flow]]\nname = 'q'\nrule = [{ match = { not = { src = '192.0.2.0/64' } } }]",
+    ),
+];
+
+/// Cases that are a whole file.
+const WHOLE: &[Case] = &[
+    (
+        Code::MissingKey,
+        (1, 1),
+        "a table `[interface.NAME]`",
+        "director = { w = { bind = '10.0.0.3:80/tcp', server = [{ name = 'a', address = '10.0.3.1:80' }] } }",
+    ),
+    (
+        Code::WrongType,
+        (1, 13),
+        "write a table",
+        "interface = 5\ndirector = { w = { bind = '10.0.0.3:80/tcp', server = [{ name = 'a', address = '10.0.3.1:80' }] } }",
+    ),
+    (Code::Syntax, (1, 16), "https://toml.io", "[interface.tun0"),
+    (Code::Syntax, (1, 5), "KEY = VALUE", "kind\n"),
+    (Code::DuplicateName, (2, 3), "take out one", "[a]\n[ a ]"),
+];
+
+/// Cases within a director, on line 4 and 5 of the file.
+const DIRECTOR: &[Case] = &[
+    (Code::BadBind, (4, 8), "ADDRESS:PORT/PROTOCOL", "bind = '10.0.0.3:80'"),
+    (Code::BadBind, (4, 8), "ADDRESS:PORT/PROTOCOL", "bind = '10.0.0.3/tcp'"),
+    (Code::BadPort, (4, 8), "from 1 to 65535", "bind = '10.0.0.3:0/tcp'"),
+    (Code::BadAddress, (4, 8), "four numbers", "bind = '10.0.0:80/tcp'"),
+    (Code::UnknownProtocol, (4, 8), "`tcp` or `udp`", "bind = '10.0.0.3:80/sctp'"),
+    (Code::Ipv6, (4, 8), "IPv4", "bind = '[fd00::3]:80/tcp'"),
+    (Code::MissingKey, (3, 1), "add `bind = \"10.0.0.3:80/tcp\"`", ""),
+    (
+        Code::UnknownScheduler,
+        (5, 13),
+        "`rr`, `wrr`, `lc`, `wlc`, `sh`, `maglev`",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = 'wrrr'",
+    ),
+    (
+        Code::UnknownScheduler,
+        (5, 13),
+        "write a table",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = 'bundled:maglev'",
+    ),
+    (
+        Code::UnknownScheduler,
+        (5, 51),
+        "write one of",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { component = 'bundled:x', fallback = 'leastconn' }",
+    ),
+    (Code::MissingKey, (5, 13), "bundled:maglev", "bind = '10.0.0.3:80/tcp'\nscheduler = { budget = '1ms' }"),
+    (
+        Code::UnknownKey,
+        (5, 15),
+        "did you mean `component`?",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { compnent = 'x' }",
+    ),
+    (Code::WrongType, (5, 13), "in quotes", "bind = '10.0.0.3:80/tcp'\nscheduler = 7"),
+    (Code::UnsupportedMode, (5, 8), "write `nat`", "bind = '10.0.0.3:80/tcp'\nmode = 'gateway'"),
+    (Code::UnsupportedMode, (5, 8), "write `nat`", "bind = '10.0.0.3:80/tcp'\nmode = 'dsr'"),
+    (
+        Code::SnatOverlap,
+        (5, 40),
+        "leave its port out",
+        "bind = '10.0.0.3:8080/tcp'\nsnat = { address = '10.0.0.3', ports = '8000-9000' }",
+    ),
+    (
+        Code::SnatOverlap,
+        (5, 8),
+        "add `ports = \"8081-65535\"`",
+        "bind = '10.0.0.3:8080/tcp'\nsnat = { address = '10.0.0.3' }",
+    ),
+    (Code::Ipv6, (5, 20), "IPv4", "bind = '10.0.0.3:8080/tcp'\nsnat = { address = 'fd00::1' }"),
+    (
+        Code::BadPortRange,
+        (5, 41),
+        "lower port first",
+        "bind = '10.0.0.3:80/tcp'\nsnat = { address = '10.99.0.1', ports = '9-8' }",
+    ),
+];
+
+/// Cases within an interface, from line 2 on.
+const INTERFACE: &[Case] = &[
+    (Code::MissingKey, (2, 8), "mac = ", "kind = 'ethernet'"),
+    (Code::UnknownKey, (3, 7), "take out `mac`", "kind = 'tun'\nmac = '02:00:00:00:00:01'"),
+    (Code::BadMac, (3, 7), "six bytes", "kind = 'ethernet'\nmac = '02-00'"),
+    (Code::UnknownValue, (2, 8), "`tun`, `ethernet`", "kind = 'xdp'"),
+    (Code::OutOfRange, (3, 7), "from 68 to 65535", "kind = 'tun'\nmtu = 67"),
+    (Code::WrongType, (3, 11), "a list, even of one", "kind = 'tun'\naddress = '10.99.0.1/24'"),
+    (Code::BadNetwork, (3, 12), "10.99.0.1/24", "kind = 'tun'\naddress = ['10.99.0.1']"),
+    (Code::BadNetwork, (3, 12), "from 0 to 32", "kind = 'tun'\naddress = ['10.99.0.1/33']"),
+    (Code::Ipv6, (3, 12), "IPv4", "kind = 'tun'\naddress = ['fd00::1/64']"),
+];
+
+const SERVER: &str = "\n[[director.web.server]]\nname = 's1'\naddress = '10.0.3.20:80'\n";
+
+fn in_director(text: &str) -> String {
+    format!("[interface.tun0]\nkind = 'tun'\n[director.web]\n{text}{SERVER}")
+}
+
+fn in_interface(text: &str) -> String {
+    format!("[interface.tun0]\n{text}\n[director.web]\nbind = '10.0.0.3:80/tcp'{SERVER}")
+}
+
+fn after_good(text: &str) -> String {
+    format!("{GOOD}{text}")
+}
+
+#[test]
+fn mistakes_beside_a_good_director_are_found_where_they_are() {
+    check(AFTER_GOOD, after_good);
+}
+
+#[test]
+fn mistakes_of_the_whole_file_are_found_where_they_are() {
+    check(WHOLE, str::to_owned);
+}
+
+#[test]
+fn mistakes_within_a_director_are_found_where_they_are() {
+    check(DIRECTOR, in_director);
+}
+
+#[test]
+fn mistakes_within_an_interface_are_found_where_they_are() {
+    check(INTERFACE, in_interface);
+}
+
+/// Every code is reached: by a case above, or by a test below.
+#[test]
+fn every_code_has_a_case() {
+    let below = [
+        Code::Unreadable,
+        Code::TooLarge,
+        Code::NotUtf8,
+        Code::TooMany,
+        Code::Component,
+        Code::Refused,
+        Code::NoDirectors,
+        Code::NoDefaultRoute,
+    ];
+    let cases = [AFTER_GOOD, WHOLE, DIRECTOR, INTERFACE].concat();
+    for code in Code::ALL {
+        let is_there = cases.iter().any(|(of_case, ..)| of_case == code) || below.contains(code);
+        assert!(is_there, "{} has no case", code.name());
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_reported_without_a_place() {
+    let found = load("does/not/exist.toml".as_ref()).unwrap_err();
+    let only = found.iter().next().unwrap();
+    assert_eq!((only.code(), only.place()), (Code::Unreadable, None));
+    assert!(only.message().contains("does/not/exist.toml"), "{found}");
+    let found = load("/".as_ref()).unwrap_err();
+    assert_eq!(found.iter().next().unwrap().code(), Code::Unreadable);
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_unread() {
+    let found = found(&"#".repeat(evenkeel_config::FILE_BYTES_MAX + 1));
+    assert_eq!(found.iter().next().unwrap().code(), Code::TooLarge);
+    let found = load("/dev/zero".as_ref()).unwrap_err();
+    assert_eq!(found.iter().next().unwrap().code(), Code::TooLarge);
+}
+
+#[test]
+fn a_file_that_is_not_utf8_is_refused_at_the_byte() {
+    let path = std::env::temp_dir().join(format!("evenkeel-config-{}.toml", std::process::id()));
+    std::fs::write(&path, b"[interface.tun0]\nkind = \"\xff\"\n").unwrap();
+    let found = load(&path).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    let only = found.iter().next().unwrap();
+    assert_eq!((only.code(), line_and_column(only)), (Code::NotUtf8, (2, 9)), "{found}");
+    assert!(only.message().contains("byte 25 is 0xff"), "{found}");
+}
+
+#[test]
+fn what_there_is_too_much_of_is_reported_at_the_first_that_is_too_many() {
+    let routes = "[[route]]\nto = '0.0.0.0/0'\ninterface = 'tun0'\n".repeat(1_025);
+    let found = found(&format!("{GOOD}{routes}"));
+    let only = found.iter().next().unwrap();
+    assert_eq!((only.code(), line_and_column(only)), (Code::TooMany, (9 + 3 * 1_024, 1)), "{found}");
+    assert!(only.message().contains("1025 routes; 1024"), "{found}");
+}
+
+#[test]
+fn warnings_leave_the_plan_usable() {
+    let loaded = parse("[interface.tun0]\nkind = 'tun'", "evenkeel.toml").unwrap();
+    let codes: Vec<_> = loaded.warnings.iter().map(Diagnostic::code).collect();
+    assert_eq!(codes, [Code::NoDirectors]);
+    assert!(!loaded.warnings.has_errors());
+    let text = format!("{GOOD}[interface.b]\nkind = 'tun'");
+    let loaded = parse(&text, "evenkeel.toml").unwrap();
+    let only = loaded.warnings.iter().next().unwrap();
+    assert_eq!((only.code(), only.severity()), (Code::NoDefaultRoute, Severity::Warning));
+    assert_eq!(line_and_column(only), (1, 12));
+}
+
+#[test]
+fn a_duplicate_points_at_both_places() {
+    let found = found(&format!("{GOOD}[director.two]\nbind = '10.0.0.3:80/tcp'\n"));
+    let duplicate = found.iter().find(|one| one.code() == Code::DuplicateBinding).unwrap();
+    let json = duplicate.to_json();
+    assert_eq!((&json["line"], &json["column"]), (&10.into(), &8.into()), "{json}");
+    assert_eq!((&json["also"][0]["line"], &json["also"][0]["column"]), (&4.into(), &8.into()), "{json}");
+}
+
+#[test]
+fn all_mistakes_are_reported_together_in_the_order_of_the_file() {
+    let text = "[forwader]\n\
+                [interface.tun0]\nkind = 'tin'\nmtoo = 9\n\
+                [director.web]\nbind = '10.0.0.3:0/tcp'\nscheduler = 'rrr'\n\
+                [[director.web.server]]\nname = 's 1'\naddress = '10.0.3.20:80'\nweight = 70000\n\
+                [[flow]]\nname = 'f'\npolicy = 'director wob'\nrule = [{ match = { proto = 'tcpp' } }]\n";
+    let found = found(text);
+    let all: Vec<_> = found.iter().map(|one| (one.code(), line_and_column(one).0)).collect();
+    let expected = [
+        (Code::UnknownKey, 1),
+        (Code::UnknownValue, 3),
+        (Code::UnknownKey, 4),
+        (Code::BadPort, 6),
+        (Code::UnknownScheduler, 7),
+        (Code::BadName, 9),
+        (Code::OutOfRange, 11),
+        (Code::UnknownDirector, 14),
+        (Code::UnknownProtocol, 15),
+    ];
+    assert_eq!(all, expected, "{found}");
+}
+
+fn good() -> Loaded {
+    let text = format!(
+        "{GOOD}[director.guest]\nbind = '10.0.0.4:80/tcp'\nscheduler = {{ component = 'bundled:x' }}\n\
+         server = [{{ name = 's', address = '10.0.3.2:80' }}]\n\
+         [[policy.component]]\nname = 'guest'\ncomponent = 'bundled:y'\noptions = {{ a = 1 }}\n\
+         [[flow]]\nname = 'f'\nrule = [{{ match = {{}} }}]\n\
+         [forwarder]\ncontrol = '/run/x.sock'\n"
+    );
+    parse(&text, "evenkeel.toml").unwrap_or_else(|found| panic!("{found}"))
+}
+
+#[test]
+fn later_errors_point_at_what_they_are_about() {
+    let loaded = good();
+    let at = |subject| line_and_column(&loaded.diagnostic_at(subject, "message", "help"));
+    assert_eq!(at(Subject::Interface("tun0", "kind")), (2, 8));
+    assert_eq!(at(Subject::Interface("tun0", "nothing")), (1, 12));
+    assert_eq!(at(Subject::Director("web", "bind")), (4, 8));
+    assert_eq!(at(Subject::Director("guest", "scheduler")), (11, 27));
+    assert_eq!(at(Subject::Server("web", "s1")), (6, 8));
+    assert_eq!(at(Subject::Policy("guest", "component")), (15, 13));
+    assert_eq!(at(Subject::Flow("f")), (18, 8));
+    assert_eq!(at(Subject::Forwarder("control")), (21, 11));
+    assert_eq!(at(Subject::Director("nobody", "bind")), (0, 0));
+}
+
+#[test]
+fn a_component_error_points_at_the_table_that_names_the_component() {
+    let loaded = good();
+    let by_director = loaded.component_error("guest", "bundled:x", "there is no bundled component x");
+    assert_eq!((by_director.code(), line_and_column(&by_director)), (Code::Component, (11, 27)));
+    let by_policy = loaded.component_error("guest", "bundled:y", "it lacks the world policy");
+    assert_eq!(line_and_column(&by_policy), (15, 13));
+    assert!(by_policy.message().contains("bundled:y") && by_policy.message().contains("lacks the world"));
+}
+
+#[test]
+fn a_refused_plan_points_at_the_director() {
+    let error = evenkeel_engine::PlanError::MissingGuest {
+        name: "guest".to_owned(),
+        component: "bundled:x".to_owned(),
+    };
+    let refused = good().refused(&error);
+    assert_eq!((refused.code(), line_and_column(&refused)), (Code::Refused, (9, 11)), "{refused}");
+}
+
+#[test]
+fn json_is_one_object_a_line_with_the_documented_keys() {
+    let lines = found("[interface.tun0]\nkind = 'tin'\n[[director.web.server]]\n").to_json_lines();
+    assert!(lines.lines().count() >= 3, "{lines}");
+    for line in lines.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        let keys: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        let documented = [
+            "also",
+            "code",
+            "column",
+            "end_column",
+            "end_line",
+            "file",
+            "help",
+            "line",
+            "message",
+            "repair",
+            "severity",
+        ];
+        assert_eq!(keys, documented, "{line}");
+    }
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["repair"]["text"], "\"tun\"", "{first}");
+    assert_eq!((&first["line"], &first["column"], &first["end_column"]), (&2.into(), &8.into(), &13.into()));
+}
+
+#[test]
+fn options_are_as_short_as_components_are_promised() {
+    let text = |length: usize| {
+        let value = "x".repeat(length);
+        format!(
+            "{GOOD}[[policy.component]]\nname = 'p'\ncomponent = 'bundled:p'\noptions = {{ a = '{value}' }}\n"
+        )
+    };
+    assert!(found(&text(65_000)).is_empty());
+    let found = found(&text(66_000));
+    let only = found.iter().next().unwrap();
+    assert_eq!((only.code(), line_and_column(only)), (Code::OutOfRange, (12, 11)));
+    assert!(only.message().contains("65536 is the most"), "{found}");
+}

@@ -1,0 +1,257 @@
+//! Answers of the control socket as text for people: aligned tables. In: the JSON of an answer. Out: lines.
+//! What a later version adds to the JSON is passed over, what an older one lacks is shown as a dash.
+
+use serde_json::Value;
+
+/// The text for the answer to `line`. Without a form of its own an answer is shown as indented JSON.
+#[must_use]
+pub fn text(line: &str, answer: &Value) -> String {
+    match line.split_whitespace().next().unwrap_or_default() {
+        "stats" => stats(answer),
+        "directors" => directors(answer),
+        "drops" => drops(answer),
+        "events" => events(answer),
+        "weight" => format!(
+            "director {}, real server {}: weight {}\n",
+            show(&answer["director"]),
+            show(&answer["server"]),
+            show(&answer["weight"])
+        ),
+        "version" => format!("evenkeel {}\n", show(&answer["version"])),
+        "help" => help(answer),
+        "reload" => reload(answer),
+        _ => format!("{answer:#}\n"),
+    }
+}
+
+fn stats(answer: &Value) -> String {
+    let mut text = format!("evenkeel {}, plan {}", show(&answer["version"]), show(&answer["generation"]));
+    if let Some(io) = answer["io"].as_str() {
+        text.push_str(&format!(", {io}"));
+    }
+    if let Some(seconds) = answer["uptime_seconds"].as_u64() {
+        text.push_str(&format!(", up {seconds} s"));
+    }
+    text.push('\n');
+    let flows = &answer["flows"];
+    let packets = &answer["packets"];
+    let pairs = |value: &Value, keys: &[(&str, &str)]| {
+        let list: Vec<String> =
+            keys.iter().map(|(key, label)| format!("{label} {}", show(&value[*key]))).collect();
+        list.join("  ")
+    };
+    let keys = [("now", "now"), ("max", "max"), ("opened", "opened"), ("closed", "closed")];
+    text.push_str(&format!("flows    {}\n", pairs(flows, &keys)));
+    let keys = [("in", "in"), ("forwarded", "forwarded"), ("answered", "answered"), ("dropped", "dropped")];
+    text.push_str(&format!("packets  {}\n", pairs(packets, &keys)));
+    let keys = [("bytes_in", "bytes in"), ("consumed", "consumed"), ("born", "born"), ("born_lost", "lost")];
+    text.push_str(&format!("         {}\n", pairs(packets, &keys)));
+    let keys = [("scheduler_calls", "scheduler calls"), ("resets", "resets"), ("events_lost", "events lost")];
+    text.push_str(&format!("         {}\n", pairs(answer, &keys)));
+    for key in ["device", "drops"] {
+        let list: Vec<String> = entries(&answer[key]);
+        if !list.is_empty() {
+            text.push_str(&format!("{key:<9}{}\n", list.join("  ")));
+        }
+    }
+    text.push_str(&directors(answer));
+    for policy in items(&answer["policies"]) {
+        text.push_str(&format!("\npolicy {}{}\n", show(&policy["name"]), guest(&policy["guest"])));
+    }
+    text
+}
+
+fn directors(answer: &Value) -> String {
+    let list = items(&answer["directors"]);
+    if list.is_empty() {
+        return "no directors\n".to_owned();
+    }
+    let mut text = String::new();
+    for director in list {
+        text.push_str(&format!(
+            "\ndirector {} {}:{}/{}  scheduler {}{}\n",
+            show(&director["name"]),
+            show(&director["address"]),
+            show(&director["port"]),
+            show(&director["protocol"]),
+            show(&director["scheduler"]),
+            guest(&director["guest"]),
+        ));
+        let mut table = Table::new(&[
+            "server", "address", "weight", "state", "active", "flows", "pkts to", "pkts from", "bytes to",
+            "bytes from",
+        ]);
+        for server in items(&director["servers"]) {
+            let state = match (server["is_up"].as_bool(), server["weight"].as_u64()) {
+                (Some(false), _) => "down",
+                (_, Some(0)) => "drain",
+                _ => "up",
+            };
+            let address = format!("{}:{}", show(&server["address"]), show(&server["port"]));
+            let mut row = vec![show(&server["name"]), address, show(&server["weight"]), state.to_owned()];
+            let counted = ["active", "flows", "packets_to", "packets_from", "bytes_to", "bytes_from"];
+            row.extend(counted.iter().map(|key| show(&server[*key])));
+            table.row(row);
+        }
+        text.push_str(&table.render());
+    }
+    text
+}
+
+/// What a component did, where there is one.
+fn guest(stats: &Value) -> String {
+    if stats["calls"].as_u64().unwrap_or(0) == 0 {
+        return String::new();
+    }
+    format!(
+        "\n  component: {} calls, {} flows decided, {} faults, {} flows by the fallback",
+        show(&stats["calls"]),
+        show(&stats["decided"]),
+        show(&stats["faults"]),
+        show(&stats["fallbacks"])
+    )
+}
+
+fn drops(answer: &Value) -> String {
+    let mut table = Table::new(&["reason", "count", "meaning"]);
+    for drop in items(&answer["drops"]) {
+        table.row(vec![show(&drop["reason"]), show(&drop["count"]), show(&drop["help"])]);
+    }
+    table.render()
+}
+
+fn events(answer: &Value) -> String {
+    let list = items(&answer["events"]);
+    if list.is_empty() {
+        return "no events\n".to_owned();
+    }
+    let mut text = String::new();
+    for event in list {
+        let mut words = Vec::new();
+        if let Some(seconds) = event["uptime_ms"].as_u64() {
+            words.push(format!("{:>8}.{:03}s", seconds / 1000, seconds % 1000));
+        }
+        words.push(show(&event["event"]));
+        for entry in entries(event) {
+            if !entry.starts_with("event ") && !entry.starts_with("uptime_ms ") {
+                words.push(entry);
+            }
+        }
+        text.push_str(&words.join("  "));
+        text.push('\n');
+    }
+    text
+}
+
+fn help(answer: &Value) -> String {
+    let mut text = String::new();
+    for command in items(&answer["commands"]) {
+        let usage = format!("{} {}", show(&command["name"]), show(&command["arguments"]));
+        text.push_str(&format!("{:<26}{}\n", usage.trim_end(), show(&command["help"])));
+    }
+    text
+}
+
+fn reload(answer: &Value) -> String {
+    let mut text = format!("plan {} is in force\n", show(&answer["generation"]));
+    for note in items(&answer["notes"]) {
+        text.push_str(&format!("note: {}\n", show(note)));
+    }
+    text
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn entries(value: &Value) -> Vec<String> {
+    let Some(map) = value.as_object() else { return Vec::new() };
+    map.iter().map(|(key, value)| format!("{key} {}", show(value))).collect()
+}
+
+/// A value as one word or sentence; a control character from outside is never passed to a terminal.
+fn show(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// Columns as wide as their widest cell; numbers to the right.
+struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(head: &[&str]) -> Self {
+        Self { rows: vec![head.iter().map(|&word| word.to_owned()).collect()] }
+    }
+
+    fn row(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    fn render(&self) -> String {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let cell = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| self.rows.iter().map(|row| cell(row, column)).max().unwrap_or(0))
+            .collect();
+        let is_number = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let numeric: Vec<bool> = (0..columns)
+            .map(|column| {
+                let mut cells = self.rows.iter().skip(1).filter_map(|row| row.get(column)).peekable();
+                cells.peek().is_some() && cells.all(is_number)
+            })
+            .collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::from(" ");
+            for ((cell, width), is_right) in row.iter().zip(&widths).zip(&numeric) {
+                let width = *width;
+                line.push_str(&if *is_right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") });
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_table_aligns_words_left_and_numbers_right() {
+        let mut table = Table::new(&["name", "count"]);
+        table.row(vec!["a".to_owned(), "1000".to_owned()]);
+        table.row(vec!["longer".to_owned(), "7".to_owned()]);
+        let expected = "  name    count\n  a        1000\n  longer      7\n";
+        assert_eq!(table.render(), expected);
+    }
+
+    #[test]
+    fn an_answer_of_another_version_still_renders() {
+        for line in ["stats", "directors", "drops", "events", "weight", "version", "help", "reload", "new"] {
+            for answer in [json!(null), json!({}), json!({ "directors": [1, {}] }), json!([1])] {
+                assert!(!text(line, &answer).is_empty() || line == "help", "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_is_shown_with_component_call_and_reason_but_without_escapes() {
+        let answer = json!({ "events": [{
+            "event": "guest_fault", "name": "web", "component": "bundled:maglev", "call": "pick",
+            "reason": "trap\u{1b}[2J: unreachable", "uptime_ms": 1500,
+        }] });
+        let text = text("events", &answer);
+        for word in ["1.500s", "guest_fault", "bundled:maglev", "pick", "unreachable"] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! The state of an engine as JSON. In: an engine. Out: values with the keys that the book documents.
+
+use evenkeel_engine::director::GuestStats;
+use evenkeel_engine::{DirectorStatus, Engine, Event, PolicyStatus, ServerStatus};
+use serde_json::{Map, Value, json};
+
+/// Everything that is counted.
+pub(super) fn stats(engine: &Engine) -> Value {
+    let counters = engine.counters();
+    let drops: Map<String, Value> = counters
+        .drops()
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| (reason.name().to_owned(), count.into()))
+        .collect();
+    let policies: Vec<Value> = engine.policies().iter().map(policy).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "generation": engine.generation(),
+        "flows": {
+            "now": engine.flow_count(),
+            "max": engine.plan().limits.flows_max,
+            "opened": counters.flows_opened,
+            "closed": counters.flows_closed,
+        },
+        "packets": {
+            "in": counters.packets_in,
+            "bytes_in": counters.bytes_in,
+            "forwarded": counters.forwarded,
+            "answered": counters.answered,
+            "consumed": counters.consumed,
+            "dropped": counters.dropped_total(),
+            "born": counters.born,
+            "born_lost": counters.born_lost,
+        },
+        "resets": counters.resets,
+        "scheduler_calls": counters.scheduler_calls,
+        "events_lost": counters.events_lost,
+        "drops": drops,
+        "directors": directors(engine),
+        "policies": policies,
+    })
+}
+
+/// The directors with their real servers.
+pub(super) fn directors(engine: &Engine) -> Vec<Value> {
+    engine.directors().iter().map(director).collect()
+}
+
+/// Every reason, counted or not.
+pub(super) fn drops(engine: &Engine) -> Vec<Value> {
+    let line = |(reason, count): (evenkeel_engine::DropReason, u64)| {
+        json!({ "reason": reason.name(), "count": count, "help": reason.help() })
+    };
+    engine.counters().drops().map(line).collect()
+}
+
+/// The events that nobody has fetched yet.
+pub(super) fn waiting_events(engine: &mut Engine) -> Vec<Value> {
+    let mut list = Vec::new();
+    while list.len() < evenkeel_engine::event::EVENTS_MAX
+        && let Some(next) = engine.poll_event()
+    {
+        list.push(event(&next));
+    }
+    list
+}
+
+/// One event, with its kind under `event`.
+pub(crate) fn event(event: &Event) -> Value {
+    match event {
+        Event::PlanApplied { generation } => json!({ "event": "plan_applied", "generation": generation }),
+        Event::GuestFault { name, fault } => json!({
+            "event": "guest_fault",
+            "name": name,
+            "component": fault.component,
+            "call": fault.call,
+            "reason": fault.reason,
+        }),
+        Event::FlowTableFull { flows_max } => json!({ "event": "flow_table_full", "flows_max": flows_max }),
+        Event::PortsExhausted { director, server } => {
+            json!({ "event": "ports_exhausted", "director": director, "server": server })
+        }
+        // The engine's list of events may grow without this crate; its debug form is still worth showing.
+        other => json!({ "event": "other", "text": format!("{other:?}") }),
+    }
+}
+
+fn director(director: &DirectorStatus) -> Value {
+    let servers: Vec<Value> = director.servers.iter().map(server).collect();
+    json!({
+        "name": director.name,
+        "address": director.address,
+        "port": director.port,
+        "protocol": director.protocol.to_string(),
+        "scheduler": director.scheduler,
+        "guest": guest(director.guest),
+        "servers": servers,
+    })
+}
+
+fn server(server: &ServerStatus) -> Value {
+    json!({
+        "name": server.name,
+        "address": server.address,
+        "port": server.port,
+        "weight": server.weight,
+        "is_up": server.is_up,
+        "active": server.active,
+        "inactive": server.inactive,
+        "flows": server.flows,
+        "packets_to": server.packets_to,
+        "packets_from": server.packets_from,
+        "bytes_to": server.bytes_to,
+        "bytes_from": server.bytes_from,
+    })
+}
+
+fn policy(policy: &PolicyStatus) -> Value {
+    json!({ "name": policy.name, "guest": guest(policy.guest) })
+}
+
+fn guest(stats: GuestStats) -> Value {
+    json!({
+        "calls": stats.calls,
+        "decided": stats.decided,
+        "faults": stats.faults,
+        "fallbacks": stats.fallbacks,
+    })
+}

@@ -1,0 +1,256 @@
+//! The thread that walks packets: engine and device live here and nowhere else.
+//!
+//! In: orders from the control plane, by a bounded queue and a wakeup, and packets from the device. Out:
+//! packets, answers to orders, events. It takes no lock, reads no file and prints nothing; a turn looks at
+//! the queue of orders, which costs one atomic load when it is empty.
+//!
+//! ```text
+//! loop { orders -> step -> events -> wait for packets, a wakeup or a timer when nothing came in }
+//! ```
+
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, step};
+use evenkeel_io::{Backend, DeviceCounters, DeviceError, IoChoice, MonotonicClock, Tun, TunDevice, Waker};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control;
+
+/// The most orders that wait. Each comes from one client of the control socket, of which there are
+/// [`control::CLIENTS_MAX`], from a signal or from the end, so that a full queue means a stuck data path.
+const ORDERS_MAX: usize = 64;
+
+/// The most orders that are obeyed between two batches, so that clients cannot starve packets.
+const ORDERS_PER_TURN: usize = 4;
+
+/// The most batches that are still forwarded after the order to stop: what the queues of a TUN hold (500
+/// packets each by default), and an end where packets keep coming.
+const DRAIN_BATCHES_MAX: usize = 64;
+
+/// How long the thread may take to leave once it is told to: it only closes files.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// What the control plane asks of the data path.
+enum Order {
+    /// Run one command of the control socket.
+    Execute { line: String, reply: oneshot::Sender<Result<Value, String>> },
+    /// Forward by this plan from now on.
+    Apply { plan: Box<Plan>, guests: Guests, reply: oneshot::Sender<Result<u64, PlanError>> },
+    /// Forward what has arrived, then nothing more.
+    Stop,
+}
+
+/// The control plane's end of the data path. Dropping it closes the device.
+#[derive(Debug)]
+pub(crate) struct DataPath {
+    orders: SyncSender<Order>,
+    waker: Waker,
+    backend: Backend,
+    // Dropped after `orders`, whose end is the sign to leave.
+    _thread: Thread,
+}
+
+#[derive(Debug)]
+struct Thread(Option<JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let Some(thread) = self.0.take() else { return };
+        // A thread that is stuck must not keep the process from ending: the kernel closes what it holds.
+        let deadline = Instant::now() + LEAVE_MAX;
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            // A panic over there has been seen through `Ended`.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Answers when the thread forwards no more, with the reason when nobody had asked for it.
+pub(crate) type Ended = oneshot::Receiver<Result<(), DeviceError>>;
+
+/// Starts the thread and waits until it has its device.
+///
+/// # Errors
+/// When the device can not be opened as asked, or the system gives no thread.
+pub(crate) fn start(
+    engine: Engine,
+    tuns: Vec<Tun>,
+    choice: IoChoice,
+    events: mpsc::Sender<Event>,
+) -> Result<(DataPath, Ended), DeviceError> {
+    let (orders, inbox) = sync_channel(ORDERS_MAX);
+    let (opened, is_open) = sync_channel(1);
+    let (end, ended) = oneshot::channel();
+    let body = move || {
+        // The device stays on the thread that opened it.
+        let mut device = match TunDevice::open(tuns, choice) {
+            Ok(device) => device,
+            Err(error) => {
+                let _ = opened.send(Err(error));
+                return;
+            }
+        };
+        let _ = opened.send(Ok((device.waker(), device.backend().clone())));
+        let mut turns = Turns { engine, events, place: None, inbox, clock: MonotonicClock };
+        let result = turns.run(&mut device);
+        let _ = end.send(result);
+        // The interface stays open until the routes to it are gone.
+        while turns.inbox.recv().is_ok() {}
+    };
+    let spawned = std::thread::Builder::new().name("evenkeel-data".to_owned()).spawn(body);
+    let thread = spawned.map_err(|error| DeviceError::Resource { what: "thread", error })?;
+    let thread = Thread(Some(thread));
+    let answer = is_open.recv().map_err(|_| DeviceError::Resource {
+        what: "data path",
+        error: std::io::Error::other("its thread ended before it opened the device"),
+    })?;
+    let (waker, backend) = answer?;
+    Ok((DataPath { orders, waker, backend, _thread: thread }, ended))
+}
+
+impl DataPath {
+    pub(crate) const fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Has one command executed between two batches.
+    pub(crate) async fn execute(&self, line: String) -> Result<Value, String> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Execute { line, reply })?;
+        answer.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
+    }
+
+    /// Puts a plan into force between two batches; answers with its generation.
+    ///
+    /// # Errors
+    /// When the engine refuses it and keeps the old one.
+    pub(crate) async fn apply(&self, plan: Plan, guests: Guests) -> Result<u64, String> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Apply { plan: Box::new(plan), guests, reply })?;
+        let result = answer.await.map_err(|_| STOPPED.to_owned())?;
+        result.map_err(|error| error.to_string())
+    }
+
+    /// Asks the thread to forward what has arrived and then to end; `ended` tells when.
+    pub(crate) fn stop(&self) {
+        // A queue that is full belongs to a thread that is stuck; the caller's patience is bounded.
+        let _ = self.order(Order::Stop);
+    }
+
+    fn order(&self, order: Order) -> Result<(), String> {
+        use std::sync::mpsc::TrySendError;
+
+        match self.orders.try_send(order) {
+            Ok(()) => {
+                self.waker.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => Err("the data path is busy; try again".to_owned()),
+            Err(TrySendError::Disconnected(_)) => Err(STOPPED.to_owned()),
+        }
+    }
+}
+
+const STOPPED: &str = "the data path has stopped";
+
+struct Turns {
+    engine: Engine,
+    events: mpsc::Sender<Event>,
+    place: Option<mpsc::OwnedPermit<Event>>,
+    inbox: Receiver<Order>,
+    clock: MonotonicClock,
+}
+
+impl Turns {
+    fn run(&mut self, device: &mut TunDevice) -> Result<(), DeviceError> {
+        loop {
+            let now = self.clock.now();
+            if !self.obey(device, now) {
+                self.drain(device);
+                return Ok(());
+            }
+            let report = step(&mut self.engine, device, now);
+            self.tell();
+            if report.received == 0 {
+                device.wait(self.patience())?;
+            }
+        }
+    }
+
+    /// Obeys what waits. Answers whether to go on.
+    fn obey(&mut self, device: &TunDevice, now: evenkeel_engine::Instant) -> bool {
+        for _ in 0..ORDERS_PER_TURN {
+            match self.inbox.try_recv() {
+                Ok(Order::Execute { line, reply }) => {
+                    let mut result = control::execute(&mut self.engine, &line, now);
+                    if let Ok(value) = &mut result
+                        && line.split_whitespace().next() == Some("stats")
+                    {
+                        value["device"] = counted(device.counters());
+                    }
+                    // Who has left meanwhile needs no answer.
+                    let _ = reply.send(result);
+                }
+                Ok(Order::Apply { plan, guests, reply }) => {
+                    let result = self.engine.apply(*plan, guests, now);
+                    let _ = reply.send(result.map(|()| self.engine.generation()));
+                }
+                Err(TryRecvError::Empty) => return true,
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        // More orders wait, and their wakeup may be spent: the next turn must not sleep on them.
+        device.waker().wake();
+        true
+    }
+
+    fn drain(&mut self, device: &mut TunDevice) {
+        for _ in 0..DRAIN_BATCHES_MAX {
+            if step(&mut self.engine, device, self.clock.now()).received == 0 {
+                break;
+            }
+        }
+        self.tell();
+    }
+
+    /// Hands events on. What finds the queue full stays in the engine, which counts what it loses.
+    fn tell(&mut self) {
+        // A place is kept while there is nothing to tell: to take and give back one in every turn would
+        // cost a lock each.
+        while let Some(place) = self.place.take().or_else(|| self.events.clone().try_reserve_owned().ok()) {
+            let Some(event) = self.engine.poll_event() else {
+                self.place = Some(place);
+                return;
+            };
+            place.send(event);
+        }
+    }
+
+    /// How long to sleep when nothing comes in.
+    fn patience(&self) -> Option<Duration> {
+        self.engine.poll_timeout().map(|at| at.since(self.clock.now()))
+    }
+}
+
+fn counted(counters: DeviceCounters) -> Value {
+    json!({
+        "packets_read": counters.packets_read,
+        "bytes_read": counters.bytes_read,
+        "read_errors": counters.read_errors,
+        "packets_written": counters.packets_written,
+        "bytes_written": counters.bytes_written,
+        "write_errors": counters.write_errors,
+        "short_writes": counters.short_writes,
+        "queue_full": counters.queue_full,
+        "refused": counters.refused,
+        "buffers_exhausted": counters.buffers_exhausted,
+        "completion_overflows": counters.completion_overflows,
+        "batches": counters.batches,
+    })
+}

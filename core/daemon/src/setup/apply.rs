@@ -1,0 +1,324 @@
+//! Makes changes on the machine and takes them back.
+//!
+//! In: a list of [`Change`]s. Out: the machine as they say, and a record of what was done, so that exactly
+//! that is undone, in reverse order: at the end, when a step fails midway, and when a new plan needs it no
+//! longer. What was there already is left alone and stays.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use evenkeel_engine::Plan;
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
+use rustix::io::Errno;
+
+use super::change::{Change, Selector, plan_of_changes};
+use super::machine::{Before, Link, Machine, Presence, mark};
+use super::{SetupError, sysctl};
+
+/// What one change did to the machine.
+#[derive(Clone, Debug)]
+struct Made {
+    change: Change,
+    undo: Undo,
+}
+
+#[derive(Clone, Debug)]
+enum Undo {
+    /// Nothing: it was there already.
+    Leave,
+    /// Take it away.
+    Remove,
+    /// Put back what was there.
+    Restore(Before),
+}
+
+/// Where the changes of one [`Setup::add`] begin.
+#[derive(Debug)]
+pub struct Mark(usize);
+
+/// The hand that changes the machine, and the memory of what it did.
+#[derive(Debug)]
+pub struct Setup {
+    handle: Handle,
+    connection: tokio::task::JoinHandle<()>,
+    made: Vec<Made>,
+    /// The links before any device was opened: to open a TUN brings it up.
+    links: Vec<Link>,
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Setup {
+    /// Opens the way to the kernel, before the devices are opened. Nothing changes. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the system gives no netlink socket or does not answer on it.
+    pub async fn open() -> Result<Self, SetupError> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|error| SetupError::Netlink { reason: error.to_string() })?;
+        let connection = tokio::spawn(connection);
+        let mut setup = Self { handle, connection, made: Vec::new(), links: Vec::new() };
+        setup.links = Machine::look(&setup.handle).await?.links;
+        Ok(setup)
+    }
+
+    /// Makes what `plan` needs and is not there; all of it, or nothing.
+    ///
+    /// # Errors
+    /// When the kernel refuses a step, when something else is in its place, or when a VIP or source-NAT
+    /// address is the machine's own.
+    pub async fn add(&mut self, plan: &Plan) -> Result<Mark, SetupError> {
+        let machine = Machine::look(&self.handle).await?;
+        if let Some(problem) = machine.local_services(plan).into_iter().next() {
+            return Err(SetupError::InTheWay { reason: problem });
+        }
+        let mark = self.made.len();
+        for change in plan_of_changes(plan) {
+            if let Err(error) = self.add_one(&machine, change).await {
+                self.revert_to(mark).await;
+                return Err(error);
+            }
+        }
+        Ok(Mark(mark))
+    }
+
+    /// Takes back what one [`Setup::add`] made. Never fails: what resists is logged.
+    pub async fn take_back(&mut self, mark: Mark) {
+        self.revert_to(mark.0).await;
+    }
+
+    async fn add_one(&mut self, machine: &Machine, change: Change) -> Result<(), SetupError> {
+        let undo = match machine.presence(&change) {
+            Presence::Conflict(reason) => return Err(SetupError::InTheWay { reason }),
+            Presence::Foreign => self.undo_of_opening(&change),
+            Presence::LeftBehind => Undo::Remove,
+            Presence::Missing => {
+                self.make(machine, &change).await?;
+                Undo::Remove
+            }
+            Presence::Differs(before) => {
+                self.make(machine, &change).await?;
+                Undo::Restore(before)
+            }
+        };
+        // A second plan that needs the same keeps the memory of how it was before the first one.
+        if !self.made.iter().any(|made| made.change == change) {
+            self.made.push(Made { change, undo });
+        }
+        Ok(())
+    }
+
+    /// What was there when the forwarder started may be there because a device has been opened since.
+    fn undo_of_opening(&self, change: &Change) -> Undo {
+        let Change::Link { interface, mtu_bytes } = change else { return Undo::Leave };
+        match self.links.iter().find(|link| link.name == *interface) {
+            Some(link) if !link.is_up || link.mtu_bytes != u32::from(*mtu_bytes) => {
+                Undo::Restore(Before::Link { is_up: link.is_up, mtu_bytes: link.mtu_bytes })
+            }
+            Some(_) | None => Undo::Leave,
+        }
+    }
+
+    /// Takes away what was made and `plan` does not need. Never fails: what resists is logged.
+    pub async fn remove_all_but(&mut self, plan: &Plan) {
+        let wanted = plan_of_changes(plan);
+        let mut obsolete = Vec::new();
+        let mut kept: Vec<Made> = Vec::new();
+        for made in self.made.drain(..).collect::<Vec<_>>().into_iter().rev() {
+            let is_wanted = wanted.contains(&made.change);
+            match kept.iter_mut().find(|later| later.change.is_same_place(&made.change)) {
+                // A later value has taken its place: at the end the earliest one comes back.
+                Some(later) => later.undo = made.undo,
+                None if is_wanted => kept.push(made),
+                None => obsolete.push(made),
+            }
+        }
+        kept.reverse();
+        self.made = kept;
+        self.undo(obsolete).await;
+    }
+
+    /// Takes everything back, the last change first. Never fails: what resists is logged.
+    pub async fn revert(&mut self) {
+        self.revert_to(0).await;
+    }
+
+    /// Says what `plan` needs and the machine lacks, one sentence each.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub async fn missing(&self, plan: &Plan) -> Result<Vec<String>, SetupError> {
+        let machine = Machine::look(&self.handle).await?;
+        let mut problems = machine.local_services(plan);
+        for change in plan_of_changes(plan) {
+            match machine.presence(&change) {
+                Presence::Foreign | Presence::LeftBehind => {}
+                Presence::Missing | Presence::Differs(_) => problems.push(format!("missing: {change}")),
+                Presence::Conflict(reason) => problems.push(reason),
+            }
+        }
+        Ok(problems)
+    }
+
+    async fn revert_to(&mut self, mark: usize) {
+        let mut tail = self.made.split_off(mark.min(self.made.len()));
+        tail.reverse();
+        self.undo(tail).await;
+    }
+
+    /// Undoes in the order of the list.
+    async fn undo(&self, list: Vec<Made>) {
+        if list.is_empty() {
+            return;
+        }
+        let machine = match Machine::look(&self.handle).await {
+            Ok(machine) => machine,
+            Err(error) => {
+                tracing::warn!(%error, "the machine's routes cannot be read, so they stay as they are");
+                return;
+            }
+        };
+        for Made { change, undo } in list {
+            let result = match undo {
+                Undo::Leave => Ok(()),
+                Undo::Remove => self.remove(&machine, &change).await,
+                Undo::Restore(before) => self.restore(&machine, &change, before).await,
+            };
+            if let Err(error) = result {
+                tracing::warn!(%change, %error, "this could not be taken back");
+            }
+        }
+    }
+
+    async fn make(&self, machine: &Machine, change: &Change) -> Result<(), SetupError> {
+        let refused = |error| SetupError::refused(change, &error);
+        match change {
+            Change::Sysctl { key, value } => {
+                sysctl::write(key, value).map_err(|error| SetupError::setting(change, &error))
+            }
+            Change::Link { interface, mtu_bytes } => {
+                let message = LinkUnspec::new_with_index(index(machine, interface)?);
+                let message = message.up().mtu(u32::from(*mtu_bytes)).build();
+                self.handle.link().set(message).execute().await.map_err(refused)
+            }
+            Change::Address { interface, address, length } => {
+                let link = index(machine, interface)?;
+                let request = self.handle.address().add(link, IpAddr::V4(*address), *length);
+                request.execute().await.map_err(refused)
+            }
+            Change::Route { destination, length, interface, table } => {
+                let message = route((*destination, *length), index(machine, interface)?, *table);
+                self.handle.route().add(message).execute().await.map_err(refused)
+            }
+            Change::Rule { priority, selector, table } => {
+                let mut request = self.handle.rule().add().v4();
+                *request.message_mut() = rule(*priority, selector, *table);
+                request.execute().await.map_err(refused)
+            }
+        }
+    }
+
+    async fn remove(&self, machine: &Machine, change: &Change) -> Result<(), SetupError> {
+        let result = match change {
+            // Neither can be taken away; they are restored instead.
+            Change::Sysctl { .. } | Change::Link { .. } => return Ok(()),
+            Change::Address { interface, address, length } => {
+                let Ok(link) = index(machine, interface) else { return Ok(()) };
+                let message =
+                    AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(*address, *length).build();
+                self.handle.address().del(message).execute().await
+            }
+            Change::Route { destination, length, interface, table } => {
+                let Ok(link) = index(machine, interface) else { return Ok(()) };
+                let message = route((*destination, *length), link, *table);
+                self.handle.route().del(message).execute().await
+            }
+            Change::Rule { priority, selector, table } => {
+                self.handle.rule().del(rule(*priority, selector, *table)).execute().await
+            }
+        };
+        match result {
+            // Someone else has taken it away before us.
+            Err(error) if is_gone(&error) => Ok(()),
+            other => other.map_err(|error| SetupError::refused(change, &error)),
+        }
+    }
+
+    async fn restore(&self, machine: &Machine, change: &Change, before: Before) -> Result<(), SetupError> {
+        match (change, before) {
+            (Change::Sysctl { key, value }, Before::Sysctl(old)) => match sysctl::read(key) {
+                // Gone with its interface, or changed by someone else since.
+                None => Ok(()),
+                Some(now) if now != *value => Ok(()),
+                Some(_) => sysctl::write(key, &old).map_err(|error| SetupError::setting(change, &error)),
+            },
+            (Change::Link { interface, .. }, Before::Link { is_up, mtu_bytes }) => {
+                let Ok(link) = index(machine, interface) else { return Ok(()) };
+                let message = LinkUnspec::new_with_index(link).mtu(mtu_bytes);
+                let message = if is_up { message.up() } else { message.down() };
+                let result = self.handle.link().set(message.build()).execute().await;
+                result.map_err(|error| SetupError::refused(change, &error))
+            }
+            (
+                Change::Sysctl { .. }
+                | Change::Link { .. }
+                | Change::Address { .. }
+                | Change::Route { .. }
+                | Change::Rule { .. },
+                _,
+            ) => Ok(()),
+        }
+    }
+}
+
+fn index(machine: &Machine, interface: &str) -> Result<u32, SetupError> {
+    let link = machine.link(interface).map(|link| link.index);
+    link.ok_or_else(|| SetupError::NoInterface { name: interface.to_owned() })
+}
+
+fn route(
+    destination: (Ipv4Addr, u8),
+    link: u32,
+    table: u32,
+) -> rtnetlink::packet_route::route::RouteMessage {
+    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+        .output_interface(link)
+        .table_id(table)
+        .protocol(mark())
+        .scope(RouteScope::Link);
+    let (address, length) = destination;
+    if length > 0 {
+        builder = builder.destination_prefix(address, length);
+    }
+    builder.build()
+}
+
+fn rule(priority: u32, selector: &Selector, table: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+    message.header.action = RuleAction::ToTable;
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Priority(priority));
+    attributes.push(RuleAttribute::Protocol(mark()));
+    attributes.push(RuleAttribute::Table(table));
+    match selector {
+        Selector::Interface(name) => attributes.push(RuleAttribute::Iifname(name.clone())),
+        Selector::Replies { address, protocol, port } => {
+            message.header.src_len = 32;
+            attributes.push(RuleAttribute::Source(IpAddr::V4(*address)));
+            attributes.push(RuleAttribute::IpProtocol(i32::from(*protocol).into()));
+            attributes.push(RuleAttribute::SourcePortRange(RulePortRange { start: *port, end: *port }));
+        }
+    }
+    message
+}
+
+fn is_gone(error: &rtnetlink::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::SRCH, Errno::NODEV, Errno::ADDRNOTAVAIL];
+    super::errno(error).is_some_and(|errno| gone.contains(&errno))
+}

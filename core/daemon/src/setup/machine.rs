@@ -1,0 +1,383 @@
+//! What the machine has already: a picture of its links, addresses, routes, rules and settings.
+//!
+//! In: one dump of each over netlink. Out: for a [`Change`], whether it is there, and whose it is. The
+//! picture is plain data, so that everything that is decided from it is tested without a kernel.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
+
+use super::change::{Change, PROTOCOL, Selector, service_addresses};
+use super::{SetupError, sysctl};
+use evenkeel_engine::Plan;
+
+/// The most entries of one kind that are looked at: a router with the whole Internet's table has a million.
+const ENTRIES_MAX: usize = 4_000_000;
+
+/// The machine at one point in time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Machine {
+    pub(crate) links: Vec<Link>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) is_up: bool,
+    pub(crate) mtu_bytes: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) link: u32,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) length: u8,
+}
+
+/// A route that a route of ours could meet: unicast, without TOS and metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) length: u8,
+    pub(crate) table: u32,
+    pub(crate) link: Option<u32>,
+    pub(crate) has_gateway: bool,
+    pub(crate) protocol: u8,
+}
+
+/// A rule that says no more than one of ours could.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) priority: u32,
+    pub(crate) selector: Selector,
+    pub(crate) table: u32,
+    pub(crate) protocol: u8,
+}
+
+/// Whether something is there, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is not there.
+    Missing,
+    /// It is there with another value, which comes back at the end.
+    Differs(Before),
+    /// It is there and carries our mark: a forwarder that was killed has left it.
+    LeftBehind,
+    /// It is there and someone else's.
+    Foreign,
+    /// Something else is in its place.
+    Conflict(String),
+}
+
+/// What a setting was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    Sysctl(String),
+    Link { is_up: bool, mtu_bytes: u32 },
+}
+
+impl Machine {
+    /// Takes the picture.
+    ///
+    /// # Errors
+    /// When the kernel does not answer a dump.
+    pub(crate) async fn look(handle: &Handle) -> Result<Self, SetupError> {
+        let failed = |what: &'static str| move |error| SetupError::look(what, &error);
+        let mut machine = Self::default();
+
+        let links = handle.link().get().execute();
+        let mut links = std::pin::pin!(links);
+        while let Some(message) = links.try_next().await.map_err(failed("links"))? {
+            push(&mut machine.links, Some(link(message)));
+        }
+        let addresses = handle.address().get().execute();
+        let mut addresses = std::pin::pin!(addresses);
+        while let Some(message) = addresses.try_next().await.map_err(failed("addresses"))? {
+            let link = message.header.index;
+            let length = message.header.prefix_len;
+            // On a point-to-point link `Address` is the peer; `Local` is ours wherever it is given.
+            let own = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            });
+            push(&mut machine.addresses, own.map(|address| Address { link, address, length }));
+        }
+        let routes = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+        let mut routes = std::pin::pin!(routes);
+        while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
+            push(&mut machine.routes, route(&message));
+        }
+        let rules = handle.rule().get(IpVersion::V4).execute();
+        let mut rules = std::pin::pin!(rules);
+        while let Some(message) = rules.try_next().await.map_err(failed("rules"))? {
+            push(&mut machine.rules, rule(&message));
+        }
+        Ok(machine)
+    }
+
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    fn link_name(&self, index: Option<u32>) -> &str {
+        let link = self.links.iter().find(|link| Some(link.index) == index);
+        link.map_or("nowhere", |link| &link.name)
+    }
+
+    /// Whether `change` is there already.
+    pub(crate) fn presence(&self, change: &Change) -> Presence {
+        match change {
+            Change::Sysctl { key, value } => match sysctl::read(key) {
+                Some(now) if now == *value => Presence::Foreign,
+                Some(now) => Presence::Differs(Before::Sysctl(now)),
+                None => Presence::Missing,
+            },
+            Change::Link { interface, mtu_bytes } => match self.link(interface) {
+                Some(link) if link.is_up && link.mtu_bytes == u32::from(*mtu_bytes) => Presence::Foreign,
+                Some(link) => {
+                    Presence::Differs(Before::Link { is_up: link.is_up, mtu_bytes: link.mtu_bytes })
+                }
+                None => Presence::Missing,
+            },
+            Change::Address { interface, address, length } => {
+                let Some(link) = self.link(interface) else { return Presence::Missing };
+                let wanted = Address { link: link.index, address: *address, length: *length };
+                if self.addresses.contains(&wanted) { Presence::Foreign } else { Presence::Missing }
+            }
+            Change::Route { destination, length, interface, table } => {
+                self.route_presence((*destination, *length), interface, *table)
+            }
+            Change::Rule { priority, selector, table } => {
+                let same = |rule: &&Rule| {
+                    rule.priority == *priority && rule.selector == *selector && rule.table == *table
+                };
+                match self.rules.iter().find(same) {
+                    Some(rule) if rule.protocol == PROTOCOL => Presence::LeftBehind,
+                    Some(_) => Presence::Foreign,
+                    None => Presence::Missing,
+                }
+            }
+        }
+    }
+
+    fn route_presence(&self, destination: (Ipv4Addr, u8), interface: &str, table: u32) -> Presence {
+        let met = |route: &&Route| (route.destination, route.length) == destination && route.table == table;
+        let Some(route) = self.routes.iter().find(met) else { return Presence::Missing };
+        let wanted = self.link(interface).map(|link| link.index);
+        if wanted.is_some() && route.link == wanted && !route.has_gateway {
+            return if route.protocol == PROTOCOL { Presence::LeftBehind } else { Presence::Foreign };
+        }
+        let there = self.link_name(route.link);
+        let (address, length) = destination;
+        Presence::Conflict(format!(
+            "{address}/{length} leads to {there} in routing table {table} already; remove it with: ip route \
+             del {address}/{length} table {table}"
+        ))
+    }
+
+    /// VIPs and source-NAT addresses of `plan` that the kernel keeps for itself: packets to those never
+    /// reach a forwarder.
+    pub(crate) fn local_services(&self, plan: &Plan) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (who, address) in service_addresses(plan) {
+            for local in self.addresses.iter().filter(|local| local.address == address) {
+                let link = self.link_name(Some(local.link));
+                problems.push(format!(
+                    "{who} {address} is an address of this machine, on {link}, so packets to it stay here \
+                     and never reach the forwarder; remove it with: ip address del {address}/{} dev {link}",
+                    local.length
+                ));
+            }
+        }
+        problems
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, item: Option<T>) {
+    if list.len() < ENTRIES_MAX {
+        list.extend(item);
+    }
+}
+
+fn link(message: LinkMessage) -> Link {
+    let mut name = String::new();
+    let mut mtu_bytes = 0;
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = text,
+            LinkAttribute::Mtu(bytes) => mtu_bytes = bytes,
+            _ => {}
+        }
+    }
+    Link { index: message.header.index, name, is_up: message.header.flags.contains(LinkFlags::Up), mtu_bytes }
+}
+
+fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let mut route = Route {
+        destination: Ipv4Addr::UNSPECIFIED,
+        length: header.destination_prefix_length,
+        table: u32::from(header.table),
+        link: None,
+        has_gateway: false,
+        protocol: header.protocol.into(),
+    };
+    let mut is_plain = header.kind == RouteType::Unicast && header.tos == 0;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => route.destination = *address,
+            RouteAttribute::Table(table) => route.table = *table,
+            RouteAttribute::Oif(index) => route.link = Some(*index),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
+                route.has_gateway = true;
+            }
+            RouteAttribute::Priority(metric) if *metric != 0 => is_plain = false,
+            _ => {}
+        }
+    }
+    is_plain.then_some(route)
+}
+
+/// What a rule says, as far as ours say it.
+#[derive(Default)]
+struct Said {
+    priority: u32,
+    table: u32,
+    protocol: u8,
+    interface: Option<String>,
+    source: Option<Ipv4Addr>,
+    ip_protocol: Option<u8>,
+    port: Option<u16>,
+}
+
+fn rule(message: &RuleMessage) -> Option<Rule> {
+    let header = &message.header;
+    if header.action != RuleAction::ToTable || header.dst_len != 0 || header.tos != 0 {
+        return None;
+    }
+    let mut said = Said { table: u32::from(header.table), ..Said::default() };
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(number) => said.priority = *number,
+            RuleAttribute::Table(number) => said.table = *number,
+            RuleAttribute::Protocol(number) => said.protocol = u8::from(*number),
+            RuleAttribute::Iifname(name) => said.interface = Some(name.clone()),
+            RuleAttribute::Source(IpAddr::V4(address)) if header.src_len == 32 => said.source = Some(*address),
+            RuleAttribute::IpProtocol(protocol) => said.ip_protocol = u8::try_from(i32::from(*protocol)).ok(),
+            RuleAttribute::SourcePortRange(range) if range.start == range.end => said.port = Some(range.start),
+            // The kernel sends these with every rule, to say that nothing is suppressed.
+            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            _ => return None,
+        }
+    }
+    let selector = match (said.interface, said.source, said.ip_protocol, said.port) {
+        (Some(name), None, None, None) => Selector::Interface(name),
+        (None, Some(address), Some(protocol), Some(port)) => Selector::Replies { address, protocol, port },
+        (Some(_) | None, _, _, _) => return None,
+    };
+    Some(Rule { priority: said.priority, selector, table: said.table, protocol: said.protocol })
+}
+
+/// The mark of our routes and rules.
+pub(crate) fn mark() -> RouteProtocol {
+    RouteProtocol::from(PROTOCOL)
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_engine::plan::{DirectorPlan, Mode, SchedulerPlan};
+    use evenkeel_engine::plan::{Builtin, SourceNat};
+    use evenkeel_engine::wire::Protocol;
+
+    use super::super::change::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
+    use super::*;
+
+    fn machine() -> Machine {
+        let link = |index, name: &str, is_up| Link { index, name: name.to_owned(), is_up, mtu_bytes: 1500 };
+        Machine {
+            links: vec![link(1, "lo", true), link(2, "eth0", true), link(3, "tun0", false)],
+            addresses: vec![Address { link: 2, address: Ipv4Addr::new(10, 0, 0, 3), length: 24 }],
+            ..Machine::default()
+        }
+    }
+
+    fn vip_route() -> Change {
+        Change::Route {
+            destination: Ipv4Addr::new(10, 0, 0, 9),
+            length: 32,
+            interface: "tun0".to_owned(),
+            table: TABLE_MAIN,
+        }
+    }
+
+    fn there(link: u32, protocol: u8) -> Route {
+        let destination = Ipv4Addr::new(10, 0, 0, 9);
+        Route { destination, length: 32, table: TABLE_MAIN, link: Some(link), has_gateway: false, protocol }
+    }
+
+    #[test]
+    fn a_route_is_missing_foreign_left_behind_or_in_the_way() {
+        let mut machine = machine();
+        assert_eq!(machine.presence(&vip_route()), Presence::Missing);
+        machine.routes = vec![there(3, 4)];
+        assert_eq!(machine.presence(&vip_route()), Presence::Foreign);
+        machine.routes = vec![there(3, PROTOCOL)];
+        assert_eq!(machine.presence(&vip_route()), Presence::LeftBehind);
+        machine.routes = vec![there(2, PROTOCOL)];
+        let Presence::Conflict(text) = machine.presence(&vip_route()) else { panic!("no conflict") };
+        assert!(text.contains("10.0.0.9/32 leads to eth0"), "{text}");
+    }
+
+    #[test]
+    fn a_rule_of_another_priority_or_table_is_not_ours() {
+        let mut machine = machine();
+        let selector = Selector::Interface("tun0".to_owned());
+        let change =
+            Change::Rule { priority: PRIORITY_FROM_FORWARDER, selector: selector.clone(), table: TABLE_MAIN };
+        let rule = Rule { priority: PRIORITY_FROM_FORWARDER, selector, table: TABLE_MAIN, protocol: PROTOCOL };
+        machine.rules = vec![Rule { priority: 7, ..rule.clone() }, Rule { table: 7, ..rule.clone() }];
+        assert_eq!(machine.presence(&change), Presence::Missing);
+        machine.rules.push(rule.clone());
+        assert_eq!(machine.presence(&change), Presence::LeftBehind);
+        machine.rules = vec![Rule { protocol: 0, ..rule }];
+        assert_eq!(machine.presence(&change), Presence::Foreign);
+    }
+
+    #[test]
+    fn a_link_that_is_down_differs_and_remembers_how_it_was() {
+        let change = Change::Link { interface: "tun0".to_owned(), mtu_bytes: 1500 };
+        let before = Before::Link { is_up: false, mtu_bytes: 1500 };
+        assert_eq!(machine().presence(&change), Presence::Differs(before));
+        let change = Change::Link { interface: "eth0".to_owned(), mtu_bytes: 1500 };
+        assert_eq!(machine().presence(&change), Presence::Foreign);
+    }
+
+    #[test]
+    fn a_vip_that_the_kernel_keeps_is_named_with_its_link() {
+        let mut plan = Plan::empty();
+        plan.directors.push(DirectorPlan {
+            name: "web".to_owned(),
+            address: [10, 0, 0, 3].into(),
+            port: 80,
+            protocol: Protocol::TCP,
+            mode: Mode::Nat {
+                source: Some(SourceNat { address: [10, 0, 0, 4].into(), ports: 1024..=65535 }),
+            },
+            scheduler: SchedulerPlan::Builtin(Builtin::RoundRobin),
+            servers: Vec::new(),
+        });
+        let problems = machine().local_services(&plan);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("director web: the VIP 10.0.0.3"), "{problems:?}");
+        assert!(problems[0].ends_with("ip address del 10.0.0.3/24 dev eth0"), "{problems:?}");
+    }
+}

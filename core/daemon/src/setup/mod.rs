@@ -1,0 +1,103 @@
+//! What the machine's kernel must know so that packets reach the forwarder: addresses, routes, rules and
+//! settings.
+//!
+//! In: a plan. Out: a list of changes ([`plan_of_changes`]), shown as commands (their `Display`) or made and
+//! taken back by [`Setup`]; both from the same list. Never touches a packet and never runs a program.
+
+mod apply;
+mod change;
+mod machine;
+mod sysctl;
+
+use evenkeel_engine::Plan;
+use rustix::io::Errno;
+
+pub use apply::{Mark, Setup};
+pub use change::{
+    Change, PRIORITY_FROM_FORWARDER, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN, TABLE_REPLIES,
+    plan_of_changes, service_addresses,
+};
+
+/// Why the machine could not be set up. What had been changed until then has been taken back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The kernel gives no netlink socket, or does not answer on it.
+    #[error("the machine's routes cannot be read: {reason}")]
+    Netlink {
+        /// The reason.
+        reason: String,
+    },
+    /// The kernel refuses a change.
+    #[error("{command}: {reason}")]
+    Refused {
+        /// The change, as a command.
+        command: String,
+        /// The reason, and what helps.
+        reason: String,
+    },
+    /// Something else is in the place that a change needs.
+    #[error("{reason}")]
+    InTheWay {
+        /// What it is, and how to remove it.
+        reason: String,
+    },
+    /// An interface does not exist.
+    #[error("interface {name} does not exist")]
+    NoInterface {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl SetupError {
+    fn look(what: &'static str, error: &rtnetlink::Error) -> Self {
+        Self::Netlink { reason: format!("{what}: {}", words(error)) }
+    }
+
+    fn refused(change: &Change, error: &rtnetlink::Error) -> Self {
+        let mut reason = words(error);
+        if errno(error) == Some(Errno::PERM) {
+            reason.push_str("; this needs CAP_NET_ADMIN, run as root or set setup = \"manual\"");
+        }
+        Self::Refused { command: change.to_string(), reason }
+    }
+
+    fn setting(change: &Change, error: &std::io::Error) -> Self {
+        let help = match Errno::from_io_error(error) {
+            Some(Errno::ROFS) => "; /proc/sys is read-only here, set it outside of the container",
+            Some(Errno::PERM | Errno::ACCESS) => "; run as root, or set it beforehand",
+            _ => "",
+        };
+        Self::Refused { command: change.to_string(), reason: format!("{error}{help}") }
+    }
+}
+
+/// The script that `evenkeel routes` prints: the changes as commands, with what else must be known.
+#[must_use]
+pub fn script(plan: &Plan) -> String {
+    use std::fmt::Write as _;
+
+    let mut text = String::new();
+    let interfaces: Vec<&str> = plan.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "# evenkeel run creates {}; run these while it runs,", interfaces.join(", "));
+    let _ = writeln!(text, "# or before, after: ip tuntap add dev NAME mode tun");
+    for change in plan_of_changes(plan) {
+        let _ = writeln!(text, "{change}");
+    }
+    text
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<Errno> {
+    let rtnetlink::Error::NetlinkError(message) = error else { return None };
+    Some(Errno::from_raw_os_error(message.raw_code().saturating_abs()))
+}
+
+/// The kernel's reason without the words of the libraries around it.
+fn words(error: &rtnetlink::Error) -> String {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io().to_string(),
+        other => other.to_string(),
+    }
+}
