@@ -1,1 +1,43 @@
-//! sim.
+//! The deterministic simulator: machines, links and time, with the production engine and the production
+//! components in the middle.
+//!
+//! ```text
+//! scenario.toml -> Scenario -+                    +-> Outcome: table, JSON, hashes, expectations
+//! evenkeel.toml -> Plan -----+-> run() -> World --+
+//! components    -> Guests ---+        (hosts, links, forwarders; events in order of time)
+//! ```
+//!
+//! * [`scenario`] what there is and what must come out; shared with the lab
+//! * [`run`] one run; [`stdio`] the same engine at the end of a pipe, packet by packet
+//! * [`queue`], [`random`], [`trace`] time, chance and the proof that two runs are the same
+//! * [`packet`], [`payload`], [`tcp`] what hosts speak
+//! * [`device`] the engine's door; [`report`] what is told in the end
+//!
+//! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
+//! and in any build: no clock, no thread, no unordered map, no mathematics of the platform. Nothing here
+//! opens a socket or a device.
+#![forbid(unsafe_code)]
+
+pub mod device;
+mod forwarder;
+mod host;
+pub mod library;
+mod net;
+pub mod packet;
+pub mod payload;
+mod prepare;
+pub mod queue;
+pub mod random;
+pub mod report;
+pub mod scenario;
+pub mod stdio;
+pub mod tcp;
+pub mod trace;
+mod world;
+
+pub use forwarder::KernelCounts;
+pub use host::{Cause, HostCounts};
+pub use prepare::{Loader, PrepareError, prepare};
+pub use report::Outcome;
+pub use scenario::{Scenario, ScenarioErrors};
+pub use world::{Equipment, Options, Progress, Queue, RunError, run, run_with_progress};

@@ -57,16 +57,20 @@ fn tcp_and_udp_pass_and_nothing_is_left_behind() {
         let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", io));
         assert_ne!(world.state(), before, "nothing was set up");
 
+        let mut last = String::new();
         for number in 0..4 {
             let (server, peer) = world.tcp_echo("10.0.0.3:80", &format!("hello {number}"));
-            assert_eq!(server, if number % 2 == 0 { "10.0.3.20" } else { "10.0.3.21" });
+            assert_ne!(server, last, "they take turns");
             assert_eq!(peer, "198.51.100.10", "the real server sees the client");
+            last = server;
         }
         assert_eq!(world.udp_echo("10.0.0.3:53", "ask").1, "198.51.100.10");
 
         let stats = forwarder.stats();
         assert_eq!(stats["flows"]["opened"], 5, "{stats:#}");
-        assert_eq!(stats["packets"]["dropped"], 0, "{stats:#}");
+        // The kernel looks for IPv6 routers on a new interface.
+        let drops: Vec<&String> = stats["drops"].as_object().unwrap().keys().collect();
+        assert!(drops.iter().all(|reason| *reason == "not_ipv4"), "{stats:#}");
         assert_eq!(stats["directors"][0]["servers"][1]["flows"], 2, "{stats:#}");
         if io == "epoll" {
             assert_eq!(stats["io"], "epoll");
@@ -160,6 +164,7 @@ address = "10.0.3.21:8080"
 "#;
     forwarder.write_config(&more);
     let output = forwarder.ctl(&["reload", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["generation"], 2);
     assert_eq!(world.tcp_echo("10.0.0.9:80", "new").0, "10.0.3.21");

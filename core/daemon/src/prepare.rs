@@ -3,11 +3,11 @@
 //! In: a path and where components come from. Out: a plan with its guests, or every mistake at its place in
 //! the file. Takes as long as components take to compile, so never on the data path's thread.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use evenkeel_config::{Diagnostic, Diagnostics, Loaded};
 use evenkeel_engine::{Engine, Guests, Instant};
-use evenkeel_plugin_host::{LoadError, Mode, Settings};
+use evenkeel_plugin_host::{Host, LoadError, Mode, Settings};
 use serde_json::Value;
 
 /// Where components come from.
@@ -15,8 +15,6 @@ use serde_json::Value;
 pub struct Components {
     /// The components that the binary brings along, by name.
     pub bundled: fn(&str) -> Option<&'static [u8]>,
-    /// Where compiled components are kept between runs, if anywhere.
-    pub cache_dir: Option<PathBuf>,
 }
 
 /// A configuration that is ready to run.
@@ -28,6 +26,17 @@ pub struct Prepared {
     pub guests: Guests,
     /// The seed that the file itself names, if it does.
     pub written_seed: Option<u64>,
+}
+
+impl Prepared {
+    /// Reads the file again; a component that stays is not compiled again.
+    pub(crate) fn again(path: &Path, host: &mut Host, seed: u64) -> Result<Self, Mistakes> {
+        let loaded = evenkeel_config::load(path)?;
+        let written_seed = loaded.forwarder.seed;
+        let loaded = loaded.with_seed(seed);
+        let guests = guests_of(&loaded, host)?;
+        Ok(Self { loaded, guests, written_seed })
+    }
 }
 
 /// What is wrong with a configuration.
@@ -107,11 +116,21 @@ pub fn prepare(
     components: &Components,
     seed: impl FnOnce(Option<u64>) -> u64,
 ) -> Result<Prepared, Mistakes> {
+    prepare_with_host(path, components, seed).map(|(prepared, _)| prepared)
+}
+
+/// As [`prepare`], with the host that keeps what it has compiled.
+pub(crate) fn prepare_with_host(
+    path: &Path,
+    components: &Components,
+    seed: impl FnOnce(Option<u64>) -> u64,
+) -> Result<(Prepared, Host), Mistakes> {
     let loaded = evenkeel_config::load(path)?;
     let written_seed = loaded.forwarder.seed;
     let loaded = loaded.with_seed(seed(written_seed));
-    let guests = load_guests(&loaded, components, Mode::Epoch)?;
-    Ok(Prepared { loaded, guests, written_seed })
+    let mut host = host(&loaded, components, Mode::Epoch);
+    let guests = guests_of(&loaded, &mut host)?;
+    Ok((Prepared { loaded, guests, written_seed }, host))
 }
 
 /// Loads the components that a configuration names: by the clock for a forwarder, by counted instructions for
@@ -120,13 +139,17 @@ pub fn prepare(
 /// # Errors
 /// With each component that can not be used, at its place in the file.
 pub fn load_guests(loaded: &Loaded, components: &Components, mode: Mode) -> Result<Guests, Mistakes> {
-    let settings = Settings {
-        mode,
-        base_dir: loaded.base_dir().to_owned(),
-        bundled: components.bundled,
-        cache_dir: components.cache_dir.clone(),
-    };
-    evenkeel_plugin_host::load(&loaded.plan, &settings).map_err(|errors| {
+    guests_of(loaded, &mut host(loaded, components, mode))
+}
+
+fn host(loaded: &Loaded, components: &Components, mode: Mode) -> Host {
+    let base_dir = loaded.base_dir().to_owned();
+    Host::new(Settings { mode, base_dir, bundled: components.bundled })
+}
+
+fn guests_of(loaded: &Loaded, host: &mut Host) -> Result<Guests, Mistakes> {
+    // The data path has one thread, so there is one worker.
+    host.load(&loaded.plan, 0).map_err(|errors| {
         let place = |error: &LoadError| loaded.component_error(&error.name, &error.component, &error.reason);
         Mistakes::Later(errors.iter().map(place).collect())
     })

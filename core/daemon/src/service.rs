@@ -12,12 +12,14 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_config::{Io, Loaded, Setup as Who, Subject};
+use evenkeel_config::{ForwarderConfig, Io, Loaded, Setup as Who, Subject};
 use evenkeel_engine::plan::Layer;
 use evenkeel_engine::{Event, Plan};
 use evenkeel_io::{Backend, DeviceError, IoChoice, MonotonicClock, Tun, TunOptions};
+use evenkeel_plugin_host::Host;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
@@ -26,7 +28,7 @@ use tokio::task::LocalSet;
 use crate::control::{Answer, ControlError, Listener};
 use crate::data_path::{self, DataPath, Ended};
 use crate::events::{EventLog, KEPT_MAX};
-use crate::prepare::{Components, Mistakes, Prepared, draw_seed, prepare};
+use crate::prepare::{Components, Mistakes, Prepared, draw_seed, prepare_with_host};
 use crate::setup::{Setup, SetupError};
 
 /// How long the data path may take to forward what has arrived when it is told to stop: some thousand packets
@@ -99,12 +101,13 @@ fn hint(error: &DeviceError) -> &'static str {
 pub fn run(options: Options) -> Result<(), RunError> {
     let system = |what| move |error| RunError::System { what, error };
     let seed = draw_seed().map_err(system("random numbers"))?;
-    let prepared = prepare(&options.config, &options.components, |written| written.unwrap_or(seed))?;
+    let seed = |written: Option<u64>| written.unwrap_or(seed);
+    let (prepared, host) = prepare_with_host(&options.config, &options.components, seed)?;
     check_interfaces(&prepared.loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("event loop"))?;
     let tasks = LocalSet::new();
-    tasks.block_on(&runtime, serve(options, prepared))
+    tasks.block_on(&runtime, serve(options, prepared, host))
 }
 
 /// Refuses interfaces that only the simulator has.
@@ -136,7 +139,7 @@ impl Signals {
     }
 }
 
-async fn serve(options: Options, prepared: Prepared) -> Result<(), RunError> {
+async fn serve(options: Options, prepared: Prepared, host: Host) -> Result<(), RunError> {
     let signals = Signals::open().map_err(|error| RunError::System { what: "signals", error })?;
     let Prepared { loaded: Loaded { plan, forwarder: settings, .. }, .. } = &prepared;
     let (plan, settings) = (plan.clone(), settings.clone());
@@ -146,29 +149,15 @@ async fn serve(options: Options, prepared: Prepared) -> Result<(), RunError> {
 
     Listener::check(&settings.control)?;
     let mut setup = Setup::open().await?;
-    let tuns = open_tuns(&plan, settings.setup)?;
-    let (engine, _) = prepared.into_engine(MonotonicClock.now())?;
-    let (events, incoming) = mpsc::channel(KEPT_MAX);
-    let (data_path, ended) = data_path::start(engine, tuns, choice(settings.io), events)?;
-    announce(data_path.backend());
-    match settings.setup {
-        Who::Auto => {
-            setup.add(&plan).await?;
-        }
-        Who::Manual => {
-            for problem in setup.missing(&plan).await? {
-                tracing::warn!("{problem}");
-            }
-        }
-    }
-
-    let listener = match Listener::open(&settings.control) {
-        Ok(listener) => listener,
+    let started = start(prepared, &settings, &plan, &mut setup).await;
+    let Started { listener, data_path, ended, incoming } = match started {
+        Ok(started) => started,
         Err(error) => {
-            setup.revert().await;
-            return Err(error.into());
+            setup.revert(&plan).await;
+            return Err(error);
         }
     };
+
     let start = Instant::now();
     let forwarder = Rc::new(Forwarder {
         options,
@@ -177,6 +166,7 @@ async fn serve(options: Options, prepared: Prepared) -> Result<(), RunError> {
         plan: RefCell::new(plan),
         setup: Mutex::new(setup),
         data_path,
+        host: Arc::new(std::sync::Mutex::new(host)),
         events: RefCell::new(EventLog::new(start)),
     });
     let answerer = Rc::clone(&forwarder);
@@ -190,11 +180,47 @@ async fn serve(options: Options, prepared: Prepared) -> Result<(), RunError> {
         result = forwarder.watch(signals, incoming, ended) => result,
         () = listener.serve(answer) => Ok(()),
     };
-    // No client may start a reload any more; one that runs is waited for.
+    // No new client comes any more. A reload that runs is waited for, and a later one has no data path.
     drop(listener);
-    forwarder.setup.lock().await.revert().await;
+    let mut setup = forwarder.setup.lock().await;
+    let plan = forwarder.plan.borrow().clone();
+    setup.revert(&plan).await;
     tracing::info!("stopped");
     result
+}
+
+/// What is there once a forwarder forwards.
+struct Started {
+    listener: Listener,
+    data_path: DataPath,
+    ended: Ended,
+    incoming: mpsc::Receiver<Event>,
+}
+
+/// Opens everything, in the order in which it is needed. What fails leaves the machine to be reverted.
+async fn start(
+    prepared: Prepared,
+    settings: &ForwarderConfig,
+    plan: &Plan,
+    setup: &mut Setup,
+) -> Result<Started, RunError> {
+    let tuns = open_tuns(plan, settings.setup)?;
+    let (engine, _) = prepared.into_engine(MonotonicClock.now())?;
+    let (events, incoming) = mpsc::channel(KEPT_MAX);
+    let (data_path, ended) = data_path::start(engine, tuns, choice(settings.io), events)?;
+    announce(data_path.backend());
+    match settings.setup {
+        Who::Auto => {
+            setup.add(plan).await?;
+        }
+        Who::Manual => {
+            for problem in setup.missing(plan).await? {
+                tracing::warn!("{problem}");
+            }
+        }
+    }
+    let listener = Listener::open(&settings.control)?;
+    Ok(Started { listener, data_path, ended, incoming })
 }
 
 /// Opens the interfaces of the plan, in its order.
@@ -237,13 +263,15 @@ fn announce(backend: &Backend) {
 struct Forwarder {
     options: Options,
     /// As it was started; what of it a reload cannot change is told then.
-    settings: evenkeel_config::ForwarderConfig,
+    settings: ForwarderConfig,
     start: Instant,
     /// The plan in force.
     plan: RefCell<Plan>,
     /// Held during a whole reload, so that there is one at a time.
     setup: Mutex<Setup>,
     data_path: DataPath,
+    /// Used only on the thread of a reload, of which there is one at a time.
+    host: Arc<std::sync::Mutex<Host>>,
     events: RefCell<EventLog>,
 }
 
@@ -318,10 +346,13 @@ impl Forwarder {
     }
 
     async fn reload_with(&self, setup: &mut Setup) -> Result<Value, String> {
-        let options = self.options.clone();
-        let seed = self.settings.seed.unwrap_or(0);
+        let (path, host) = (self.options.config.clone(), Arc::clone(&self.host));
         // Another seed would hash the packets of known flows to other places.
-        let work = move || prepare(&options.config, &options.components, |_| seed);
+        let seed = self.settings.seed.unwrap_or(0);
+        let work = move || {
+            let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+            Prepared::again(&path, &mut host, seed)
+        };
         let prepared = tokio::task::spawn_blocking(work).await.map_err(|error| format!("a bug: {error}"))?;
         let Prepared { loaded, guests, written_seed } = prepared.map_err(|mistakes| mistakes.lines().join("\n"))?;
         check_interfaces(&loaded).map_err(|mistakes| mistakes.lines().join("\n"))?;

@@ -43,6 +43,9 @@ const _: () = assert!(BUFFERS + 2 * (INTERFACES_MAX + 1) <= COMPLETIONS as usize
 /// that wait, which end at once.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The most calls that deliver the ends of cancelled requests: the kernel delivers 20 in each.
+const CANCEL_CALLS_MAX: u32 = COMPLETIONS / 20;
+
 /// What a completion belongs to, as kept in the request's 64 bits of user data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tag {
@@ -353,10 +356,16 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         // Closing the instance ends its requests in the background, but the buffers are unmapped right
-        // after: so end them here and wait for it.
+        // after, and an interface lives as long as a request on it: so end them here and wait for it.
         let timeout = Timespec::from(CANCEL_TIMEOUT);
+        let _ = self.uring.submit();
         let _ = self.uring.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
-        // The files too, so that an interface is gone as soon as its device is.
+        for _ in 0..CANCEL_CALLS_MAX {
+            if !self.has_work() || self.uring.submit().is_err() {
+                break;
+            }
+            self.uring.completion().for_each(drop);
+        }
         let _ = self.uring.submitter().unregister_files();
     }
 }

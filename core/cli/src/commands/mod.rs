@@ -31,5 +31,5 @@ impl ConfigArgument {
 
 /// Where components come from.
 pub(crate) fn components() -> Components {
-    Components { bundled: evenkeel_plugins_bundled::component, cache_dir: None }
+    Components { bundled: evenkeel_plugins_bundled::component }
 }

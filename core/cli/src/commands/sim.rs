@@ -1,15 +1,17 @@
 //! `evenkeel sim`: the engine in virtual time, by scenario or packet by packet.
 
+use std::io::{ErrorKind, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use evenkeel_config::Loaded;
-use evenkeel_daemon::load_guests;
-use evenkeel_engine::Guests;
+use evenkeel_daemon::{Mistakes, control, load_guests};
+use evenkeel_engine::{Engine, Guests, Instant};
 use evenkeel_plugin_host::Mode;
+use evenkeel_sim::stdio::StdioError;
 use evenkeel_sim::{Options, Outcome, Scenario};
 
-use super::components;
+use super::{ConfigArgument, components};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -36,11 +38,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The engine at the end of a pipe: one JSON object a line, in virtual time
+    ///
+    /// In: {"t": NANOSECONDS, "in": "INTERFACE", "ip": "HEX"}, or "eth" for a
+    /// frame, or only "t", or {"cmd": "a line of evenkeel ctl"}.
+    /// Out: {"out": [["INTERFACE", "HEX"], ...], "drops": {"REASON": N}}.
+    Stdio {
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
+        Command::Stdio { config } => stdio(&config.path()),
     }
 }
 
@@ -56,6 +68,26 @@ fn run_scenario(path: &Path, seed: Option<u64>, is_json: bool) -> Result<(), Fai
         Ok(())
     } else {
         Err(Failure::Runtime("an expectation is missed".to_owned()))
+    }
+}
+
+/// Without a seed in the file it is zero, so that a session repeats.
+fn stdio(path: &Path) -> Result<(), Failure> {
+    let wrong = |mistakes: Mistakes| Failure::Usage(mistakes.render(output::has_colour()));
+    let loaded = evenkeel_config::load(path).map_err(|found| wrong(found.into()))?;
+    let seed = loaded.forwarder.seed.unwrap_or(0);
+    let loaded = loaded.with_seed(seed);
+    let guests = load_guests(&loaded, &components(), Mode::Fuel).map_err(wrong)?;
+    // An engine that is told an earlier time takes the latest that it has seen: that of the line's packet.
+    let mut command = |engine: &mut Engine, line: &str| control::execute(engine, line, Instant::ZERO);
+    let result =
+        evenkeel_sim::stdio::serve(loaded.plan.clone(), guests, stdin(), stdout().lock(), &mut command);
+    match result {
+        Ok(()) => Ok(()),
+        Err(StdioError::Plan(error)) => Err(wrong(loaded.refused(&error).into())),
+        // The other end has what it wanted.
+        Err(StdioError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::runtime(error)),
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let components: Vec<&str> = evenkeel_plugins_bundled::names().iter().copied().collect();
+    let components: Vec<&str> = evenkeel_plugins_bundled::names().collect();
     if arguments.json {
         return output::answer(&format!("{:#}\n", json!({ "version": version, "components": components })));
     }

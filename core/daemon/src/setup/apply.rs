@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::Plan;
+use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
@@ -143,9 +144,31 @@ impl Setup {
         self.undo(obsolete).await;
     }
 
-    /// Takes everything back, the last change first. Never fails: what resists is logged.
-    pub async fn revert(&mut self) {
+    /// Takes everything back, the last change first, and removes the interfaces of `plan` that were not there
+    /// when the forwarder started. Never fails: what resists is logged.
+    pub async fn revert(&mut self, plan: &Plan) {
         self.revert_to(0).await;
+        for name in plan.interfaces.iter().map(|interface| &interface.name) {
+            if self.links.iter().any(|link| link.name == *name) {
+                continue;
+            }
+            // It goes with its last descriptor as well, but an io_uring keeps that for a while after its end.
+            if let Err(error) = self.remove_link(name).await {
+                tracing::warn!(name, %error, "the interface could not be removed");
+            }
+        }
+    }
+
+    async fn remove_link(&self, name: &str) -> Result<(), SetupError> {
+        let machine = Machine::look(&self.handle).await?;
+        let Ok(link) = index(&machine, name) else { return Ok(()) };
+        match self.handle.link().del(link).execute().await {
+            Err(error) if !is_gone(&error) => {
+                let command = format!("ip link delete dev {name}");
+                Err(SetupError::Refused { command, reason: super::words(&error) })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Says what `plan` needs and the machine lacks, one sentence each.
@@ -208,7 +231,10 @@ impl Setup {
             }
             Change::Address { interface, address, length } => {
                 let link = index(machine, interface)?;
-                let request = self.handle.address().add(link, IpAddr::V4(*address), *length);
+                let mut request = self.handle.address().add(link, IpAddr::V4(*address), *length);
+                // A TUN has no broadcast.
+                let attributes = &mut request.message_mut().attributes;
+                attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
                 request.execute().await.map_err(refused)
             }
             Change::Route { destination, length, interface, table } => {

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
+use rtnetlink::packet_core::{DefaultNla, Nla as _};
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
@@ -247,6 +248,15 @@ fn route(message: &RouteMessage) -> Option<Route> {
     is_plain.then_some(route)
 }
 
+/// The mask of the source port in a rule, as the kernel numbers it.
+const FRA_SPORT_MASK: u16 = 28;
+
+fn is_full(mask: &DefaultNla) -> bool {
+    let mut bytes = vec![0; mask.value_len()];
+    mask.emit_value(&mut bytes);
+    bytes == [0xff, 0xff]
+}
+
 /// What a rule says, as far as ours say it.
 #[derive(Default)]
 struct Said {
@@ -276,6 +286,8 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::SourcePortRange(range) if range.start == range.end => said.port = Some(range.start),
             // The kernel sends these with every rule, to say that nothing is suppressed.
             RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            // Linux 6.15 and later send the mask of a single port: all of its bits.
+            RuleAttribute::Other(other) if other.kind() == FRA_SPORT_MASK && is_full(other) => {}
             _ => return None,
         }
     }

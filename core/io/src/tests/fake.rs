@@ -57,7 +57,6 @@ fn turn_until(device: &mut TunDevice, count: usize) {
     settle(device);
 }
 
-
 fn packets_pass_in_order_with_their_headers(choice: IoChoice) {
     let Some((mut device, far)) = fakes(1, choice) else { return };
     let header = |number| VirtioNetHeader {

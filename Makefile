@@ -1,0 +1,99 @@
+# Two commands are enough: `make demo` shows what Evenkeel does, `make test` shows that it works.
+# `make help` lists the rest. Needed: rustup, a C compiler, make. Tools that a target needs besides are
+# built into target/tools; nothing outside of this folder is changed but rustup's own toolchains.
+
+CARGO ?= cargo
+TOOLS := $(CURDIR)/target/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+EVENKEEL := $(TARGET)/release/evenkeel
+SCENARIO := sim/scenarios/demo.toml
+SEED := 1
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+MDBOOK_VERSION := 0.5.4
+# The runner and the library must be of one version: the one in Cargo.lock.
+GUNGRAUN_VERSION = $(shell awk '/^name = "gungraun"$$/ { getline; gsub(/"/, ""); print $$3 }' Cargo.lock)
+
+# Tools are built without optimisation: they run for seconds, and compile in a third of the time.
+INSTALL := CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
+           $(CARGO) install --quiet --locked --debug --root $(TOOLS)
+
+.DEFAULT_GOAL := help
+.PHONY: help toolchain build demo test lint lint-format lint-clippy lint-engine lint-deny \
+        bench bench-instructions bench-e2e docs fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+toolchain: # what rust-toolchain.toml names; cargo does not install it itself where RUSTUP_AUTO_INSTALL=0
+	@command -v rustup > /dev/null || { echo "rustup is missing: see https://rustup.rs" >&2; exit 1; }
+	@command -v cc > /dev/null || { echo "a C compiler is missing: install gcc or clang" >&2; exit 1; }
+	@said=$$(rustup toolchain install --no-self-update 2>&1) || said=$$(rustup show active-toolchain 2>&1) \
+	  || { echo "$$said" >&2; exit 1; }
+
+build: toolchain ## the binary, optimised: target/release/evenkeel
+	$(CARGO) build --release --locked --package evenkeel-cli
+
+demo: build ## one scenario in the simulator and through a real TUN, side by side
+	@sh .ci/demo $(EVENKEEL) $(SCENARIO) $(SEED)
+
+test: toolchain ## every test, and a replay of the fuzz corpus
+	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
+	  echo "$(CARGO) nextest run --workspace --locked" && \
+	  $(CARGO) nextest run --workspace --locked && \
+	  echo "$(CARGO) test --doc --workspace --locked" && \
+	  $(CARGO) test --doc --workspace --locked; \
+	else \
+	  echo "$(CARGO) test --workspace --locked" && \
+	  $(CARGO) test --workspace --locked; \
+	fi
+
+lint: lint-format lint-clippy lint-engine lint-deny ## format, clippy, the engine without std, dependencies
+
+lint-format: toolchain
+	$(CARGO) fmt --all --check
+
+lint-clippy: toolchain
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+lint-engine: toolchain # a clock, a socket or a thread in the engine is a compile error there
+	$(CARGO) build --package evenkeel-engine --target wasm32v1-none --locked
+
+lint-deny: toolchain
+	@command -v cargo-deny > /dev/null || { \
+	  echo "building cargo-deny $(CARGO_DENY_VERSION) into target/tools (about two minutes, once)"; \
+	  $(INSTALL) --version $(CARGO_DENY_VERSION) cargo-deny; }
+	cargo-deny --locked check licenses bans sources
+	@sh .ci/advisories
+
+bench: toolchain ## criterion: parse, lookup, rewrite, schedule, whole engine
+	$(CARGO) bench --locked --package evenkeel-benches --bench engine
+
+bench-instructions: toolchain ## instruction counts under valgrind, compared with the stored ones
+	@command -v valgrind > /dev/null || { echo "valgrind is missing (Debian: apt-get install valgrind)" >&2; exit 1; }
+	@test "$$(gungraun-runner --version 2> /dev/null | awk '{ print $$NF }')" = "$(GUNGRAUN_VERSION)" || { \
+	  echo "building gungraun-runner $(GUNGRAUN_VERSION) into target/tools (once)"; \
+	  $(INSTALL) --force --version $(GUNGRAUN_VERSION) gungraun-runner; }
+	$(CARGO) bench --locked --package evenkeel-benches --bench instructions
+
+bench-e2e: build ## the forwarder against the kernel's NAT and others, on namespaces (root)
+	$(CARGO) run --release --locked --package evenkeel-bench-e2e
+
+docs: toolchain ## the book and the API pages
+	$(CARGO) doc --workspace --no-deps --locked
+	@command -v mdbook > /dev/null || { \
+	  echo "building mdbook $(MDBOOK_VERSION) into target/tools (once)"; \
+	  $(INSTALL) --version $(MDBOOK_VERSION) mdbook; }
+	mdbook build docs
+
+fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions (a nightly toolchain)
+	@command -v cargo-fuzz > /dev/null || { \
+	  echo "building cargo-fuzz $(CARGO_FUZZ_VERSION) into target/tools (once)"; \
+	  $(INSTALL) --version $(CARGO_FUZZ_VERSION) cargo-fuzz; }
+	cd benches && $(CARGO) +nightly fuzz run engine -- -runs=10000000
+
+clean: ## everything that was built
+	$(CARGO) clean

@@ -1,0 +1,292 @@
+//! The load of a client host: real connections and datagrams, begun at the times that the scenario says.
+//!
+//! In: loads with the start of every flow. Out: flows by the server in their replies, broken flows by
+//! cause. A datagram without an answer is sent again; nothing else is retried: what breaks is counted.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use evenkeel_sim::payload::{HEAD_BYTES, Message, request_head, response_head};
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::orders::{Cause, LoadOrder, LoadResult, Starts, Transport};
+use crate::server::{CHUNK_BYTES, read_rest, write_whole};
+
+/// Flows that one load has open at once on one host; later ones wait. Three loads stay below the hard
+/// limit of descriptors that is usual, 16,384 and more.
+const IN_FLIGHT_MAX: usize = 4_096;
+
+/// How long a SYN may stay unanswered: the kernel has repeated it three times by then.
+const CONNECT_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long a response over TCP, or the close of the other side, may take.
+const STREAM_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a datagram may stay unanswered before it is sent again.
+const DATAGRAM_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often a datagram is sent before its flow counts as broken.
+const DATAGRAM_TRIES: u32 = 4;
+
+/// What one flow came to: the server that answered, or why it broke.
+type Ended = Result<Ipv4Addr, Cause>;
+
+/// Runs all loads for at most `duration` and counts each flow in `ended` when it has ended.
+pub(crate) async fn run(
+    orders: Vec<LoadOrder>,
+    duration: Duration,
+    ended: Arc<AtomicU64>,
+) -> Vec<LoadResult> {
+    let start = Instant::now();
+    let mut loads = JoinSet::new();
+    for order in orders {
+        loads.spawn(run_load(Arc::new(order), (start, start + duration), Arc::clone(&ended)));
+    }
+    let mut results = loads.join_all().await;
+    results.sort_by_key(|result| result.load);
+    results
+}
+
+/// One load on this host: what its flows share.
+#[derive(Debug)]
+struct Run {
+    order: Arc<LoadOrder>,
+    ended: Arc<AtomicU64>,
+    resent: Arc<AtomicU64>,
+    flows: JoinSet<Ended>,
+    result: LoadResult,
+}
+
+async fn run_load(
+    order: Arc<LoadOrder>,
+    (start, end): (Instant, Instant),
+    ended: Arc<AtomicU64>,
+) -> LoadResult {
+    let result = LoadResult { load: order.load, ..LoadResult::default() };
+    let mut run = Run { order, ended, resent: Arc::default(), flows: JoinSet::new(), result };
+    // At the end of the scenario, flows that are still open are dropped and counted as such.
+    let _ = timeout_at(end, run.open_flows(start)).await;
+    while let Some(outcome) = run.flows.try_join_next() {
+        run.add(outcome);
+    }
+    run.result.unfinished = u64::try_from(run.flows.len()).unwrap_or(u64::MAX);
+    run.result.resent = run.resent.load(Ordering::Relaxed);
+    run.result
+}
+
+impl Run {
+    async fn open_flows(&mut self, start: Instant) {
+        match self.order.starts.clone() {
+            Starts::At(times_us) => self.open_at(start, &times_us).await,
+            Starts::Closed { outstanding, flows, until_us } => {
+                let until = until_us.map(|until_us| start + Duration::from_micros(until_us));
+                let begin = start + Duration::from_micros(self.order.start_us);
+                sleep_until(begin).await;
+                self.open_closed(outstanding, flows, until).await;
+            }
+        }
+        while let Some(outcome) = self.flows.join_next().await {
+            self.add(outcome);
+        }
+    }
+
+    /// Opens each flow at its time.
+    async fn open_at(&mut self, start: Instant, times_us: &[u64]) {
+        let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        for time_us in times_us {
+            sleep_until(start + Duration::from_micros(*time_us)).await;
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            self.open(Some(place));
+            while let Some(outcome) = self.flows.try_join_next() {
+                self.add(outcome);
+            }
+        }
+    }
+
+    /// Keeps so many flows open until enough were opened, or the time is over.
+    async fn open_closed(&mut self, outstanding: u32, flows: Option<u64>, until: Option<Instant>) {
+        let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX).min(IN_FLIGHT_MAX);
+        let mut left = flows.unwrap_or(u64::MAX);
+        while left > 0 && until.is_none_or(|until| Instant::now() < until) {
+            if self.flows.len() < outstanding {
+                self.open(None);
+                left -= 1;
+            } else if let Some(outcome) = self.flows.join_next().await {
+                self.add(outcome);
+            }
+        }
+    }
+
+    fn open(&mut self, place: Option<OwnedSemaphorePermit>) {
+        let number = u32::try_from(self.result.started).unwrap_or(u32::MAX);
+        self.result.started += 1;
+        let order = Arc::clone(&self.order);
+        let (resent, ended) = (Arc::clone(&self.resent), Arc::clone(&self.ended));
+        self.flows.spawn(async move {
+            let outcome = run_flow(&order, number, &resent).await;
+            drop(place);
+            ended.fetch_add(1, Ordering::Relaxed);
+            outcome
+        });
+    }
+
+    fn add(&mut self, outcome: Result<Ended, tokio::task::JoinError>) {
+        match outcome.unwrap_or(Err(Cause::LocalResources)) {
+            Ok(server) => *self.result.flows.entry(server).or_default() += 1,
+            Err(cause) => *self.result.broken.entry(cause).or_default() += 1,
+        }
+    }
+}
+
+async fn run_flow(order: &LoadOrder, number: u32, resent: &AtomicU64) -> Ended {
+    match order.transport {
+        Transport::Tcp => run_connection(order, number).await,
+        Transport::Udp => run_datagrams(order, number, resent).await,
+    }
+}
+
+/// The request of this round. Its pattern is one that no other request of this load has nearby.
+fn request(order: &LoadOrder, number: u32, round: u32) -> Message {
+    let pattern = order.pattern.wrapping_add(number.wrapping_mul(order.rounds)).wrapping_add(round);
+    Message::request(order.request_bytes, order.response_bytes, pattern)
+}
+
+/// Remembers the server of the first answer; another one later means that the flow has moved.
+fn settle(server: &mut Option<Ipv4Addr>, answered: Ipv4Addr) -> Result<(), Cause> {
+    let first = *server.get_or_insert(answered);
+    if first == answered { Ok(()) } else { Err(Cause::ServerChanged) }
+}
+
+/// Connects, exchanges all requests, closes, and waits for the other side's close.
+async fn run_connection(order: &LoadOrder, number: u32) -> Ended {
+    let connect = timeout(CONNECT_LIMIT, TcpStream::connect(order.target)).await;
+    let mut stream = connect.map_err(|_| Cause::ConnectTimeout)?.map_err(|error| cause_of(&error))?;
+    stream.set_nodelay(true).map_err(|error| cause_of(&error))?;
+    let mut server = None;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for round in 0..order.rounds {
+        let message = request(order, number, round);
+        let exchange = timeout(STREAM_LIMIT, exchange(&mut stream, &message, &mut chunk)).await;
+        settle(&mut server, exchange.map_err(|_| Cause::ReplyTimeout)??)?;
+    }
+    stream.shutdown().await.map_err(|error| cause_of(&error))?;
+    let last = timeout(STREAM_LIMIT, stream.read(&mut chunk)).await.map_err(|_| Cause::CloseTimeout)?;
+    match last.map_err(|error| cause_of(&error))? {
+        0 => server.ok_or(Cause::WrongAnswer),
+        _ => Err(Cause::WrongAnswer),
+    }
+}
+
+/// One request and its response; the server that the response names.
+async fn exchange(stream: &mut TcpStream, request: &Message, chunk: &mut [u8]) -> Ended {
+    let broken = |error: io::Error| cause_of(&error);
+    write_whole(stream, request, chunk).await.map_err(broken)?;
+    let mut bytes = [0; HEAD_BYTES as usize];
+    stream.read_exact(&mut bytes).await.map_err(broken)?;
+    let (response, server) = expected_response(request, &bytes).ok_or(Cause::WrongAnswer)?;
+    if read_rest(stream, &response, chunk).await.map_err(broken)? {
+        Ok(server)
+    } else {
+        Err(Cause::WrongAnswer)
+    }
+}
+
+/// The response that this head must begin, and the server that it names; `None` when it answers something
+/// else.
+fn expected_response(request: &Message, bytes: &[u8]) -> Option<(Message, Ipv4Addr)> {
+    let mut asked = [0; HEAD_BYTES as usize];
+    request.write(0, &mut asked);
+    let server = Ipv4Addr::from_bits(response_head(bytes)?.argument);
+    let response = Message::response(&request_head(&asked)?, server);
+    response.matches(0, bytes.get(..HEAD_BYTES as usize)?).then_some((response, server))
+}
+
+/// Sends the datagrams of one flow from one port, each after the answer to the one before.
+async fn run_datagrams(order: &LoadOrder, number: u32, resent: &AtomicU64) -> Ended {
+    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    let socket = UdpSocket::bind(any).await.map_err(|_| Cause::LocalResources)?;
+    socket.connect(order.target).await.map_err(|error| cause_of(&error))?;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut server = None;
+    for round in 0..order.rounds {
+        let message = request(order, number, round);
+        settle(&mut server, ask(&socket, &message, &mut buffer, resent).await?)?;
+    }
+    server.ok_or(Cause::WrongAnswer)
+}
+
+/// Sends a datagram, again if need be, until it is answered.
+async fn ask(socket: &UdpSocket, request: &Message, buffer: &mut [u8], resent: &AtomicU64) -> Ended {
+    for attempt in 0..DATAGRAM_TRIES {
+        resent.fetch_add(u64::from(attempt.min(1)), Ordering::Relaxed);
+        let length = usize::try_from(request.len()).unwrap_or(usize::MAX);
+        let datagram = buffer.get_mut(..length).ok_or(Cause::LocalResources)?;
+        request.write(0, datagram);
+        socket.send(datagram).await.map_err(|error| cause_of(&error))?;
+        if let Ok(answer) = timeout(DATAGRAM_LIMIT, await_reply(socket, request, buffer)).await {
+            return answer;
+        }
+    }
+    Err(Cause::ReplyTimeout)
+}
+
+/// Waits for the reply to this request; a second reply to an earlier one is passed over.
+async fn await_reply(socket: &UdpSocket, request: &Message, buffer: &mut [u8]) -> Ended {
+    loop {
+        let read = socket.recv(buffer).await.map_err(|error| cause_of(&error))?;
+        let datagram = buffer.get(..read).unwrap_or_default();
+        let Some(head) = response_head(datagram) else { return Err(Cause::WrongAnswer) };
+        let Some((response, server)) = expected_response(request, datagram) else { continue };
+        let is_whole = usize::try_from(head.length).is_ok_and(|length| length == read);
+        return if is_whole && response.matches(0, datagram) { Ok(server) } else { Err(Cause::WrongAnswer) };
+    }
+}
+
+/// What a socket's error means for the flow.
+fn cause_of(error: &io::Error) -> Cause {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "ErrorKind is not ours and not closed")]
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Cause::Refused,
+        io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Cause::Unreachable,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Cause::Reset
+        }
+        io::ErrorKind::UnexpectedEof => Cause::ClosedEarly,
+        _ => Cause::LocalResources,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_to_another_request_is_not_taken() {
+        let request = Message::request(64, 100, 7);
+        let server = Ipv4Addr::new(10, 0, 3, 21);
+        let mut bytes = [0; 100];
+        let asked = evenkeel_sim::payload::Head { length: 64, argument: 100, pattern: 7 };
+        Message::response(&asked, server).write(0, &mut bytes);
+        let (response, named) = expected_response(&request, &bytes).unwrap();
+        assert_eq!((response.len(), named), (100, server));
+        assert!(expected_response(&Message::request(64, 100, 8), &bytes).is_none());
+        assert!(expected_response(&request, &bytes[..15]).is_none());
+    }
+
+    #[test]
+    fn second_server_in_one_flow_is_noticed() {
+        let mut server = None;
+        assert_eq!(settle(&mut server, Ipv4Addr::LOCALHOST), Ok(()));
+        assert_eq!(settle(&mut server, Ipv4Addr::LOCALHOST), Ok(()));
+        assert_eq!(settle(&mut server, Ipv4Addr::BROADCAST), Err(Cause::ServerChanged));
+    }
+}

@@ -1,0 +1,272 @@
+//! The lab as its users see it: runs that end well, runs that are killed, and what is left of them.
+//!
+//! It needs the binary `evenkeel` beside this test's own (`cargo test --workspace` builds it; EVENKEEL_BIN
+//! names another one), and a machine that allows namespaces and TUN devices. Where one of them is missing
+//! each test says so and passes; with EVENKEEL_REQUIRE_LAB=1 it fails instead.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// The variable that marks the processes of one test, so that each finds its own.
+const MARK: &str = "EVENKEEL_LAB_TEST";
+
+/// How long the slowest step of a test may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("EVENKEEL_BIN").map(PathBuf::from);
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("evenkeel"));
+    named.or_else(beside).filter(|path| path.is_file())
+}
+
+/// The binary, when a lab can run here; else says why the test is skipped.
+fn lab() -> Option<PathBuf> {
+    let reason = match program() {
+        None => "the binary evenkeel is not built (cargo test --workspace builds it)".to_owned(),
+        Some(program) => match evenkeel_netns_lab::available(&program) {
+            Ok(()) => return Some(program),
+            Err(error) => error.to_string(),
+        },
+    };
+    assert!(std::env::var_os("EVENKEEL_REQUIRE_LAB").is_none(), "EVENKEEL_REQUIRE_LAB is set, but {reason}");
+    eprintln!("SKIPPED: {reason}");
+    None
+}
+
+/// One call of the binary, with records in a folder of its own.
+struct Run {
+    mark: String,
+    records: PathBuf,
+    program: PathBuf,
+}
+
+impl Run {
+    fn new(program: PathBuf, name: &str) -> Self {
+        let mark = format!("{name}-{}", std::process::id());
+        let records = std::env::temp_dir().join(format!("evenkeel-lab-test-{mark}"));
+        Self { mark, records, program }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env(MARK, &self.mark).env("EVENKEEL_LAB_RECORDS", &self.records);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn scenario(&self, file: &str) -> Command {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(file);
+        self.command(&["lab", "run", "--json", path.to_str().unwrap()])
+    }
+
+    /// Living processes of this test, by number.
+    fn processes(&self) -> BTreeSet<i32> {
+        let wanted = format!("{MARK}={}", self.mark);
+        let has_mark = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+        };
+        all_processes().into_iter().filter(has_mark).collect()
+    }
+
+    /// Waits until the lab has at least so many processes: the runner, the namespaces' two, and hosts.
+    fn wait_for_processes(&self, count: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.processes().len() < count {
+            assert!(Instant::now() < until, "the lab does not come up");
+            std::thread::yield_now();
+        }
+    }
+
+    fn records(&self) -> usize {
+        fs::read_dir(&self.records).map_or(0, Iterator::count)
+    }
+
+    /// Nothing of the run is there any more: no process, no namespace, no link outside, no record.
+    fn assert_nothing_left(&self, namespaces: &BTreeSet<PathBuf>) {
+        assert_eq!(self.processes(), BTreeSet::new(), "processes are left");
+        let held = network_namespaces(&all_processes());
+        let left: Vec<_> = namespaces.intersection(&held).collect();
+        assert!(left.is_empty(), "namespaces are left: {left:?}");
+        let links = fs::read_dir("/sys/class/net").unwrap().map(|link| link.unwrap().file_name());
+        let ours: Vec<_> = links
+            .filter(|name| {
+                let name = name.to_string_lossy();
+                ["segment", "port", "wire"].iter().any(|prefix| name.starts_with(prefix))
+            })
+            .collect();
+        assert!(ours.is_empty(), "links are left outside: {ours:?}");
+        assert_eq!(self.records(), 0, "records are left");
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.records);
+    }
+}
+
+fn all_processes() -> BTreeSet<i32> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The network namespaces that these processes are in, without our own.
+fn network_namespaces(processes: &BTreeSet<i32>) -> BTreeSet<PathBuf> {
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let links = processes.iter().filter_map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok());
+    links.filter(|namespace| *namespace != own).collect()
+}
+
+fn finish(mut child: Child) -> Output {
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "the run does not end");
+        std::thread::yield_now();
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn outcome(output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// Runs a scenario to its end; the outcome, which must be as the scenario expects.
+fn run_well(name: &str, file: &str) -> Option<Value> {
+    let run = Run::new(lab()?, name);
+    let child = run.scenario(file).spawn().unwrap();
+    let output = finish(child);
+    let outcome = outcome(&output);
+    assert!(output.status.success(), "{outcome:#} {}", String::from_utf8_lossy(&output.stderr));
+    run.assert_nothing_left(&BTreeSet::new());
+    Some(outcome)
+}
+
+#[test]
+fn kernel_clients_and_servers_exchange_every_byte() {
+    let Some(outcome) = run_well("direct", "direct.toml") else { return };
+    assert_eq!(outcome["metrics"]["flows.completed"], 200.0);
+    assert_eq!(outcome["broken"], serde_json::json!({}));
+}
+
+#[test]
+fn refused_connections_are_told_by_their_cause() {
+    let Some(outcome) = run_well("closed-port", "closed-port.toml") else { return };
+    assert_eq!(outcome["broken"]["refused"], 5);
+}
+
+#[test]
+fn user_space_wire_loses_frames_and_the_flows_survive() {
+    let Some(outcome) = run_well("lossy", "lossy.toml") else { return };
+    assert!(outcome["metrics"]["packets.lost"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn real_forwarder_splits_flows_by_weight() {
+    let Some(outcome) = run_well("balanced", "balanced.toml") else { return };
+    let servers = outcome["servers"].as_array().unwrap();
+    let flows: Vec<_> = servers.iter().map(|server| server["flows"].as_u64().unwrap()).collect();
+    assert_eq!(flows, [80, 40, 20, 80, 40, 20]);
+    for server in servers {
+        assert_eq!(server["answered"], server["flows"], "the clients saw what the forwarder counted");
+        assert!(server["packets_to"].as_u64() > server["flows"].as_u64());
+    }
+    assert_eq!(outcome["exits"]["lb"], 0, "the forwarder stops cleanly");
+}
+
+/// Starts a long run, ends it by `how`, and checks that nothing is left.
+fn end_by(name: &str, how: Signal) -> Option<Output> {
+    let run = Run::new(lab()?, name);
+    let child = run.scenario("long.toml").spawn().unwrap();
+    // The runner, the two of the namespaces, a client and a server.
+    run.wait_for_processes(5);
+    let namespaces = network_namespaces(&run.processes());
+    assert_eq!(namespaces.len(), 3, "the segments', the client's and the server's");
+    assert_eq!(run.records(), 1);
+    signal(&child, how);
+    let output = finish(child);
+    if how == Signal::KILL {
+        // The kernel ends the rest by itself; only the record stays, and clean removes it.
+        let until = Instant::now() + PATIENCE;
+        while !run.processes().is_empty() {
+            assert!(Instant::now() < until, "processes outlive their runner: {:?}", run.processes());
+            std::thread::yield_now();
+        }
+        let cleaned = finish(run.command(&["lab", "clean", "--json"]).spawn().unwrap());
+        assert!(cleaned.status.success(), "{}", String::from_utf8_lossy(&cleaned.stderr));
+        assert_eq!(outcome(&cleaned)["runs"], 1);
+    }
+    run.assert_nothing_left(&namespaces);
+    Some(output)
+}
+
+#[test]
+fn interrupted_run_leaves_nothing_behind() {
+    let Some(output) = end_by("interrupted", Signal::INT) else { return };
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SIGINT"));
+}
+
+#[test]
+fn terminated_run_leaves_nothing_behind() {
+    let Some(output) = end_by("terminated", Signal::TERM) else { return };
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SIGTERM"));
+}
+
+#[test]
+fn killed_run_leaves_only_a_record_and_clean_removes_it() {
+    let Some(output) = end_by("killed", Signal::KILL) else { return };
+    assert_eq!(output.status.code(), None);
+}
+
+#[test]
+fn clean_leaves_a_run_alone_that_goes_on() {
+    let Some(program) = lab() else { return };
+    let run = Run::new(program, "going-on");
+    let child = run.scenario("long.toml").spawn().unwrap();
+    run.wait_for_processes(5);
+    let cleaned = finish(run.command(&["lab", "clean", "--json"]).spawn().unwrap());
+    assert_eq!(outcome(&cleaned)["running"], 1);
+    assert_eq!(outcome(&cleaned)["processes"], 0);
+    let namespaces = network_namespaces(&run.processes());
+    signal(&child, Signal::TERM);
+    finish(child);
+    run.assert_nothing_left(&namespaces);
+}
+
+#[test]
+fn forwarder_that_does_not_start_is_told_with_its_own_words() {
+    let Some(program) = lab() else { return };
+    let run = Run::new(program, "bad-config");
+    let folder = run.records.with_extension("scenario");
+    fs::create_dir(&folder).unwrap();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    fs::copy(here.join("balanced.toml"), folder.join("balanced.toml")).unwrap();
+    let config = fs::read_to_string(here.join("balanced-evenkeel.toml")).unwrap();
+    let config = config
+        .replace("scheduler = \"wrr\"", "scheduler = { component = \"absent.wasm\", fallback = \"wrr\" }");
+    fs::write(folder.join("balanced-evenkeel.toml"), config).unwrap();
+    let path = folder.join("balanced.toml");
+    let mut child = run.command(&["lab", "run", path.to_str().unwrap()]).spawn().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(said.contains("absent.wasm"), "{said}");
+    fs::remove_dir_all(&folder).unwrap();
+    run.assert_nothing_left(&BTreeSet::new());
+}

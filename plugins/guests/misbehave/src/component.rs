@@ -1,0 +1,152 @@
+//! The exports. See the crate's documentation for what each kind does.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::hint::black_box;
+
+use evenkeel_plugin_sdk::bindings::policy as policy_world;
+use evenkeel_plugin_sdk::bindings::scheduler as scheduler_world;
+use evenkeel_plugin_sdk::{
+    Arrival, ClosedFlow, ConfigureError, Flow, Load, NO_ANSWER, Options, PolicySetup, Server, Setup, Verdict,
+    Wishes, glue, log,
+};
+
+/// More memory than any instance may have, in steps that an allocator must ask the host for.
+const STEP_BYTES: usize = 1 << 20;
+
+static STATE: glue::Slot<State> = glue::Slot::new();
+
+struct State {
+    kind: String,
+    until_ns: u64,
+    calls: u64,
+    servers: Vec<Server>,
+}
+
+struct Component;
+
+/// Reads the options and, for one kind, breaks at once.
+fn configure(setup: &Setup) -> Result<(), ConfigureError> {
+    let mut options = Options::parse(&setup.options)?;
+    let kind = options.text("kind", "none")?;
+    let until_ns = options.integer("until_ns", u64::MAX, 0..=u64::MAX)?;
+    options.finish()?;
+    assert!(kind != "configure", "misbehave was told to panic in configure");
+    STATE.fill(State { kind, until_ns, calls: 0, servers: Vec::new() });
+    Ok(())
+}
+
+/// The kind that holds for this call, after everything that does not end in an answer has happened.
+fn begin(now: u64) -> (String, Option<u32>, Option<u32>) {
+    let (kind, calls, usable, unusable) = STATE.with(|state| {
+        state.calls += 1;
+        let kind = if now < state.until_ns { state.kind.clone() } else { String::from("none") };
+        let find = |usable| state.servers.iter().position(|server| server.is_usable() == usable);
+        let index = |usable| find(usable).and_then(|index| u32::try_from(index).ok());
+        (kind, state.calls, index(true), index(false))
+    });
+    match kind.as_str() {
+        "trap" => assert!(calls % 2 == 1, "misbehave was told to panic in call {calls}"),
+        "loop" => {
+            let mut turns = 0_u64;
+            loop {
+                turns = black_box(turns.wrapping_add(1));
+            }
+        }
+        "memory" => loop {
+            black_box(Vec::<u8>::with_capacity(STEP_BYTES)).leak();
+        },
+        "stack" => {
+            black_box(deeper(black_box(0)));
+        }
+        "chatter" => {
+            for number in 0..1_000 {
+                log::info(format_args!("message {number} of call {calls}"));
+            }
+        }
+        _ => {}
+    }
+    (kind, usable, unusable)
+}
+
+/// Takes a page of the stack with every level.
+#[expect(unconditional_recursion, reason = "the stack is meant to end")]
+fn deeper(level: u64) -> u64 {
+    let page = black_box([level; 512]);
+    deeper(level + 1) + page.iter().sum::<u64>()
+}
+
+/// A server that the bits of a computed not-a-number choose: the same on every machine only where those bits are.
+fn by_float(now: u64, usable: Option<u32>) -> u32 {
+    let zero = black_box(now as f64 * 0.0);
+    let bits = black_box(zero / zero).to_bits() | black_box(-zero / zero).to_bits();
+    if bits >> 63 == 0 { usable.unwrap_or(NO_ANSWER) } else { NO_ANSWER }
+}
+
+fn pick(count: usize, now: u64) -> Vec<u32> {
+    let (kind, usable, unusable) = begin(now);
+    let usual = usable.unwrap_or(NO_ANSWER);
+    let answer = match kind.as_str() {
+        "missing" => {
+            return (0..count).map(|number| if number % 2 == 0 { 60_000 } else { usual }).collect();
+        }
+        "short" => return alloc::vec![usual; count.saturating_sub(1)],
+        "long" => return alloc::vec![usual; count + 1],
+        "unusable" => unusable.unwrap_or(usual),
+        "silent" | "deny" => NO_ANSWER,
+        "float" => by_float(now, usable),
+        _ => usual,
+    };
+    alloc::vec![answer; count]
+}
+
+impl scheduler_world::exports::evenkeel::plugin::schedule::Guest for Component {
+    fn configure(setup: Setup) -> Result<Wishes, ConfigureError> {
+        configure(&setup)?;
+        Ok(Wishes { loads: false, closed_flows: true })
+    }
+    fn update(servers: Vec<Server>, now: u64) {
+        let is_broken = STATE.with(|state| {
+            state.servers = servers;
+            state.kind == "update" && now < state.until_ns
+        });
+        assert!(!is_broken, "misbehave was told to panic in update");
+    }
+    fn pick(flows: Vec<Flow>, _: Vec<Load>, now: u64) -> Vec<u32> {
+        pick(flows.len(), now)
+    }
+    fn pick_one(_: Flow, now: u64) -> u32 {
+        pick(1, now).first().copied().unwrap_or(60_000)
+    }
+    fn closed(_: Vec<ClosedFlow>, now: u64) {
+        begin(now);
+    }
+}
+
+fn decide(count: usize, now: u64) -> Vec<u32> {
+    let (kind, _, _) = begin(now);
+    let usual = Verdict::Skip.code();
+    match kind.as_str() {
+        "missing" => (0..count).map(|number| if number % 2 == 0 { 60_000 } else { usual }).collect(),
+        "short" => alloc::vec![usual; count.saturating_sub(1)],
+        "long" => alloc::vec![usual; count + 1],
+        "deny" => alloc::vec![Verdict::Deny.code(); count],
+        _ => alloc::vec![usual; count],
+    }
+}
+
+impl policy_world::exports::evenkeel::plugin::decide::Guest for Component {
+    fn configure(setup: PolicySetup) -> Result<(), ConfigureError> {
+        configure(&setup.common)
+    }
+    fn decide(arrivals: Vec<Arrival>, now: u64) -> Vec<u32> {
+        decide(arrivals.len(), now)
+    }
+    fn decide_one(_: Arrival, now: u64) -> u32 {
+        decide(1, now).first().copied().unwrap_or(60_000)
+    }
+}
+
+scheduler_world::export_scheduler_world!(Component with_types_in evenkeel_plugin_sdk::bindings::scheduler);
+policy_world::export_policy_world!(Component with_types_in evenkeel_plugin_sdk::bindings::policy);
+evenkeel_plugin_sdk::export_runtime!();

@@ -1,0 +1,33 @@
+//! Breaks the contract on demand, for tests of the forwarder: as a scheduler and as a policy.
+//!
+//! Option `kind`, what it does in `pick` and `decide`:
+//!
+//! | kind | what happens |
+//! |---|---|
+//! | `none` | nothing: the first usable server, or skip (the default) |
+//! | `trap` | every second call panics |
+//! | `loop` | the call never returns |
+//! | `memory` | the call takes memory until there is none |
+//! | `stack` | the call calls itself until the stack ends |
+//! | `missing` | every second flow gets a server, or director, that does not exist |
+//! | `unusable` | flows get a server that is down or drained, where there is one |
+//! | `short`, `long` | the answer has one item too few, or too many |
+//! | `silent` | every flow gets "no answer", or skip |
+//! | `chatter` | 1,000 messages go to the log with every call |
+//! | `float` | the bits of a computed not-a-number choose the server |
+//! | `update` | `update` panics |
+//! | `configure` | `configure` panics |
+//! | `deny` | a policy that denies; a scheduler that is silent |
+//!
+//! Option `until_ns`: from this time on it behaves as `none` (default: never). Counting starts anew with each
+//! instance.
+//!
+//! It is written on the bindings below the SDK's traits, which would not let it do most of this.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+#[cfg(target_arch = "wasm32")]
+mod component;

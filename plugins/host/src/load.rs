@@ -1,0 +1,334 @@
+//! From a plan to its guests: finds, checks and compiles the components, and configures each guest once.
+//!
+//! Runs beside the data path, never on it. A component is compiled once, however many directors name it, and
+//! stays compiled from one plan to the next.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use evenkeel_engine::director::builtin;
+use evenkeel_engine::plan::{GuestPlan, PolicyPlan, SchedulerPlan};
+use evenkeel_engine::{Guests, Plan};
+use sha2::{Digest, Sha256};
+use siphasher::sip::SipHasher13;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::contract::{
+    HashSchedulerPre, PolicyPre, PolicySetup, SchedulerKind, SchedulerPre, Setup, TableSchedulerPre, check_imports,
+    check_policy, scheduler_kind,
+};
+use crate::engine::{Budget, Data, Mode, Runtime, linker};
+use crate::policy::ComponentPolicy;
+use crate::sandbox::{Terms, World};
+use crate::scheduler::{ComponentScheduler, Offer};
+
+/// The largest component. One from Rust has tens of kilobytes, an interpreter with its library tens of megabytes.
+const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+/// The longest time that the compiler may take for one component. Large interpreters take seconds.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
+/// The stack of the compiler's thread: deep nesting is the component's choice.
+const COMPILER_STACK_BYTES: usize = 16 << 20;
+/// What stands in front of the name of a bundled component.
+const BUNDLED: &str = "bundled:";
+/// Separates the seeds of guests from everything else that is drawn from the plan's seed.
+const SEED_SALT: u64 = 0x6775_6573_7473_0001;
+
+/// How guests are run and where their components are.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How budgets are measured.
+    pub mode: Mode,
+    /// The folder that relative paths start from: that of the configuration file.
+    pub base_dir: PathBuf,
+    /// Finds the components that are named `bundled:NAME`.
+    pub bundled: fn(&str) -> Option<&'static [u8]>,
+}
+
+/// Why a guest cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {component}: {reason}")]
+pub struct LoadError {
+    /// The director or policy that names the component.
+    pub name: String,
+    /// The component, as the configuration names it.
+    pub component: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Makes the guests that a plan names, for the first worker.
+///
+/// # Errors
+/// When a component is not there, is not a guest, or refuses its options: one error for each director and policy
+/// that is concerned.
+pub fn load(plan: &Plan, settings: &Settings) -> Result<Guests, Vec<LoadError>> {
+    Host::new(settings.clone()).load(plan, 0)
+}
+
+/// A compiled component with its imports.
+#[derive(Clone)]
+struct Compiled {
+    component: Component,
+    pre: InstancePre<Data>,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Compiled")
+    }
+}
+
+/// Keeps compiled components from one plan to the next.
+#[derive(Debug)]
+pub struct Host {
+    settings: Settings,
+    /// Made when the first plan names a component: without one there is no engine, and no thread.
+    workshop: Option<Workshop>,
+}
+
+struct Workshop {
+    runtime: Arc<Runtime>,
+    linker: Linker<Data>,
+    /// The components of the last plan, by the digest of their bytes.
+    compiled: BTreeMap<[u8; 32], Compiled>,
+}
+
+impl std::fmt::Debug for Workshop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workshop")
+            .field("runtime", &self.runtime)
+            .field("compiled", &self.compiled.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// A host that has compiled nothing yet.
+    #[must_use]
+    pub const fn new(settings: Settings) -> Self {
+        Self { settings, workshop: None }
+    }
+
+    /// Makes the guests that a plan names, for one worker.
+    ///
+    /// # Errors
+    /// When a component is not there, is not a guest, or refuses its options: one error for each director and
+    /// policy that is concerned.
+    pub fn load(&mut self, plan: &Plan, worker: u32) -> Result<Guests, Vec<LoadError>> {
+        let mut guests = Guests::default();
+        let named = named(plan);
+        if named.is_empty() {
+            return Ok(guests);
+        }
+        let settings = &self.settings;
+        let workshop = match &mut self.workshop {
+            Some(workshop) => workshop,
+            none => match Workshop::new(settings.mode) {
+                Ok(workshop) => none.insert(workshop),
+                Err(reason) => return Err(named.iter().map(|user| user.error(&reason)).collect()),
+            },
+        };
+        let mut errors = Vec::new();
+        let mut used = BTreeMap::new();
+        for user in &named {
+            let made = workshop
+                .compiled(user.plan, settings, &mut used)
+                .and_then(|compiled| user.guest(&compiled, workshop, plan, worker, &mut guests));
+            if let Err(reason) = made {
+                errors.push(user.error(&reason));
+            }
+        }
+        workshop.compiled = used;
+        if errors.is_empty() { Ok(guests) } else { Err(errors) }
+    }
+}
+
+/// Who names a component.
+struct User<'a> {
+    name: &'a str,
+    plan: &'a GuestPlan,
+    role: Role,
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    Scheduler,
+    Policy { permit_on_fault: bool },
+}
+
+fn named(plan: &Plan) -> Vec<User<'_>> {
+    let schedulers = plan.directors.iter().filter_map(|director| match &director.scheduler {
+        SchedulerPlan::Builtin(_) => None,
+        SchedulerPlan::Guest(plan) => Some(User { name: &director.name, plan, role: Role::Scheduler }),
+    });
+    let policies = plan.policies.iter().filter_map(|policy| match policy {
+        PolicyPlan::Rules(_) => None,
+        PolicyPlan::Guest { name, guest, permit_on_fault } => {
+            Some(User { name, plan: guest, role: Role::Policy { permit_on_fault: *permit_on_fault } })
+        }
+    });
+    schedulers.chain(policies).collect()
+}
+
+impl User<'_> {
+    fn error(&self, reason: &str) -> LoadError {
+        let (name, component) = (self.name.to_owned(), self.plan.component.clone());
+        LoadError { name, component, reason: reason.to_owned() }
+    }
+
+    /// Makes the guest and puts it among the others.
+    fn guest(
+        &self,
+        compiled: &Compiled,
+        workshop: &Workshop,
+        plan: &Plan,
+        worker: u32,
+        guests: &mut Guests,
+    ) -> Result<(), String> {
+        let setup = Setup {
+            name: self.name.to_owned(),
+            options: self.plan.options.clone(),
+            seed: seed(plan.seed, self.name),
+            now: 0,
+            worker,
+        };
+        match self.role {
+            Role::Scheduler => {
+                let offer = match scheduler_kind(&compiled.component)? {
+                    SchedulerKind::Table => {
+                        Offer::Table(self.terms(workshop, TableSchedulerPre::new(compiled.pre.clone()))?)
+                    }
+                    SchedulerKind::Hashes => {
+                        Offer::Hashes(self.terms(workshop, HashSchedulerPre::new(compiled.pre.clone()))?)
+                    }
+                    SchedulerKind::Flows => {
+                        Offer::Flows(self.terms(workshop, SchedulerPre::new(compiled.pre.clone()))?)
+                    }
+                };
+                let scheduler = ComponentScheduler::new(offer, setup, builtin(self.plan.fallback))?;
+                guests.schedulers.insert(self.name.to_owned(), Box::new(scheduler));
+            }
+            Role::Policy { permit_on_fault } => {
+                check_policy(&compiled.component)?;
+                let setup = PolicySetup {
+                    common: setup,
+                    directors: plan.directors.iter().map(|director| director.name.clone()).collect(),
+                    interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+                };
+                let terms = self.terms(workshop, PolicyPre::new(compiled.pre.clone()))?;
+                let policy = ComponentPolicy::new(terms, setup, permit_on_fault)?;
+                guests.policies.insert(self.name.to_owned(), Box::new(policy));
+            }
+        }
+        Ok(())
+    }
+
+    fn terms<W: World>(
+        &self,
+        workshop: &Workshop,
+        pre: wasmtime::Result<W::Pre>,
+    ) -> Result<Terms<W>, String> {
+        Ok(Terms {
+            runtime: Arc::clone(&workshop.runtime),
+            pre: pre.map_err(|error| sentence(&error))?,
+            component: self.plan.component.clone(),
+            budget: Budget::of_call(self.plan.call_budget),
+            memory_limit_bytes: self.plan.memory_limit_bytes,
+        })
+    }
+}
+
+/// The seed of one guest: the same for every worker, another for every name.
+fn seed(seed: u64, name: &str) -> u64 {
+    SipHasher13::new_with_keys(seed, SEED_SALT).hash(name.as_bytes())
+}
+
+fn sentence(error: &wasmtime::Error) -> String {
+    crate::log::clean(&format!("{error:#}"))
+}
+
+impl Workshop {
+    fn new(mode: Mode) -> Result<Self, String> {
+        let runtime = Arc::new(Runtime::new(mode)?);
+        let linker = linker(&runtime.engine).map_err(|error| sentence(&error))?;
+        Ok(Self { runtime, linker, compiled: BTreeMap::new() })
+    }
+
+    /// The compiled component of a guest, from the last plan or from this one where it was there.
+    fn compiled(
+        &self,
+        plan: &GuestPlan,
+        settings: &Settings,
+        used: &mut BTreeMap<[u8; 32], Compiled>,
+    ) -> Result<Compiled, String> {
+        let bytes = find(&plan.component, settings)?;
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        if let Some(compiled) = used.get(&digest) {
+            return Ok(compiled.clone());
+        }
+        let compiled = match self.compiled.get(&digest) {
+            Some(compiled) => compiled.clone(),
+            None => self.compile(bytes)?,
+        };
+        used.insert(digest, compiled.clone());
+        Ok(compiled)
+    }
+
+    fn compile(&self, bytes: Bytes) -> Result<Compiled, String> {
+        if bytes.starts_with(b"\0asm\x01\0\0\0") {
+            return Err("it is a core module and not a component; build it for wasm32-wasip2".to_owned());
+        }
+        let component = compile_in_time(self.runtime.engine.clone(), bytes)?;
+        check_imports(&component)?;
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| sentence(&error))?;
+        Ok(Compiled { component, pre })
+    }
+}
+
+type Bytes = std::borrow::Cow<'static, [u8]>;
+
+/// The bytes of a component.
+fn find(component: &str, settings: &Settings) -> Result<Bytes, String> {
+    match component.strip_prefix(BUNDLED) {
+        Some(name) => (settings.bundled)(name)
+            .map(Bytes::Borrowed)
+            .ok_or_else(|| format!("there is no bundled component `{name}`")),
+        None => read(&settings.base_dir.join(component)).map(Bytes::Owned),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let describe = |error: std::io::Error| format!("{}: {error}", path.display());
+    let metadata = fs::metadata(path).map_err(describe)?;
+    if !metadata.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    if metadata.len() > COMPONENT_BYTES_MAX {
+        return Err(format!("it has {} bytes, and {COMPONENT_BYTES_MAX} are allowed", metadata.len()));
+    }
+    fs::read(path).map_err(describe)
+}
+
+/// Compiles in a thread of its own, which is left behind when it takes too long: a component may be made to keep
+/// the compiler busy, and the caller has others to load.
+fn compile_in_time(engine: wasmtime::Engine, bytes: Bytes) -> Result<Component, String> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let compiler = thread::Builder::new().name("evenkeel-compile".to_owned()).stack_size(COMPILER_STACK_BYTES);
+    let spawned = compiler.spawn(move || {
+        let compiled = panic::catch_unwind(panic::AssertUnwindSafe(|| Component::new(&engine, &bytes)));
+        // Nobody waits any more when the time is over.
+        let _ = sender.send(compiled);
+    });
+    spawned.map_err(|error| format!("no thread for the compiler: {error}"))?;
+    match receiver.recv_timeout(COMPILE_TIME_MAX) {
+        Ok(Ok(Ok(component))) => Ok(component),
+        Ok(Ok(Err(error))) => Err(format!("it does not compile: {}", sentence(&error))),
+        Ok(Err(_)) => Err("the compiler gave up on it".to_owned()),
+        Err(_) => Err(format!("it takes longer to compile than {COMPILE_TIME_MAX:?}")),
+    }
+}

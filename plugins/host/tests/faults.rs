@@ -1,0 +1,219 @@
+//! Every way in which a guest can fail: the flow still gets a server, the fault is counted and named, and the
+//! breaker opens and closes.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use common::{Director, Guard, MODES, guest};
+use evenkeel_engine::Duration;
+use evenkeel_engine::policy::PolicyVerdict;
+use evenkeel_plugin_host::Mode;
+
+/// Kind of fault, words that its reason has, calls of 8 flows that fail until the breaker opens.
+const FAULTS: &[(&str, &str)] = &[
+    ("loop", "longer than its budget of 2ms"),
+    ("memory", "more memory than its limit of 16777216 bytes"),
+    ("stack", "stack"),
+    ("missing", "it picked server 60000, and there are 3, counted from 0"),
+    ("unusable", "it picked server 2, which is down or drained"),
+    ("short", "it answered 7 of 8 flows"),
+    ("long", "it answered 9 of 8 flows"),
+];
+
+fn director(kind: &str, mode: Mode) -> Director {
+    Director::new("bundled:misbehave", &format!("kind = \"{kind}\""), mode, &[1, 1, 0])
+}
+
+#[test]
+fn every_fault_is_counted_and_named_and_no_flow_is_lost() {
+    for mode in MODES {
+        for (kind, reason) in FAULTS {
+            let mut director = director(kind, mode);
+            let answers = director.pick(8);
+            assert!(answers.iter().all(Option::is_some), "{kind} in {mode:?}: {answers:?}");
+            let stats = director.stats();
+            assert_eq!(stats.faults, 1, "{kind}");
+            assert_eq!(stats.decided + stats.fallbacks, 8, "{kind}");
+            assert!(stats.fallbacks > 0, "{kind}");
+            let fault = director.fault();
+            assert_eq!((fault.component.as_str(), fault.call), ("bundled:misbehave", "pick"), "{kind}");
+            assert!(fault.reason.contains(reason), "{kind}: {}", fault.reason);
+            assert_eq!(director.scheduler.take_fault(), None, "{kind}: told once");
+        }
+    }
+}
+
+#[test]
+fn a_single_flow_fails_alike() {
+    for (kind, _) in FAULTS {
+        let mut director = director(kind, Mode::Fuel);
+        assert!(director.pick(1)[0].is_some(), "{kind}");
+        assert_eq!(director.stats().faults, u64::from(*kind != "long"), "{kind}");
+    }
+}
+
+#[test]
+fn a_trap_on_every_second_call_loses_nothing_and_says_what_the_guest_said() {
+    for mode in MODES {
+        let mut director = director("trap", mode);
+        for call in 0..10 {
+            assert!(director.pick(8).iter().all(Option::is_some), "call {call} in {mode:?}");
+            assert_eq!(director.stats().faults, call.div_ceil(2), "call {call}");
+            director.wait(1_500);
+        }
+        let fault = director.fault();
+        let words = "misbehave was told to panic in call 2";
+        assert!(fault.reason.contains(words) && fault.reason.contains("component.rs:"), "{}", fault.reason);
+        assert!(fault.reason.contains("evenkeel_guest_misbehave"), "a backtrace: {}", fault.reason);
+        assert_eq!(director.stats().decided, 40);
+        assert_eq!(director.stats().fallbacks, 40);
+    }
+}
+
+#[test]
+fn flows_that_the_guest_answered_keep_their_server_and_the_fallback_sees_the_rest() {
+    let mut director = director("missing", Mode::Fuel);
+    let answers = director.pick(8);
+    let guests: Vec<_> = answers.iter().skip(1).step_by(2).collect();
+    assert_eq!(guests, [&Some(0); 4], "the guest's own");
+    let rest: Vec<u16> = answers.iter().step_by(2).map(|answer| answer.unwrap()).collect();
+    assert_eq!(rest.iter().filter(|server| **server == 0).count(), 2, "round robin over the rest: {rest:?}");
+    assert_eq!((director.stats().decided, director.stats().fallbacks), (4, 4));
+    let placed: u32 = director.loads.iter().map(|load| load.active).sum();
+    assert_eq!(placed, 8);
+}
+
+#[test]
+fn no_answer_is_no_fault() {
+    let mut director = director("silent", Mode::Fuel);
+    assert!(director.pick(8).iter().all(Option::is_some));
+    let stats = director.stats();
+    assert_eq!((stats.faults, stats.decided, stats.fallbacks), (0, 0, 8));
+}
+
+#[test]
+fn the_breaker_opens_after_eight_faults_and_closes_when_the_guest_recovers() {
+    for mode in MODES {
+        let options = "kind = \"loop\"\nuntil_ns = 4500000000";
+        let mut director = Director::new("bundled:misbehave", options, mode, &[1, 1]);
+        let configured = director.stats().calls;
+        for _ in 0..20 {
+            assert!(director.pick(4).iter().all(Option::is_some));
+        }
+        let stats = director.stats();
+        assert_eq!(stats.faults, 8, "the breaker is open and the guest is not called");
+        assert_eq!(stats.fallbacks, 80);
+        assert_eq!(stats.calls, configured + 8 + 7 * 2, "each new instance is configured and updated");
+        director.wait(1_000);
+        director.pick(4);
+        assert_eq!(director.stats().faults, 9, "one trial at 2 s, which fails");
+        director.pick(4);
+        assert_eq!(director.stats().faults, 9, "and opens it again");
+        director.wait(1_999);
+        director.pick(4);
+        assert_eq!((director.stats().faults, director.stats().decided), (9, 0));
+        director.wait(1_001);
+        assert_eq!(director.pick(4), [Some(0); 4], "a trial at 5 s, which goes well");
+        assert_eq!(director.pick(4), [Some(0); 4]);
+        assert_eq!((director.stats().faults, director.stats().decided), (9, 8));
+    }
+}
+
+#[test]
+fn a_fault_in_update_opens_the_breaker_at_once() {
+    let mut director = director("update", Mode::Fuel);
+    let fault = director.fault();
+    assert_eq!(fault.call, "update");
+    assert!(fault.reason.contains("told to panic in update"), "{}", fault.reason);
+    let calls = director.stats().calls;
+    assert!(director.pick(4).iter().all(Option::is_some));
+    assert_eq!(director.stats().calls, calls);
+}
+
+#[test]
+fn a_server_list_that_changed_while_the_breaker_was_open_is_known_afterwards() {
+    let options = "kind = \"loop\"\nuntil_ns = 1500000000";
+    let mut director = Director::new("bundled:misbehave", options, Mode::Fuel, &[1, 1]);
+    for _ in 0..8 {
+        director.pick(1);
+    }
+    director.servers[0].is_up = false;
+    director.update();
+    director.wait(1_000);
+    assert_eq!(director.pick(4), [Some(1); 4]);
+    assert_eq!(director.stats().decided, 4);
+}
+
+#[test]
+fn without_a_usable_server_nobody_is_asked() {
+    let mut director = director("loop", Mode::Fuel);
+    for server in &mut director.servers {
+        server.is_up = false;
+    }
+    director.update();
+    let calls = director.stats().calls;
+    assert_eq!(director.pick(4), [None; 4]);
+    assert_eq!(director.stats().calls, calls);
+}
+
+#[test]
+fn chatter_is_held_back_and_costs_only_its_time() {
+    let mut plan = guest("bundled:misbehave", "kind = \"chatter\"");
+    plan.call_budget = Duration::from_millis(500);
+    let mut director = Director::with(plan, Mode::Fuel, &[1]);
+    assert_eq!(director.pick(4), [Some(0); 4]);
+    assert_eq!(director.stats().faults, 0);
+}
+
+#[test]
+fn a_budget_of_fuel_is_exact() {
+    let faults = |nanoseconds| {
+        let mut plan = guest("bundled:round-robin", "");
+        plan.call_budget = Duration::from_nanos(nanoseconds);
+        let mut director = Director::with(plan, Mode::Fuel, &[1, 1, 1]);
+        director.pick(32);
+        director.stats().faults
+    };
+    let enough = (1_000..100_000).step_by(500).find(|budget| faults(*budget) == 0).unwrap();
+    for budget in enough - 499..enough {
+        assert_eq!(faults(budget), faults(budget), "{budget}");
+    }
+    assert_eq!(faults(1_000), 1);
+}
+
+#[test]
+fn a_policy_that_fails_says_what_the_configuration_says() {
+    for mode in MODES {
+        for (permit, verdict) in [(true, PolicyVerdict::Permit), (false, PolicyVerdict::Deny)] {
+            for kind in ["loop", "memory", "stack", "short", "long"] {
+                let options = format!("kind = \"{kind}\"");
+                let mut guard = Guard::new("bundled:misbehave", &options, mode, permit);
+                assert_eq!(guard.decide(&[1, 2, 3]), [verdict; 3], "{kind}");
+                assert_eq!(guard.policy.stats().faults, 1, "{kind}");
+                assert_eq!(guard.policy.stats().fallbacks, 3, "{kind}");
+                let fault = guard.policy.take_fault().unwrap();
+                assert_eq!((fault.component.as_str(), fault.call), ("bundled:misbehave", "decide"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_verdict_for_a_director_that_does_not_exist_is_refused_alone() {
+    let mut guard = Guard::new("bundled:misbehave", "kind = \"missing\"", Mode::Fuel, false);
+    use PolicyVerdict::{Deny, Skip};
+    assert_eq!(guard.decide(&[1, 2, 3]), [Deny, Skip, Deny]);
+    let fault = guard.policy.take_fault().unwrap();
+    assert_eq!(fault.reason, "it chose director 60000, and there are 1, counted from 0");
+    assert_eq!(guard.policy.stats().decided, 1);
+}
+
+#[test]
+fn the_breaker_of_a_policy_opens_too() {
+    let mut guard = Guard::new("bundled:misbehave", "kind = \"loop\"", Mode::Fuel, true);
+    for _ in 0..20 {
+        assert_eq!(guard.decide(&[1]), [PolicyVerdict::Permit]);
+    }
+    assert_eq!(guard.policy.stats().faults, 8);
+}

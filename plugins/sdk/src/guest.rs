@@ -1,0 +1,109 @@
+//! The traits that a guest implements, one of them each.
+//!
+//! What comes in has been checked by the forwarder; what goes out is checked by it. An answer that names a
+//! server which does not exist or may not be used costs the guest a fault, never a packet.
+
+use alloc::vec::Vec;
+
+use crate::{
+    Arrival, ClosedFlow, ConfigureError, Flow, Instant, Load, Options, PolicySetup, Server, Setup, Wishes,
+};
+
+/// The entry of a table, or the answer for a flow, that leaves the choice to the native fallback.
+pub const NO_ANSWER: u32 = u32::MAX;
+
+/// Picks a real server for each new flow from everything that is known about it.
+pub trait Scheduler: Sized {
+    /// Reads the options. What is not read of them is reported to the operator as unknown.
+    ///
+    /// # Errors
+    /// When the options cannot be used; the operator reads the error.
+    fn configure(setup: &Setup, options: &mut Options) -> Result<Self, ConfigureError>;
+
+    /// What the guest wants to be told. Asked once, after `configure`.
+    fn wishes(&self) -> Wishes {
+        Wishes { loads: false, closed_flows: false }
+    }
+
+    /// The servers, their weights or their states have changed. Replaces the list before.
+    fn update(&mut self, servers: &[Server], now: Instant);
+
+    /// Gives the index of a usable server, or `None` to let the native fallback choose.
+    ///
+    /// `loads` has one item per server when [`Wishes::loads`] was set, and is empty otherwise. The flows that
+    /// this guest picked earlier in the same batch are counted in it.
+    fn pick(&mut self, flow: &Flow, loads: &[Load], now: Instant) -> Option<usize>;
+
+    /// Flows have ended, in order. Called when [`Wishes::closed_flows`] was set.
+    fn closed(&mut self, flows: &[ClosedFlow], now: Instant) {
+        let _ = (flows, now);
+    }
+}
+
+/// Picks a real server for each new flow from its hash alone.
+pub trait HashScheduler: Sized {
+    /// As in [`Scheduler::configure`].
+    ///
+    /// # Errors
+    /// When the options cannot be used.
+    fn configure(setup: &Setup, options: &mut Options) -> Result<Self, ConfigureError>;
+
+    /// As in [`Scheduler::update`].
+    fn update(&mut self, servers: &[Server], now: Instant);
+
+    /// Gives the index of a usable server, or `None` to let the native fallback choose.
+    fn pick(&mut self, hash: u64, now: Instant) -> Option<usize>;
+}
+
+/// Builds a table once per change; the forwarder looks flows up in it.
+pub trait TableScheduler: Sized {
+    /// As in [`Scheduler::configure`].
+    ///
+    /// # Errors
+    /// When the options cannot be used.
+    fn configure(setup: &Setup, options: &mut Options) -> Result<Self, ConfigureError>;
+
+    /// Gives the table: 1 to 1,048,576 indexes of usable servers, or [`NO_ANSWER`]. At least one server is
+    /// usable. A flow goes where the entry `hash % length` points.
+    ///
+    /// State does not last: each call may meet a freshly configured guest.
+    fn build(&mut self, servers: &[Server], now: Instant) -> Vec<u32>;
+}
+
+/// What a policy says of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may pass, to the director that is bound to its destination.
+    Permit,
+    /// It is dropped.
+    Deny,
+    /// It may pass, to the director with this index in [`PolicySetup::directors`] (0 to 65,534).
+    Director(u16),
+    /// Another policy, or else the default, decides.
+    Skip,
+}
+
+impl Verdict {
+    /// The number that stands for this verdict in the contract.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Skip => u32::MAX,
+            Self::Permit => u32::MAX - 1,
+            Self::Deny => u32::MAX - 2,
+            Self::Director(index) => index as u32,
+        }
+    }
+}
+
+/// Decides which new flows may pass.
+pub trait Policy: Sized {
+    /// As in [`Scheduler::configure`], with the names of the directors and interfaces.
+    ///
+    /// # Errors
+    /// When the options cannot be used.
+    fn configure(setup: &PolicySetup, options: &mut Options) -> Result<Self, ConfigureError>;
+
+    /// Decides about one flow.
+    fn decide(&mut self, arrival: &Arrival, now: Instant) -> Verdict;
+}

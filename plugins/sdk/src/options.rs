@@ -1,0 +1,316 @@
+//! A guest's own options: the flat part of TOML, `name = value` a line.
+//!
+//! Gets the text of the configuration's table `options`; gives numbers, booleans and texts, and refuses what is
+//! out of range, of another type or unknown. It never reads tables or lists: a guest that needs those brings a
+//! TOML parser.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use crate::ConfigureError;
+
+/// The options of one guest. Each getter takes its option out; what is left at the end is unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    entries: Vec<(String, Value)>,
+}
+
+/// A value as written. Numbers are read when they are asked for, so that a guest carries only what it uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    Text(String),
+    Bare(String),
+}
+
+impl Options {
+    /// Reads the text of a TOML table.
+    ///
+    /// # Errors
+    /// When a line is not `name = value`, a name is there twice, or a value is a list or a table.
+    pub fn parse(text: &str) -> Result<Self, ConfigureError> {
+        let mut options = Self::default();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let refuse = |what: &str| ConfigureError::Other(format!("options, line {}: {what}", number + 1));
+            let (name, rest) = parse_name(line).ok_or_else(|| refuse("this is not `name = value`"))?;
+            let value = parse_value(rest).map_err(refuse)?;
+            if options.entries.iter().any(|(other, _)| *other == name) {
+                return Err(ConfigureError::bad_option(name, "is there twice"));
+            }
+            options.entries.push((name, value));
+        }
+        Ok(options)
+    }
+
+    /// A whole number, `default` where it is not given.
+    ///
+    /// # Errors
+    /// When it is not a whole number or not in `range`.
+    pub fn integer(
+        &mut self,
+        name: &str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, ConfigureError> {
+        let Some(value) = self.take(name) else { return Ok(default) };
+        let number = match &value {
+            Value::Bare(bare) => parse_integer(bare),
+            Value::Text(_) => None,
+        };
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            bad(name, &value, &format!("a whole number from {low} to {high}"))
+        })
+    }
+
+    /// A number with or without a fraction, `default` where it is not given.
+    ///
+    /// # Errors
+    /// When it is not a number or not in `range`.
+    pub fn number(
+        &mut self,
+        name: &str,
+        default: f64,
+        range: RangeInclusive<f64>,
+    ) -> Result<f64, ConfigureError> {
+        let Some(value) = self.take(name) else { return Ok(default) };
+        let number = match &value {
+            Value::Bare(bare) => bare.replace('_', "").parse::<f64>().ok(),
+            Value::Text(_) => None,
+        };
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            bad(name, &value, &format!("a number from {low} to {high}"))
+        })
+    }
+
+    /// `true` or `false`, `default` where it is not given.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn boolean(&mut self, name: &str, default: bool) -> Result<bool, ConfigureError> {
+        let Some(value) = self.take(name) else { return Ok(default) };
+        match &value {
+            Value::Bare(bare) if bare == "true" => Ok(true),
+            Value::Bare(bare) if bare == "false" => Ok(false),
+            Value::Bare(_) | Value::Text(_) => Err(bad(name, &value, "true or false")),
+        }
+    }
+
+    /// A text, `default` where it is not given.
+    ///
+    /// # Errors
+    /// When it is not a text.
+    pub fn text(&mut self, name: &str, default: &str) -> Result<String, ConfigureError> {
+        match self.take(name) {
+            None => Ok(default.to_owned()),
+            Some(Value::Text(text)) => Ok(text),
+            Some(value @ Value::Bare(_)) => Err(bad(name, &value, "a text in quotes")),
+        }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// When an option is left that nobody asked for.
+    pub fn finish(self) -> Result<(), ConfigureError> {
+        match self.entries.into_iter().next() {
+            None => Ok(()),
+            Some((name, _)) => Err(ConfigureError::UnknownOption(name)),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let place = self.entries.iter().position(|(other, _)| other == name)?;
+        Some(self.entries.remove(place).1)
+    }
+}
+
+fn bad(name: &str, value: &Value, expected: &str) -> ConfigureError {
+    let reason = match value {
+        Value::Text(text) => format!("\"{text}\" is not {expected}"),
+        Value::Bare(bare) => format!("{bare} is not {expected}"),
+    };
+    ConfigureError::bad_option(name, reason)
+}
+
+/// The name in front of `=`, and what follows it.
+fn parse_name(line: &str) -> Option<(String, &str)> {
+    let (name, rest) = match line.chars().next()? {
+        quote @ ('"' | '\'') => {
+            let (name, rest) = parse_quoted(line, quote).ok()?;
+            (name, rest.trim_start())
+        }
+        _ => {
+            let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            let end = line.find(|c| !is_bare(c))?;
+            let (name, rest) = line.split_at_checked(end)?;
+            (name.to_owned(), rest.trim_start())
+        }
+    };
+    let rest = rest.strip_prefix('=')?;
+    (!name.is_empty()).then(|| (name, rest.trim_start()))
+}
+
+/// The value behind `=`, up to a comment.
+fn parse_value(text: &str) -> Result<Value, &'static str> {
+    match text.chars().next() {
+        None | Some('#') => Err("the value is missing"),
+        Some('[' | '{') => Err("a list or a table is not an option of this guest"),
+        Some(quote @ ('"' | '\'')) => {
+            if text.starts_with("\"\"\"") || text.starts_with("'''") {
+                return Err("a text over several lines is not an option of this guest");
+            }
+            let (value, rest) = parse_quoted(text, quote)?;
+            let rest = rest.trim_start();
+            if rest.is_empty() || rest.starts_with('#') {
+                Ok(Value::Text(value))
+            } else {
+                Err("something follows the closing quote")
+            }
+        }
+        Some(_) => {
+            let value = text.split('#').next().unwrap_or_default().trim_end();
+            if value.contains(char::is_whitespace) {
+                return Err("something follows the value");
+            }
+            Ok(Value::Bare(value.to_owned()))
+        }
+    }
+}
+
+/// A text in quotes, and what follows it. Single quotes know no escapes.
+fn parse_quoted(text: &str, quote: char) -> Result<(String, &str), &'static str> {
+    let mut value = String::new();
+    let mut characters = text.char_indices().skip(1);
+    while let Some((place, character)) = characters.next() {
+        if character == quote {
+            let rest = text.get(place + 1..).unwrap_or_default();
+            return Ok((value, rest));
+        }
+        if character != '\\' || quote == '\'' {
+            value.push(character);
+            continue;
+        }
+        let escape = characters.next().map(|(_, character)| character);
+        let mut code = |digits: usize| {
+            let digits = (0..digits).map(|_| characters.next().and_then(|(_, c)| c.to_digit(16)));
+            let code = digits.reduce(|sum, digit| Some(sum?.checked_mul(16)? + digit?)).flatten();
+            code.and_then(char::from_u32).ok_or("this escape is not a character")
+        };
+        value.push(match escape {
+            Some('b') => '\u{8}',
+            Some('t') => '\t',
+            Some('n') => '\n',
+            Some('f') => '\u{c}',
+            Some('r') => '\r',
+            Some('e') => '\u{1b}',
+            Some('"') => '"',
+            Some('\\') => '\\',
+            Some('x') => code(2)?,
+            Some('u') => code(4)?,
+            Some('U') => code(8)?,
+            Some(_) | None => return Err("there is no such escape"),
+        });
+    }
+    Err("the closing quote is missing")
+}
+
+/// A whole number as TOML writes it: decimal with an optional sign, or hexadecimal, octal, binary.
+fn parse_integer(text: &str) -> Option<u64> {
+    if text.starts_with('_') || text.ends_with('_') || text.contains("__") {
+        return None;
+    }
+    let text = text.replace('_', "");
+    let prefixed = |prefix, radix| text.strip_prefix(prefix).map(|digits| (digits, radix));
+    let (digits, radix) = prefixed("0x", 16)
+        .or_else(|| prefixed("0o", 8))
+        .or_else(|| prefixed("0b", 2))
+        .unwrap_or_else(|| (text.strip_prefix('+').unwrap_or(&text), 10));
+    if digits.starts_with('+') {
+        return None;
+    }
+    u64::from_str_radix(digits, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    fn parse(text: &str) -> Options {
+        Options::parse(text).unwrap()
+    }
+
+    #[test]
+    fn every_type_is_read_and_defaults_fill_in() {
+        let mut options = parse(
+            "# comment\nsize = 65_537 # prime\nratio = -0.5\n on=true\n\"quoted name\" = 'c:\\d'\ntext = \"a#b\\u00e9\"\n",
+        );
+        assert_eq!(options.integer("size", 1, 0..=100_000), Ok(65_537));
+        assert_eq!(options.integer("missing", 7, 0..=9), Ok(7));
+        assert_eq!(options.number("ratio", 0.0, -1.0..=1.0), Ok(-0.5));
+        assert_eq!(options.boolean("on", false), Ok(true));
+        assert_eq!(options.text("quoted name", ""), Ok("c:\\d".to_string()));
+        assert_eq!(options.text("text", ""), Ok("a#bé".to_string()));
+        assert_eq!(options.finish(), Ok(()));
+    }
+
+    #[test]
+    fn whole_numbers_have_the_forms_of_toml() {
+        for (text, number) in [("0x1F", 31), ("0o17", 15), ("0b101", 5), ("+3", 3), ("1_000", 1_000)] {
+            assert_eq!(parse(&format!("n = {text}")).integer("n", 0, 0..=u64::MAX), Ok(number), "{text}");
+        }
+        for text in ["-1", "_1", "1_", "1__0", "1.5", "++1", "0x+1", "true", "\"1\"", "99999999999999999999"]
+        {
+            assert!(parse(&format!("n = {text}")).integer("n", 0, 0..=u64::MAX).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_unknown() {
+        let mut options = parse("burst = 2\nbrust = 3");
+        assert_eq!(options.integer("burst", 1, 1..=9), Ok(2));
+        assert_eq!(options.finish(), Err(ConfigureError::UnknownOption("brust".into())));
+    }
+
+    #[test]
+    fn a_value_out_of_range_names_the_range() {
+        let error = parse("burst = 70").integer("burst", 1, 1..=9).unwrap_err();
+        assert_eq!(error, ConfigureError::bad_option("burst", "70 is not a whole number from 1 to 9"));
+        assert!(parse("r = nan").number("r", 0.0, 0.0..=1.0).is_err());
+    }
+
+    #[test]
+    fn every_broken_line_is_refused() {
+        let broken = [
+            "size",
+            "size 3",
+            "= 3",
+            "size =",
+            "size = # 3",
+            "a = [1]",
+            "a = {}",
+            "[table]",
+            "a.b = 1",
+            "a = 1 2",
+            "a = \"x",
+            "a = \"\\q\"",
+            "a = \"\\uD800\"",
+            "a = \"x\" y",
+            "a = 1\na = 2",
+            "a = \"\"\"x\"\"\"",
+            "'a' b = 1",
+        ];
+        for text in vec![broken].concat() {
+            assert!(Options::parse(text).is_err(), "{text}");
+        }
+    }
+}

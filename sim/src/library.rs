@@ -1,0 +1,68 @@
+//! The scenarios that come with the program, with the configuration files that they name.
+//!
+//! They are text: whoever runs one writes its files into a folder first, or reads them where they lie in the
+//! source, `sim/scenarios`.
+
+/// One scenario of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, the one in its file.
+    pub name: &'static str,
+    /// Its files, by name; the first is the scenario.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! entries {
+    ($($name:literal),+ $(,)?) => {
+        &[$(Entry {
+            name: $name,
+            files: &[
+                (concat!($name, ".toml"), include_str!(concat!("../scenarios/", $name, ".toml"))),
+                (
+                    concat!($name, "-evenkeel.toml"),
+                    include_str!(concat!("../scenarios/", $name, "-evenkeel.toml")),
+                ),
+            ],
+        }),+]
+    };
+}
+
+/// Every scenario, sorted by name.
+pub const ENTRIES: &[Entry] = entries!["demo", "guest-faults", "nat-one-subnet", "nat-udp-snat"];
+
+/// The scenario of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Entry> {
+    ENTRIES.iter().find(|entry| entry.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+    use std::path::Path;
+
+    #[test]
+    fn every_scenario_is_named_as_its_file_and_names_its_configuration() {
+        assert!(ENTRIES.is_sorted_by_key(|entry| entry.name));
+        for entry in ENTRIES {
+            let (file, text) = entry.files[0];
+            let scenario = Scenario::parse(text, Path::new(file)).unwrap();
+            assert_eq!(scenario.name, entry.name);
+            let named: Vec<_> = scenario.forwarders.iter().map(|one| one.config.clone()).collect();
+            let given: Vec<_> = entry.files[1..].iter().map(|(name, _)| Path::new(name).to_owned()).collect();
+            assert_eq!(named, given);
+        }
+        assert!(find("demo").is_some() && find("nothing").is_none());
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_in_the_library() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let known: Vec<&str> = ENTRIES.iter().flat_map(|entry| entry.files).map(|(name, _)| *name).collect();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            assert!(known.contains(&name.as_str()), "{name}");
+        }
+    }
+}

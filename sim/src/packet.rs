@@ -1,0 +1,462 @@
+//! Packets as hosts build and read them: whole IPv4 packets with every checksum in place.
+//!
+//! Written apart from the engine's `wire`, so that what the engine does to a packet is judged by code that
+//! does not share its mistakes.
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use evenkeel_engine::device::HEADROOM_BYTES;
+use evenkeel_engine::wire::Protocol;
+
+/// Bytes of an IPv4 header without options.
+pub const IPV4_BYTES: usize = 20;
+/// Bytes of a TCP header without options.
+pub const TCP_BYTES: usize = 20;
+/// Bytes of a UDP header.
+pub const UDP_BYTES: usize = 8;
+/// The largest IP packet on a simulated segment.
+pub const MTU_BYTES: usize = 1_500;
+/// Bytes of payload in a full TCP segment.
+pub const SEGMENT_BYTES: u32 = 1_460;
+/// The time to live that hosts send with.
+pub const TTL: u8 = 64;
+
+/// One packet in its buffer, with room in front.
+#[derive(Clone, Debug, Default)]
+pub struct Packet {
+    /// The whole buffer.
+    pub buffer: Vec<u8>,
+    /// Where the packet lies in it.
+    pub range: Range<usize>,
+}
+
+impl Packet {
+    /// A packet of these bytes, in `buffer`, whose old content is lost.
+    #[must_use]
+    pub fn copied_into(mut buffer: Vec<u8>, bytes: &[u8]) -> Self {
+        buffer.clear();
+        buffer.resize(HEADROOM_BYTES, 0);
+        buffer.extend_from_slice(bytes);
+        let range = HEADROOM_BYTES..buffer.len();
+        Self { buffer, range }
+    }
+
+    /// The bytes of the packet.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.range.clone()).unwrap_or(&[])
+    }
+
+    /// The bytes of the packet, to be changed.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.range.clone()).unwrap_or(&mut [])
+    }
+}
+
+/// One end of a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The port.
+    pub port: u16,
+}
+
+/// Flags of a TCP segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// No more data from the sender.
+    pub const FIN: Self = Self(1);
+    /// Synchronise sequence numbers.
+    pub const SYN: Self = Self(2);
+    /// Reset.
+    pub const RST: Self = Self(4);
+    /// Push.
+    pub const PSH: Self = Self(8);
+    /// The acknowledgement counts.
+    pub const ACK: Self = Self(16);
+
+    /// These and those.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// The header of a TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The number of its first byte.
+    pub sequence: u32,
+    /// The next byte that the sender expects.
+    pub acknowledgement: u32,
+    /// The flags.
+    pub flags: Flags,
+    /// The sender's receive window, in bytes.
+    pub window: u16,
+}
+
+/// What a packet carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A TCP segment.
+    Tcp(Segment),
+    /// A UDP datagram.
+    Udp,
+    /// An ICMP message of this type and code about a packet that this host has sent.
+    IcmpError {
+        /// Type and code.
+        kind: (u8, u8),
+        /// The protocol of the quoted packet.
+        protocol: Protocol,
+    },
+}
+
+/// A packet as a host reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View<'a> {
+    /// Who sent it; for an ICMP error, who sent the quoted packet.
+    pub source: End,
+    /// To whom; for an ICMP error, to whom the quoted packet went.
+    pub destination: End,
+    /// The header.
+    pub transport: Transport,
+    /// What is behind the headers.
+    pub payload: &'a [u8],
+}
+
+/// Why a host cannot use a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Too short, or header fields that contradict each other.
+    Malformed,
+    /// A checksum is wrong.
+    Checksum,
+    /// A protocol or message that simulated hosts do not speak.
+    Unspoken,
+}
+
+/// What a host wants to send.
+#[derive(Clone, Copy, Debug)]
+pub enum Header {
+    /// A TCP segment.
+    Tcp(Segment),
+    /// A UDP datagram.
+    Udp,
+}
+
+/// Builds a packet with `length` bytes of payload, which `fill` writes, in `buffer`.
+#[must_use]
+pub fn build(
+    mut buffer: Vec<u8>,
+    ends: (End, End),
+    header: Header,
+    length: usize,
+    fill: impl FnOnce(&mut [u8]),
+) -> Packet {
+    let (protocol, header_bytes) = match header {
+        Header::Tcp(_) => (Protocol::TCP, TCP_BYTES),
+        Header::Udp => (Protocol::UDP, UDP_BYTES),
+    };
+    let total = IPV4_BYTES + header_bytes + length;
+    buffer.clear();
+    buffer.resize(HEADROOM_BYTES + total, 0);
+    let range = HEADROOM_BYTES..buffer.len();
+    let mut packet = Packet { buffer, range };
+    if let Some((ip, body)) = packet.bytes_mut().split_first_chunk_mut::<IPV4_BYTES>() {
+        *ip = ipv4_header(ends.0.address, ends.1.address, protocol, total);
+        let (transport, payload) = body.split_at_mut(header_bytes);
+        fill(payload);
+        let bytes = match header {
+            Header::Tcp(segment) => tcp_header(ends, segment),
+            Header::Udp => udp_header(ends, UDP_BYTES + length),
+        };
+        for (place, byte) in transport.iter_mut().zip(bytes) {
+            *place = byte;
+        }
+        let sum = finish(pseudo_sum(ends.0.address, ends.1.address, protocol, body.len()) + sum(body));
+        // A UDP checksum of zero would mean that there is none (RFC 768).
+        let sum = if protocol == Protocol::UDP && sum == 0 { 0xffff } else { sum };
+        let place = if protocol == Protocol::UDP { 6..8 } else { 16..18 };
+        if let Some(place) = body.get_mut(place) {
+            place.copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+    packet
+}
+
+/// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1).
+#[must_use]
+pub fn port_unreachable(mut buffer: Vec<u8>, about: &[u8]) -> Option<Packet> {
+    let (source, destination, ..) = ipv4(about).ok()?;
+    let header_bytes = usize::from(about.first()? & 15) * 4;
+    let quoted = about.get(..header_bytes + 8)?;
+    let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(quoted);
+    let check = finish(sum(&message)).to_be_bytes();
+    message.get_mut(2..4)?.copy_from_slice(&check);
+    let header = ipv4_header(destination, source, Protocol::ICMP, IPV4_BYTES + message.len());
+    buffer.clear();
+    buffer.resize(HEADROOM_BYTES, 0);
+    buffer.extend_from_slice(&header);
+    buffer.extend_from_slice(&message);
+    let range = HEADROOM_BYTES..buffer.len();
+    Some(Packet { buffer, range })
+}
+
+fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: Protocol, total: usize) -> [u8; IPV4_BYTES] {
+    let [length_high, length_low] = u16::try_from(total).unwrap_or(u16::MAX).to_be_bytes();
+    let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source.octets(), destination.octets());
+    let mut header = [
+        0x45, 0, length_high, length_low, 0, 0, 0x40, 0, TTL, protocol.0, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3,
+    ];
+    let [high, low] = finish(sum(&header)).to_be_bytes();
+    (header[10], header[11]) = (high, low);
+    header
+}
+
+fn tcp_header((from, to): (End, End), segment: Segment) -> [u8; TCP_BYTES] {
+    let ([p0, p1], [p2, p3]) = (from.port.to_be_bytes(), to.port.to_be_bytes());
+    let ([s0, s1, s2, s3], [a0, a1, a2, a3]) = (segment.sequence.to_be_bytes(), segment.acknowledgement.to_be_bytes());
+    let [w0, w1] = segment.window.to_be_bytes();
+    [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, 0x50, segment.flags.0, w0, w1, 0, 0, 0, 0]
+}
+
+fn udp_header((from, to): (End, End), length: usize) -> [u8; TCP_BYTES] {
+    let ([p0, p1], [p2, p3]) = (from.port.to_be_bytes(), to.port.to_be_bytes());
+    let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+    [p0, p1, p2, p3, l0, l1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// Reads a packet as the host that it reached does, checksums included.
+///
+/// # Errors
+/// When the host would throw it away.
+pub fn view(bytes: &[u8]) -> Result<View<'_>, Unusable> {
+    let (source, destination, protocol, body) = ipv4(bytes)?;
+    let is_intact = |covered: &[u8]| finish(pseudo_sum(source, destination, protocol, covered.len()) + sum(covered)) == 0;
+    let (from, to) = match protocol {
+        Protocol::TCP | Protocol::UDP => ports(body).ok_or(Unusable::Malformed)?,
+        _ => (0, 0),
+    };
+    let source = End { address: source, port: from };
+    let destination = End { address: destination, port: to };
+    match protocol {
+        Protocol::TCP => {
+            let (segment, payload) = tcp(body).ok_or(Unusable::Malformed)?;
+            if !is_intact(body) {
+                return Err(Unusable::Checksum);
+            }
+            Ok(View { source, destination, transport: Transport::Tcp(segment), payload })
+        }
+        Protocol::UDP => {
+            let ([_, _, _, _, l0, l1, c0, c1], _) = body.split_first_chunk::<UDP_BYTES>().ok_or(Unusable::Malformed)?;
+            let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+            let datagram = body.get(..length).ok_or(Unusable::Malformed)?;
+            let payload = datagram.get(UDP_BYTES..).ok_or(Unusable::Malformed)?;
+            if (*c0, *c1) != (0, 0) && !is_intact(datagram) {
+                return Err(Unusable::Checksum);
+            }
+            Ok(View { source, destination, transport: Transport::Udp, payload })
+        }
+        Protocol::ICMP => icmp_error(body),
+        _ => Err(Unusable::Unspoken),
+    }
+}
+
+/// Checks the IPv4 header and gives addresses, protocol and what is behind it.
+fn ipv4(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
+    let header = bytes.first_chunk::<IPV4_BYTES>().ok_or(Unusable::Malformed)?;
+    let [first, _, t0, t1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let header_bytes = usize::from(first & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([t0, t1]));
+    let whole = bytes.get(..total).ok_or(Unusable::Malformed)?;
+    let (options, body) = whole.split_at_checked(header_bytes).ok_or(Unusable::Malformed)?;
+    if first >> 4 != 4 || header_bytes < IPV4_BYTES {
+        return Err(Unusable::Malformed);
+    }
+    if finish(sum(options)) != 0 {
+        return Err(Unusable::Checksum);
+    }
+    if u16::from_be_bytes([f0, f1]) & 0x3fff != 0 {
+        return Err(Unusable::Unspoken);
+    }
+    Ok((Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3), Protocol(protocol), body))
+}
+
+fn ports(body: &[u8]) -> Option<(u16, u16)> {
+    let [a, b, c, d] = *body.first_chunk::<4>()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+fn tcp(body: &[u8]) -> Option<(Segment, &[u8])> {
+    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *body.first_chunk::<TCP_BYTES>()?;
+    let header_bytes = usize::from(offset >> 4) * 4;
+    let payload = body.get(header_bytes..).filter(|_| header_bytes >= TCP_BYTES)?;
+    let segment = Segment {
+        sequence: u32::from_be_bytes([s0, s1, s2, s3]),
+        acknowledgement: u32::from_be_bytes([a0, a1, a2, a3]),
+        flags: Flags(flags),
+        window: u16::from_be_bytes([w0, w1]),
+    };
+    Some((segment, payload))
+}
+
+/// An ICMP error that quotes one of our packets: destination unreachable or time exceeded.
+fn icmp_error(body: &[u8]) -> Result<View<'_>, Unusable> {
+    let ([kind, code, ..], quoted) = body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
+    if finish(sum(body)) != 0 {
+        return Err(Unusable::Checksum);
+    }
+    if !matches!(kind, 3 | 11) {
+        return Err(Unusable::Unspoken);
+    }
+    let header = quoted.first_chunk::<IPV4_BYTES>().ok_or(Unusable::Malformed)?;
+    let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let rest = quoted.get(usize::from(first & 15) * 4..).ok_or(Unusable::Malformed)?;
+    let (from, to) = ports(rest).ok_or(Unusable::Malformed)?;
+    Ok(View {
+        source: End { address: Ipv4Addr::new(s0, s1, s2, s3), port: from },
+        destination: End { address: Ipv4Addr::new(d0, d1, d2, d3), port: to },
+        transport: Transport::IcmpError { kind: (*kind, *code), protocol: Protocol(protocol) },
+        payload: &[],
+    })
+}
+
+/// The destination address of an IPv4 packet, without looking at anything else.
+#[must_use]
+pub fn destination(bytes: &[u8]) -> Option<Ipv4Addr> {
+    bytes.get(16..20)?.try_into().ok().map(|octets: [u8; 4]| Ipv4Addr::from(octets))
+}
+
+/// Source address, protocol and source port of a TCP or UDP packet without IP options.
+#[must_use]
+pub fn sender(bytes: &[u8]) -> Option<(Ipv4Addr, Protocol, u16)> {
+    let header = bytes.first_chunk::<24>()?;
+    let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, _, _, _, _, p0, p1, ..] = *header;
+    (first == 0x45).then_some((Ipv4Addr::new(s0, s1, s2, s3), Protocol(protocol), u16::from_be_bytes([p0, p1])))
+}
+
+/// Takes one off the time to live, as a router does; `false` when none is left.
+#[must_use]
+pub fn take_hop(bytes: &mut [u8]) -> bool {
+    let Some(header) = bytes.first_chunk_mut::<IPV4_BYTES>() else { return false };
+    let [_, _, _, _, _, _, _, _, ttl, _, c0, c1, ..] = header;
+    if *ttl <= 1 {
+        return false;
+    }
+    *ttl -= 1;
+    // RFC 1624: the complemented sum grows by what the field loses.
+    let sum = u32::from(u16::from_be_bytes([*c0, *c1])) + 0x100;
+    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(u16::MAX);
+    [*c0, *c1] = folded.to_be_bytes();
+    true
+}
+
+/// The sum of big-endian 16-bit words, not yet folded; an odd last byte counts as a high one.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let whole: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
+    let (halves, odd) = rest.as_chunks::<2>();
+    let half: u64 = halves.iter().map(|half| u64::from(u16::from_be_bytes(*half))).sum();
+    whole + half + odd.first().map_or(0, |byte| u64::from(*byte) << 8)
+}
+
+fn pseudo_sum(source: Ipv4Addr, destination: Ipv4Addr, protocol: Protocol, length: usize) -> u64 {
+    let length = u64::try_from(length).unwrap_or(u64::MAX >> 16);
+    u64::from(source.to_bits()) + u64::from(destination.to_bits()) + u64::from(protocol.0) + length
+}
+
+/// Folds a sum and turns it around (RFC 1071).
+fn finish(sum: u64) -> u16 {
+    let folded = (sum & 0xffff_ffff) + (sum >> 32);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    !u16::try_from(folded & 0xffff).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: End = End { address: Ipv4Addr::new(192, 0, 2, 1), port: 40_000 };
+    const B: End = End { address: Ipv4Addr::new(10, 0, 0, 3), port: 80 };
+    const SEGMENT: Segment = Segment { sequence: 1, acknowledgement: 2, flags: Flags::ACK, window: 3 };
+
+    fn built(header: Header, length: usize) -> Packet {
+        build(Vec::new(), (A, B), header, length, |payload| payload.fill(0x5a))
+    }
+
+    #[test]
+    fn what_is_built_can_be_read() {
+        for length in [0, 1, 2, 3, 100, 1460] {
+            let packet = built(Header::Tcp(SEGMENT), length);
+            let view = view(packet.bytes()).unwrap();
+            assert_eq!((view.source, view.destination, view.payload.len()), (A, B, length));
+            assert_eq!(view.transport, Transport::Tcp(SEGMENT));
+            let packet = built(Header::Udp, length);
+            assert_eq!(super::view(packet.bytes()).unwrap().payload, vec![0x5a; length]);
+        }
+    }
+
+    #[test]
+    fn a_known_header_has_the_known_checksum() {
+        // The worked example of RFC 1071's method on the header in RFC 791's layout.
+        let header: [u8; 20] = [
+            0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7,
+        ];
+        assert_eq!(finish(sum(&header)), 0xb861);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        for header in [Header::Udp, Header::Tcp(SEGMENT)] {
+            let packet = built(header, 33);
+            for bit in 0..packet.bytes().len() * 8 {
+                let mut bytes = packet.bytes().to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(view(&bytes).is_err(), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_packet_is_refused_without_panic() {
+        let packet = built(Header::Tcp(SEGMENT), 33);
+        for length in 0..packet.bytes().len() {
+            assert!(view(&packet.bytes()[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_hop_leaves_the_header_intact() {
+        let mut packet = built(Header::Udp, 10);
+        for _ in 1..TTL {
+            assert!(take_hop(packet.bytes_mut()));
+            assert!(view(packet.bytes()).is_ok());
+        }
+        assert!(!take_hop(packet.bytes_mut()));
+        assert_eq!(destination(packet.bytes()), Some(B.address));
+        assert_eq!(sender(packet.bytes()), Some((A.address, Protocol::UDP, A.port)));
+    }
+
+    #[test]
+    fn an_error_is_read_as_what_it_quotes() {
+        let quoted = built(Header::Udp, 10);
+        let error = port_unreachable(Vec::new(), quoted.bytes()).unwrap();
+        let view = view(error.bytes()).unwrap();
+        assert_eq!((view.source, view.destination), (A, B));
+        assert_eq!(view.transport, Transport::IcmpError { kind: (3, 3), protocol: Protocol::UDP });
+    }
+}

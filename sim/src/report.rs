@@ -1,0 +1,408 @@
+//! What a run came to: counts, shares, hashes and whether the expectations hold; as a table for people and
+//! as JSON for programs. The keys of the JSON are the names of the fields here.
+
+pub mod metric;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use evenkeel_engine::director::GuestStats;
+use evenkeel_engine::{DirectorStatus, ServerStatus};
+use serde::Serialize;
+
+use crate::forwarder::{ForwarderNode, KernelCounts};
+use crate::host::{Cause, HostCounts};
+use crate::scenario::{Expected, Service};
+use crate::world::World;
+
+/// The version of the form of the JSON; it grows when a key changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The version of this form.
+    pub schema: u32,
+    /// The scenario.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// Virtual time that has passed, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// Events that were handled.
+    pub events: u64,
+    /// Flows of all loads together.
+    pub flows: FlowCounts,
+    /// Packets between machines.
+    pub packets: PacketCounts,
+    /// Each load, in the order of their names.
+    pub loads: Vec<LoadReport>,
+    /// Each real server of each director of each forwarder.
+    pub servers: Vec<ServerReport>,
+    /// Each forwarder.
+    pub forwarders: Vec<ForwarderReport>,
+    /// Each host, in the order of the scenario.
+    pub hosts: Vec<HostReport>,
+    /// The largest distance of a share of flows from the share of weight, in percentage points.
+    pub share_deviation: f64,
+    /// Whether every packet that came into an engine has had exactly one end.
+    pub is_conserved: bool,
+    /// The hash of every packet that reached a machine, as 16 hexadecimal digits.
+    pub wire_hash: String,
+    /// The hash after every 65,536 of these packets.
+    pub wire_checkpoints: Vec<String>,
+    /// The hash of how each flow ended and which server it had, as 16 hexadecimal digits.
+    pub decision_hash: String,
+    /// Each expectation of the scenario.
+    pub expectations: Vec<ExpectationReport>,
+}
+
+/// Flows of one load, while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadCounts {
+    /// Flows that clients opened.
+    pub started: u64,
+    /// Flows that ended as they should.
+    pub completed: u64,
+    /// Flows that broke, by cause.
+    pub broken: BTreeMap<Cause, u64>,
+}
+
+/// Flows and how they ended: `started = completed + broken + unfinished`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FlowCounts {
+    /// Flows that clients opened.
+    pub started: u64,
+    /// Flows that ended as they should.
+    pub completed: u64,
+    /// Flows that broke.
+    pub broken: u64,
+    /// Flows that were open when the run ended.
+    pub unfinished: u64,
+    /// Broken flows by cause.
+    pub causes: BTreeMap<Cause, u64>,
+}
+
+/// Packets: `sent = received + lost + in_flight`, forwarders' packets included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PacketCounts {
+    /// Packets that machines sent.
+    pub sent: u64,
+    /// Packets that reached a machine.
+    pub received: u64,
+    /// Packets that links lost by chance.
+    pub lost_by_chance: u64,
+    /// Packets that found the queue of a link full.
+    pub lost_queue_full: u64,
+    /// Packets to a next hop that nobody is.
+    pub lost_no_neighbour: u64,
+    /// Packets that were under way when the run ended.
+    pub in_flight: u64,
+    /// Segments and datagrams that hosts sent again.
+    pub retransmitted: u64,
+    /// Packets that reached a host which had no use for them.
+    pub stray: u64,
+}
+
+/// One load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadReport {
+    /// Its name.
+    pub name: String,
+    /// The service, as `address:port/protocol`.
+    pub service: String,
+    /// Its flows.
+    pub flows: FlowCounts,
+}
+
+/// One real server of one director.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServerReport {
+    /// The forwarder.
+    pub forwarder: String,
+    /// The director.
+    pub director: String,
+    /// The VIP, as `address:port/protocol`.
+    pub service: String,
+    /// The server's name.
+    pub server: String,
+    /// Its address and port.
+    pub address: String,
+    /// Its weight at the end.
+    pub weight: u32,
+    /// Its share of the director's weight, in percent.
+    pub weight_percent: f64,
+    /// Flows that the director gave it.
+    pub flows: u64,
+    /// Its share of the director's flows, in percent.
+    pub flows_percent: f64,
+    /// Flows of this service that it answered, as clients saw it.
+    pub answered: u64,
+    /// Packets to it.
+    pub packets_to: u64,
+    /// Packets from it.
+    pub packets_from: u64,
+    /// Bytes to it.
+    pub bytes_to: u64,
+    /// Bytes from it.
+    pub bytes_from: u64,
+}
+
+/// One forwarder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ForwarderReport {
+    /// Its name.
+    pub name: String,
+    /// Packets that the engine took in: `forwarded + answered + consumed + dropped`.
+    pub packets_in: u64,
+    /// Packets that left for a real server or a client.
+    pub forwarded: u64,
+    /// Packets that were turned into an answer.
+    pub answered: u64,
+    /// Packets that were for the engine itself.
+    pub consumed: u64,
+    /// Packets that were dropped, by reason; reasons that did not happen are left out.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Packets that were born in the engine and left.
+    pub born: u64,
+    /// Flows that were entered into the flow table.
+    pub flows_opened: u64,
+    /// Calls to schedulers.
+    pub scheduler_calls: u64,
+    /// What the kernel around the engine did.
+    pub kernel: KernelCounts,
+    /// Components, by director or policy.
+    pub guests: Vec<GuestReport>,
+    /// The first faults of components, in words.
+    pub faults: Vec<String>,
+}
+
+/// One component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GuestReport {
+    /// The director or policy.
+    pub name: String,
+    /// Calls into the component.
+    pub calls: u64,
+    /// Flows that it decided.
+    pub decided: u64,
+    /// Calls that failed.
+    pub faults: u64,
+    /// Flows that the native fallback decided instead.
+    pub fallbacks: u64,
+}
+
+/// One host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostReport {
+    /// Its name.
+    pub name: String,
+    /// What it has seen.
+    #[serde(flatten)]
+    pub counts: HostCounts,
+}
+
+/// One expectation and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExpectationReport {
+    /// The metric.
+    pub metric: String,
+    /// What was wanted, in words.
+    pub wanted: String,
+    /// What was found; nothing when the run has no such metric.
+    pub found: Option<Expected>,
+    /// Whether it holds.
+    pub is_met: bool,
+}
+
+impl Outcome {
+    /// What a world has come to.
+    pub(crate) fn of(world: &World<'_>) -> Self {
+        let hosts: Vec<HostReport> = hosts(world);
+        let forwarders: Vec<ForwarderReport> = forwarders(world);
+        let loads = loads(world);
+        let (servers, share_deviation) = servers(world);
+        let hex = |hash: u64| format!("{hash:016x}");
+        let net = &world.net;
+        let mut outcome = Self {
+            schema: SCHEMA,
+            scenario: world.scenario.name.clone(),
+            seed: world.seed,
+            elapsed_ns: u64::try_from(world.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            events: net.events,
+            flows: total(loads.iter().map(|load| &load.flows)),
+            packets: PacketCounts {
+                sent: net.sent,
+                received: net.arrived,
+                lost_by_chance: net.losses.by_chance,
+                lost_queue_full: net.losses.queue_full,
+                lost_no_neighbour: net.losses.no_neighbour,
+                in_flight: u64::try_from(net.under_way()).unwrap_or(u64::MAX),
+                retransmitted: hosts.iter().map(|host| host.counts.retransmitted).sum(),
+                stray: hosts.iter().map(|host| host.counts.stray()).sum(),
+            },
+            loads,
+            servers,
+            is_conserved: world.forwarders.iter().all(|node| node.engine.counters().is_conserved()),
+            forwarders,
+            hosts,
+            share_deviation,
+            wire_hash: hex(net.wire_trace.hash()),
+            wire_checkpoints: net.wire_trace.checkpoints().iter().copied().map(hex).collect(),
+            decision_hash: hex(net.decision_trace.hash()),
+            expectations: Vec::new(),
+        };
+        outcome.expectations = metric::judge(&world.scenario.expectations, &outcome);
+        outcome
+    }
+
+    /// Whether every expectation holds.
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        self.expectations.iter().all(|expectation| expectation.is_met)
+    }
+
+    /// The table for people.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        table::render(self)
+    }
+}
+
+fn hosts(world: &World<'_>) -> Vec<HostReport> {
+    let hosts = world.scenario.hosts.iter().zip(&world.hosts);
+    let report = hosts.map(|(written, host)| HostReport {
+        name: written.name.clone(),
+        counts: HostCounts { retransmitted: host.retransmitted(), ..host.counts },
+    });
+    report.collect()
+}
+
+fn loads(world: &World<'_>) -> Vec<LoadReport> {
+    let loads = world.scenario.loads.iter().zip(&world.loads);
+    let report = loads.map(|(written, state)| LoadReport {
+        name: written.name.clone(),
+        service: written.service.to_string(),
+        flows: FlowCounts {
+            started: state.counts.started,
+            completed: state.counts.completed,
+            broken: state.counts.broken.values().sum(),
+            unfinished: state.counts.unfinished(),
+            causes: state.counts.broken.clone(),
+        },
+    });
+    report.collect()
+}
+
+fn total<'a>(loads: impl Iterator<Item = &'a FlowCounts>) -> FlowCounts {
+    let mut sum = FlowCounts::default();
+    for flows in loads {
+        sum.started += flows.started;
+        sum.completed += flows.completed;
+        sum.broken += flows.broken;
+        sum.unfinished += flows.unfinished;
+        for (cause, count) in &flows.causes {
+            *sum.causes.entry(*cause).or_insert(0) += count;
+        }
+    }
+    sum
+}
+
+fn forwarders(world: &World<'_>) -> Vec<ForwarderReport> {
+    let forwarders = world.scenario.forwarders.iter().zip(&world.forwarders);
+    let report = forwarders.map(|(written, node)| {
+        let counters = node.engine.counters();
+        let dropped = counters.drops().filter(|(_, count)| *count > 0);
+        ForwarderReport {
+            name: written.name.clone(),
+            packets_in: counters.packets_in,
+            forwarded: counters.forwarded,
+            answered: counters.answered,
+            consumed: counters.consumed,
+            dropped: dropped.map(|(reason, count)| (reason.name(), count)).collect(),
+            born: counters.born,
+            flows_opened: counters.flows_opened,
+            scheduler_calls: counters.scheduler_calls,
+            kernel: node.counts,
+            guests: guests(node),
+            faults: node.faults.clone(),
+        }
+    });
+    report.collect()
+}
+
+/// Components that were called at least once.
+fn guests(node: &ForwarderNode) -> Vec<GuestReport> {
+    let directors = node.engine.directors().into_iter().map(|director| (director.name, director.guest));
+    let policies = node.engine.policies().into_iter().map(|policy| (policy.name, policy.guest));
+    let used = directors.chain(policies).filter(|(_, stats)| *stats != GuestStats::default());
+    let report = used.map(|(name, stats)| GuestReport {
+        name,
+        calls: stats.calls,
+        decided: stats.decided,
+        faults: stats.faults,
+        fallbacks: stats.fallbacks,
+    });
+    report.collect()
+}
+
+/// Every server, and the largest deviation of a share.
+fn servers(world: &World<'_>) -> (Vec<ServerReport>, f64) {
+    let mut reports = Vec::new();
+    let mut deviation: f64 = 0.0;
+    for (written, node) in world.scenario.forwarders.iter().zip(&world.forwarders) {
+        for director in node.engine.directors() {
+            let flows: u64 = director.servers.iter().map(|server| server.flows).sum();
+            let weight: u64 = director.servers.iter().map(|server| u64::from(server.weight)).sum();
+            for server in &director.servers {
+                let report = ServerReport {
+                    forwarder: written.name.clone(),
+                    weight_percent: percent(u64::from(server.weight), weight),
+                    flows_percent: percent(server.flows, flows),
+                    answered: answered(world, &director, server),
+                    ..report_of(&director, server)
+                };
+                if flows > 0 {
+                    deviation = deviation.max((report.flows_percent - report.weight_percent).abs());
+                }
+                reports.push(report);
+            }
+        }
+    }
+    (reports, deviation)
+}
+
+fn report_of(director: &DirectorStatus, server: &ServerStatus) -> ServerReport {
+    ServerReport {
+        forwarder: String::new(),
+        director: director.name.clone(),
+        service: format!("{}:{}/{}", director.address, director.port, director.protocol),
+        server: server.name.clone(),
+        address: format!("{}:{}", server.address, server.port),
+        weight: server.weight,
+        weight_percent: 0.0,
+        flows: server.flows,
+        flows_percent: 0.0,
+        answered: 0,
+        packets_to: server.packets_to,
+        packets_from: server.packets_from,
+        bytes_to: server.bytes_to,
+        bytes_from: server.bytes_from,
+    }
+}
+
+fn answered(world: &World<'_>, director: &DirectorStatus, server: &ServerStatus) -> u64 {
+    let v4 = |address: IpAddr| match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    };
+    let service = Service { address: v4(director.address), port: director.port, protocol: director.protocol };
+    world.answers.get(&(service, v4(server.address))).copied().unwrap_or(0)
+}
+
+/// A share in percent; 0 of nothing.
+fn percent(part: u64, whole: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "counts far below 2^53; a share for reading")]
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
