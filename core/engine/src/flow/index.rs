@@ -14,8 +14,8 @@ pub(super) type Handle = u32;
 pub(super) struct Index {
     /// Upper 32 bits: upper half of the hash. Lower 32 bits: handle + 1; zero is an empty slot.
     slots: Vec<u64>,
-    /// The home of a hash is its upper `bits` bits.
-    bits: u32,
+    /// The home of a hash is what is left of it when this many lower bits are shifted out (at least 32).
+    shift: u32,
 }
 
 const HANDLE: u64 = 0xffff_ffff;
@@ -25,13 +25,13 @@ impl Index {
     pub(super) fn for_keys(keys: usize) -> Self {
         let bits = (keys.max(2) * 2).next_power_of_two().trailing_zeros();
         debug_assert!(bits <= 32, "the home is cut from the 32 bits that a slot keeps");
-        Self { slots: vec![0; 1 << bits], bits }
+        Self { slots: vec![0; 1 << bits], shift: 64 - bits }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "at most 32 bits are left, and usize has them")]
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (hash >> (64 - self.bits)) as usize
+        (hash >> self.shift) as usize
     }
 
     fn next(&self, at: usize) -> usize {

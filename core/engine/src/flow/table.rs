@@ -87,7 +87,7 @@ impl FlowTable {
     #[must_use]
     #[inline]
     pub fn touch_entry(&self, hint: u32) -> u32 {
-        self.entries.get((hint >> 1) as usize).map_or(0, |entry| entry.generation)
+        self.entries.get((hint >> 1) as usize).map_or(0, FlowEntry::touch)
     }
 
     /// The entry of `tuple`, whose hash is `hash`, and the direction in which the tuple goes.
