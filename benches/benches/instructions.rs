@@ -1,5 +1,5 @@
 //! Instructions per packet, which repeat exactly however busy the machine is: `make bench-instructions`.
-#![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
+#![allow(missing_docs, unused_qualifications, clippy::unwrap_used, reason = "benchmarks and what their macros make")]
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol, ipv4};
 use evenkeel_engine::{Engine, Guests, Instant, step};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 
-/// Batches of 64 packets in one measurement, so that the fixed cost of a batch is spread as in use.
+// Batches of 64 packets in one measurement, so that the fixed cost of a batch is spread as in use.
 const TURNS: usize = 16;
 
 fn fresh(kind: Builtin) -> (Engine, Loop) {
@@ -29,7 +29,7 @@ fn hash(tuple: FiveTuple) -> u64 {
     black_box(tuple).hash(HashKey([1, 2]))
 }
 
-/// 1,024 packets of known flows: parse, look up, translate, count.
+// 1,024 packets of known flows: parse, look up, translate, count.
 #[library_benchmark]
 #[bench::batch_of_64(established(1024, 64).unwrap())]
 #[bench::batch_of_1(established(1024, 1).unwrap())]
@@ -41,7 +41,7 @@ fn known_flow((mut engine, mut device): (Engine, Loop)) -> (Engine, Loop) {
     (engine, device)
 }
 
-/// 1,024 packets that each open a flow: the same, and policy, scheduler, insertion.
+// 1,024 packets that each open a flow: the same, and policy, scheduler, insertion.
 #[library_benchmark]
 #[bench::rr(fresh(Builtin::RoundRobin))]
 #[bench::wlc(fresh(Builtin::WeightedLeastConnections))]
@@ -53,7 +53,7 @@ fn new_flow((mut engine, mut device): (Engine, Loop)) -> (Engine, Loop) {
     (engine, device)
 }
 
-/// What the device of the benches itself costs for 1,024 packets, to be taken off the others.
+// What the device of the benches itself costs for 1,024 packets, to be taken off the others.
 #[library_benchmark]
 #[bench::device_alone(Loop::new(1024, 64))]
 fn offer(mut device: Loop) -> Loop {

@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use evenkeel_engine::DropReason;
+use evenkeel_sim::Scenario;
 use tidy::{files, snippets};
 
 const DROP_REASONS: &str = "src/reference/drop-reasons.md";
@@ -79,23 +80,25 @@ fn every_configuration_in_the_book_is_accepted_without_a_warning() {
 }
 
 #[test]
+fn every_scenario_in_the_book_is_accepted() {
+    let mut tried = 0;
+    for (path, text) in pages() {
+        for (line, snippet) in snippets::fenced(&text, "toml") {
+            if snippet.lines().any(|line| line.starts_with("[scenario]")) {
+                tried += 1;
+                let parsed = Scenario::parse(&snippet, Path::new(&path));
+                assert!(parsed.is_ok(), "{path}:{line}: {}", parsed.unwrap_err());
+            }
+        }
+    }
+    assert!(tried >= 1, "no scenario was found");
+}
+
+#[test]
 fn every_command_of_the_program_is_in_the_book_and_the_other_way_round() {
     let program = snippets::commands_of_program(&files::read("core/cli/src/main.rs"));
     let mut book = snippets::commands_of_page(&files::read("docs/src/reference/commands.md"));
     book.sort();
     assert!(program.len() >= 5, "{program:?}");
     assert_eq!(book, program);
-}
-
-#[test]
-fn rust_in_the_book_is_compiled_or_says_that_it_is_not() {
-    let tested = files::read("docs/lib.rs");
-    for (path, text) in pages() {
-        let is_tested =
-            path.strip_prefix("docs/").is_some_and(|page| tested.contains(&format!("\"{page}\"")));
-        assert!(
-            is_tested || snippets::fenced(&text, "rust").is_empty(),
-            "{path} has blocks of Rust: name it in docs/lib.rs, or mark them `rust,ignore`"
-        );
-    }
 }

@@ -147,3 +147,17 @@ fn the_summary_lists_every_page_once() {
     let pages: Vec<_> = pages.filter(|path| *path != "SUMMARY.md").collect();
     assert_none(&links::summary(&files::read("docs/src/SUMMARY.md"), &pages));
 }
+
+#[test]
+fn every_decision_has_a_number_and_is_listed() {
+    let pages = markdown_files();
+    let decisions = pages.iter().filter_map(|(path, _)| path.strip_prefix("docs/decisions/"));
+    let decisions: Vec<_> = decisions.filter(|path| *path != "README.md").collect();
+    let mut findings = links::summary(&files::read("docs/decisions/README.md"), &decisions);
+    for (number, path) in decisions.iter().enumerate() {
+        if !path.starts_with(&format!("{:04}-", number + 1)) {
+            findings.push(format!("docs/decisions/{path} is not number {:04}", number + 1));
+        }
+    }
+    assert_none(&findings);
+}

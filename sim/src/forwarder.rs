@@ -260,7 +260,12 @@ mod tests {
         let mut plan = Plan::empty();
         for name in ["tun0", "tun1"] {
             let name = name.to_owned();
-            plan.interfaces.push(InterfacePlan { name, layer: Layer::Ip, addresses: Vec::new(), mtu_bytes: 1500 });
+            plan.interfaces.push(InterfacePlan {
+                name,
+                layer: Layer::Ip,
+                addresses: Vec::new(),
+                mtu_bytes: 1500,
+            });
         }
         for (network, length, interface) in [("0.0.0.0", 0, 0), ("10.0.3.0", 24, 1)] {
             plan.routes.push(RoutePlan {
@@ -277,7 +282,12 @@ mod tests {
             protocol: Protocol::TCP,
             mode: Mode::Nat { source },
             scheduler: SchedulerPlan::Builtin(Builtin::RoundRobin),
-            servers: vec![ServerPlan { name: "s".to_owned(), address: v4("10.0.3.20"), port: 8080, weight: 1 }],
+            servers: vec![ServerPlan {
+                name: "s".to_owned(),
+                address: v4("10.0.3.20"),
+                port: 8080,
+                weight: 1,
+            }],
         });
         plan
     }

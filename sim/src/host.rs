@@ -211,7 +211,8 @@ impl Reader {
             Some(question) => {
                 let head = payload::response_head(&self.head)?;
                 let expected = Message::response(question, Ipv4Addr::from_bits(head.argument));
-                (head.length == question.argument && head.pattern == !question.pattern).then_some((head, expected))
+                (head.length == question.argument && head.pattern == !question.pattern)
+                    .then_some((head, expected))
             }
         }
     }
@@ -453,7 +454,9 @@ impl Host {
         let (mut found, mut cause) = (Found::Nothing, Cause::WrongAnswer);
         match &mut connection.kind {
             Kind::Client { tcp, reader, flow, .. } => {
-                tcp.receive(segment, payload, now, transmits, &mut |bytes| note(&mut found, reader.push(bytes)));
+                tcp.receive(segment, payload, now, transmits, &mut |bytes| {
+                    note(&mut found, reader.push(bytes))
+                });
                 if let Found::Whole(head) = found {
                     found = Found::Nothing;
                     match flow.answered(Ipv4Addr::from_bits(head.argument)) {
@@ -469,7 +472,9 @@ impl Host {
             }
             Kind::Server { tcp, reader } => {
                 let was_closed = tcp.is_closed_by_peer();
-                tcp.receive(segment, payload, now, transmits, &mut |bytes| note(&mut found, reader.push(bytes)));
+                tcp.receive(segment, payload, now, transmits, &mut |bytes| {
+                    note(&mut found, reader.push(bytes))
+                });
                 if let Found::Whole(head) = found {
                     tcp.send(Message::response(&head, local));
                 }
@@ -481,7 +486,8 @@ impl Host {
             Kind::Asker { .. } => {}
         }
         if found == Found::Corrupt {
-            transmits.extend(reset_for(segment, payload.len()).map(|segment| Transmit { segment, data: None }));
+            transmits
+                .extend(reset_for(segment, payload.len()).map(|segment| Transmit { segment, data: None }));
             self.abandon(index, cause);
         }
     }
@@ -592,7 +598,8 @@ impl Host {
 
     fn insert(&mut self, local: End, remote: End, kind: Kind) -> usize {
         self.generation = self.generation.wrapping_add(1);
-        let connection = Connection { local, remote, generation: self.generation, scheduled: Instant::NEVER, kind };
+        let connection =
+            Connection { local, remote, generation: self.generation, scheduled: Instant::NEVER, kind };
         let key = (connection.protocol(), local, remote);
         let index = self.connections.insert(connection);
         self.table.insert(key, index);
@@ -663,7 +670,8 @@ impl Host {
     }
 
     fn reset(&mut self, net: &mut Net, ends: (End, End), segment: &Segment, payload: usize) {
-        let mut answer = reset_for(segment, payload).map(|segment| Transmit { segment, data: None }).into_iter().collect();
+        let mut answer =
+            reset_for(segment, payload).map(|segment| Transmit { segment, data: None }).into_iter().collect();
         self.send_segments(net, ends, &mut answer);
     }
 

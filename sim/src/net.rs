@@ -145,7 +145,13 @@ impl Net {
     }
 
     /// Plugs a machine in and gives the number of its port.
-    pub(crate) fn plug(&mut self, machine: usize, name: &str, attachment: Attachment, quality: Quality) -> usize {
+    pub(crate) fn plug(
+        &mut self,
+        machine: usize,
+        name: &str,
+        attachment: Attachment,
+        quality: Quality,
+    ) -> usize {
         let port = self.ports.len();
         let name = format!("{name}@{}", attachment.address);
         let up = Wire::new(quality, self.seed, &name, "up");

@@ -214,11 +214,35 @@ pub fn port_unreachable(mut buffer: Vec<u8>, about: &[u8]) -> Option<Packet> {
     Some(Packet { buffer, range })
 }
 
-fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: Protocol, total: usize) -> [u8; IPV4_BYTES] {
+fn ipv4_header(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: Protocol,
+    total: usize,
+) -> [u8; IPV4_BYTES] {
     let [length_high, length_low] = u16::try_from(total).unwrap_or(u16::MAX).to_be_bytes();
     let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source.octets(), destination.octets());
     let mut header = [
-        0x45, 0, length_high, length_low, 0, 0, 0x40, 0, TTL, protocol.0, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3,
+        0x45,
+        0,
+        length_high,
+        length_low,
+        0,
+        0,
+        0x40,
+        0,
+        TTL,
+        protocol.0,
+        0,
+        0,
+        s0,
+        s1,
+        s2,
+        s3,
+        d0,
+        d1,
+        d2,
+        d3,
     ];
     let [high, low] = finish(sum(&header)).to_be_bytes();
     (header[10], header[11]) = (high, low);
@@ -227,7 +251,8 @@ fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: Protocol, tota
 
 fn tcp_header((from, to): (End, End), segment: Segment) -> [u8; TCP_BYTES] {
     let ([p0, p1], [p2, p3]) = (from.port.to_be_bytes(), to.port.to_be_bytes());
-    let ([s0, s1, s2, s3], [a0, a1, a2, a3]) = (segment.sequence.to_be_bytes(), segment.acknowledgement.to_be_bytes());
+    let ([s0, s1, s2, s3], [a0, a1, a2, a3]) =
+        (segment.sequence.to_be_bytes(), segment.acknowledgement.to_be_bytes());
     let [w0, w1] = segment.window.to_be_bytes();
     [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, 0x50, segment.flags.0, w0, w1, 0, 0, 0, 0]
 }
@@ -244,7 +269,8 @@ fn udp_header((from, to): (End, End), length: usize) -> [u8; TCP_BYTES] {
 /// When the host would throw it away.
 pub fn view(bytes: &[u8]) -> Result<View<'_>, Unusable> {
     let (source, destination, protocol, body) = ipv4(bytes)?;
-    let is_intact = |covered: &[u8]| finish(pseudo_sum(source, destination, protocol, covered.len()) + sum(covered)) == 0;
+    let is_intact =
+        |covered: &[u8]| finish(pseudo_sum(source, destination, protocol, covered.len()) + sum(covered)) == 0;
     let (from, to) = match protocol {
         Protocol::TCP | Protocol::UDP => ports(body).ok_or(Unusable::Malformed)?,
         _ => (0, 0),
@@ -260,7 +286,8 @@ pub fn view(bytes: &[u8]) -> Result<View<'_>, Unusable> {
             Ok(View { source, destination, transport: Transport::Tcp(segment), payload })
         }
         Protocol::UDP => {
-            let ([_, _, _, _, l0, l1, c0, c1], _) = body.split_first_chunk::<UDP_BYTES>().ok_or(Unusable::Malformed)?;
+            let ([_, _, _, _, l0, l1, c0, c1], _) =
+                body.split_first_chunk::<UDP_BYTES>().ok_or(Unusable::Malformed)?;
             let length = usize::from(u16::from_be_bytes([*l0, *l1]));
             let datagram = body.get(..length).ok_or(Unusable::Malformed)?;
             let payload = datagram.get(UDP_BYTES..).ok_or(Unusable::Malformed)?;
@@ -300,7 +327,8 @@ fn ports(body: &[u8]) -> Option<(u16, u16)> {
 }
 
 fn tcp(body: &[u8]) -> Option<(Segment, &[u8])> {
-    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *body.first_chunk::<TCP_BYTES>()?;
+    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] =
+        *body.first_chunk::<TCP_BYTES>()?;
     let header_bytes = usize::from(offset >> 4) * 4;
     let payload = body.get(header_bytes..).filter(|_| header_bytes >= TCP_BYTES)?;
     let segment = Segment {
@@ -344,7 +372,11 @@ pub fn destination(bytes: &[u8]) -> Option<Ipv4Addr> {
 pub fn sender(bytes: &[u8]) -> Option<(Ipv4Addr, Protocol, u16)> {
     let header = bytes.first_chunk::<24>()?;
     let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, _, _, _, _, p0, p1, ..] = *header;
-    (first == 0x45).then_some((Ipv4Addr::new(s0, s1, s2, s3), Protocol(protocol), u16::from_be_bytes([p0, p1])))
+    (first == 0x45).then_some((
+        Ipv4Addr::new(s0, s1, s2, s3),
+        Protocol(protocol),
+        u16::from_be_bytes([p0, p1]),
+    ))
 }
 
 /// Takes one off the time to live, as a router does; `false` when none is left.
@@ -413,9 +445,8 @@ mod tests {
     #[test]
     fn a_known_header_has_the_known_checksum() {
         // The worked example of RFC 1071's method on the header in RFC 791's layout.
-        let header: [u8; 20] = [
-            0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7,
-        ];
+        let header: [u8; 20] =
+            [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
         assert_eq!(finish(sum(&header)), 0xb861);
     }
 

@@ -6,7 +6,7 @@
 //! response:  "EKA1"  length u32  server address u32   pattern u32  then pattern bytes
 //! ```
 //! All numbers are big endian; lengths count the head. Byte `i` of a message is byte `i` of the pattern,
-//! save for the head. The response's pattern is the request's with every bit turned around.
+//! save for the head; four bytes of the pattern are a mix of its number and their place. The response's pattern is the request's with every bit turned around.
 
 use std::net::Ipv4Addr;
 
@@ -56,7 +56,8 @@ impl Message {
 
     fn new(magic: [u8; 4], head: Head) -> Self {
         let mut bytes = [0; 16];
-        let fields = [magic, head.length.to_be_bytes(), head.argument.to_be_bytes(), head.pattern.to_be_bytes()];
+        let fields =
+            [magic, head.length.to_be_bytes(), head.argument.to_be_bytes(), head.pattern.to_be_bytes()];
         bytes.copy_from_slice(fields.as_flattened());
         Self { head: bytes, length: head.length, pattern: head.pattern }
     }
@@ -75,22 +76,67 @@ impl Message {
 
     /// Writes the bytes from `offset` on into `place`.
     pub fn write(&self, offset: u32, place: &mut [u8]) {
-        let mut word = Word::at(self.pattern, offset);
-        for (byte, index) in place.iter_mut().zip(offset..) {
-            let head = usize::try_from(index).ok().and_then(|index| self.head.get(index));
-            *byte = head.copied().unwrap_or_else(|| word.byte(index));
+        let (start, rest) = place.split_at_mut(self.unaligned(offset, place.len()));
+        for (byte, index) in start.iter_mut().zip(offset..) {
+            *byte = self.byte(index);
+        }
+        let (words, end) = rest.as_chunks_mut::<4>();
+        let first = self.word_behind(offset, start.len());
+        for (word, index) in words.iter_mut().zip(first..) {
+            *word = mix(self.pattern, index);
+        }
+        let last = mix(self.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
+        for (byte, value) in end.iter_mut().zip(last) {
+            *byte = value;
         }
     }
 
     /// Whether `bytes` are those of this message from `offset` on.
     #[must_use]
     pub fn matches(&self, offset: u32, bytes: &[u8]) -> bool {
-        let mut word = Word::at(self.pattern, offset);
-        bytes.iter().zip(offset..).all(|(byte, index)| {
-            let head = usize::try_from(index).ok().and_then(|index| self.head.get(index));
-            *byte == head.copied().unwrap_or_else(|| word.byte(index))
+        let (start, rest) = bytes.split_at(self.unaligned(offset, bytes.len()));
+        let (words, end) = rest.as_chunks::<4>();
+        let first = self.word_behind(offset, start.len());
+        // Differences are gathered and looked at once, which a compiler can do for many words at a time.
+        let mut difference = 0;
+        for (word, index) in words.iter().zip(first..) {
+            difference |= u32::from_be_bytes(*word) ^ u32::from_be_bytes(mix(self.pattern, index));
+        }
+        let last = mix(self.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
+        let is_start = start.iter().zip(offset..).all(|(byte, index)| *byte == self.byte(index));
+        difference == 0 && is_start && end.iter().zip(last).all(|(byte, value)| *byte == value)
+    }
+
+    /// Bytes from `offset` on, of `length`, that are in the head or before the next whole word of the pattern.
+    fn unaligned(&self, offset: u32, length: usize) -> usize {
+        let start = offset.next_multiple_of(4).max(HEAD_BYTES) - offset;
+        usize::try_from(start).unwrap_or(length).min(length)
+    }
+
+    /// The index of the word that begins `skipped` bytes behind `offset`.
+    fn word_behind(&self, offset: u32, skipped: usize) -> u32 {
+        offset.saturating_add(u32::try_from(skipped).unwrap_or(0)) / 4
+    }
+
+    /// One byte, of the head or of the pattern.
+    fn byte(&self, index: u32) -> u8 {
+        let head = usize::try_from(index).ok().and_then(|index| self.head.get(index));
+        let [a, b, c, d] = mix(self.pattern, index / 4);
+        head.copied().unwrap_or(match index % 4 {
+            0 => a,
+            1 => b,
+            2 => c,
+            _ => d,
         })
     }
+}
+
+/// A word of the pattern: no two near offsets and no two patterns give the same bytes in a row.
+const fn mix(pattern: u32, index: u32) -> [u8; 4] {
+    let mut word = pattern ^ index.wrapping_mul(0x9e37_79b9);
+    word = (word ^ (word >> 16)).wrapping_mul(0x7feb_352d);
+    word = (word ^ (word >> 15)).wrapping_mul(0x846c_a68b);
+    (word ^ (word >> 16)).to_be_bytes()
 }
 
 /// Reads the head of a request.
@@ -116,41 +162,6 @@ fn head(magic: [u8; 4], bytes: &[u8]) -> Option<Head> {
     (found == magic && (HEAD_BYTES..=MESSAGE_MAX_BYTES).contains(&head.length)).then_some(head)
 }
 
-/// The four pattern bytes that contain the current offset.
-struct Word {
-    pattern: u32,
-    index: u32,
-    bytes: [u8; 4],
-}
-
-impl Word {
-    fn at(pattern: u32, offset: u32) -> Self {
-        let index = offset / 4;
-        Self { pattern, index, bytes: Self::mix(pattern, index) }
-    }
-
-    /// A word of the pattern: no two near offsets and no two patterns give the same bytes in a row.
-    const fn mix(pattern: u32, index: u32) -> [u8; 4] {
-        let mut word = pattern ^ index.wrapping_mul(0x9e37_79b9);
-        word = (word ^ (word >> 16)).wrapping_mul(0x7feb_352d);
-        word = (word ^ (word >> 15)).wrapping_mul(0x846c_a68b);
-        (word ^ (word >> 16)).to_be_bytes()
-    }
-
-    fn byte(&mut self, offset: u32) -> u8 {
-        if offset / 4 != self.index {
-            *self = Self::at(self.pattern, offset);
-        }
-        let [a, b, c, d] = self.bytes;
-        match offset % 4 {
-            0 => a,
-            1 => b,
-            2 => c,
-            _ => d,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,9 +179,17 @@ mod tests {
             message.write(start, &mut piece);
             assert!(message.matches(start, &piece));
             assert!(!message.matches(start + 1, &piece));
+            for place in 0..length {
+                let mut changed = piece.clone();
+                changed[place] ^= 1;
+                assert!(!message.matches(start, &changed), "byte {place} from {start}");
+            }
             pieces.extend(piece);
         }
         assert_eq!(pieces, whole);
+        for (index, byte) in (0u32..).zip(&whole) {
+            assert_eq!(message.byte(index), *byte);
+        }
         whole[700] ^= 1;
         assert!(!message.matches(0, &whole));
     }

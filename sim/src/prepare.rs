@@ -32,7 +32,11 @@ pub type Loader<'a> = dyn FnMut(&Loaded) -> Result<Guests, String> + 'a;
 ///
 /// # Errors
 /// When a configuration is not readable or wrong, or the loader refuses.
-pub fn prepare(scenario: &Scenario, seed: u64, loader: &mut Loader<'_>) -> Result<Vec<Equipment>, PrepareError> {
+pub fn prepare(
+    scenario: &Scenario,
+    seed: u64,
+    loader: &mut Loader<'_>,
+) -> Result<Vec<Equipment>, PrepareError> {
     let mut equipment = Vec::new();
     for forwarder in &scenario.forwarders {
         let refused = |message| PrepareError { forwarder: forwarder.name.clone(), message };

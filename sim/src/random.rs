@@ -76,7 +76,9 @@ mod tests {
     fn a_stream_depends_on_seed_entity_and_purpose_alone() {
         let first = |seed, entity, purpose| Stream::new(seed, entity, purpose).bits();
         assert_eq!(first(1, "a", "b"), first(1, "a", "b"));
-        for (seed, entity, purpose) in [(2, "a", "b"), (1, "b", "b"), (1, "a", "a"), (1, "ab", ""), (1, "", "ab")] {
+        for (seed, entity, purpose) in
+            [(2, "a", "b"), (1, "b", "b"), (1, "a", "a"), (1, "ab", ""), (1, "", "ab")]
+        {
             assert_ne!(first(seed, entity, purpose), first(1, "a", "b"));
         }
     }

@@ -263,7 +263,8 @@ impl Scenario {
     /// When the file cannot be read, is no scenario, or contradicts itself; each error with its place.
     pub fn load(path: &Path) -> Result<Self, ScenarioErrors> {
         let unreadable = |reason: String| ScenarioErrors::whole_file(path, reason);
-        let size = std::fs::metadata(path).map_err(|error| unreadable(format!("not readable: {error}")))?.len();
+        let size =
+            std::fs::metadata(path).map_err(|error| unreadable(format!("not readable: {error}")))?.len();
         if size > FILE_MAX_BYTES {
             return Err(unreadable(format!("{size} bytes long; a scenario has at most {FILE_MAX_BYTES}")));
         }

@@ -225,7 +225,9 @@ impl Session {
         let Request { t, interface, ip, eth, cmd } = request;
         let (name, digits, is_frame) = match (interface, ip, eth, cmd) {
             (None, None, None, None) if t.is_some() => return Ok(Wish::Time),
-            (None, None, None, None) => return Err("the object is empty; see \"t\", \"in\", \"cmd\"".to_owned()),
+            (None, None, None, None) => {
+                return Err("the object is empty; see \"t\", \"in\", \"cmd\"".to_owned());
+            }
             (None, None, None, Some(line)) => return Ok(Wish::Command(line)),
             (_, _, _, Some(_)) => return Err("\"cmd\" stands alone or beside \"t\"".to_owned()),
             (Some(name), Some(digits), None, None) => (name, digits, false),

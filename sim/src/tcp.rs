@@ -337,7 +337,13 @@ impl Tcp {
         }
     }
 
-    fn take_in_order(&mut self, sequence: u32, payload: &[u8], is_last: bool, deliver: &mut dyn FnMut(&[u8])) {
+    fn take_in_order(
+        &mut self,
+        sequence: u32,
+        payload: &[u8],
+        is_last: bool,
+        deliver: &mut dyn FnMut(&[u8]),
+    ) {
         let known = usize::try_from(self.expected.wrapping_sub(sequence)).unwrap_or(usize::MAX);
         if self.is_closed_by_peer {
             return;
@@ -396,7 +402,8 @@ impl Tcp {
         match self.state {
             State::SynSent | State::SynReceived => {
                 if self.next == self.unacknowledged {
-                    let flags = if self.state == State::SynSent { Flags::SYN } else { Flags::SYN.with(Flags::ACK) };
+                    let flags =
+                        if self.state == State::SynSent { Flags::SYN } else { Flags::SYN.with(Flags::ACK) };
                     let mut segment = self.segment(self.next, flags);
                     if self.state == State::SynSent {
                         segment.acknowledgement = 0;
@@ -614,7 +621,8 @@ mod tests {
     fn loss_and_reordering_are_survived() {
         let mut finished = 0;
         for seed in 0..200 {
-            let (request, response) = (Message::request(30_000, 100_000, 5), Message::request(100_000, 16, 6));
+            let (request, response) =
+                (Message::request(30_000, 100_000, 5), Message::request(100_000, 16, 6));
             let mut pair = Pair::new(seed, u32::MAX - 20_000, request, 20_000, 50_000);
             pair.run(&response);
             assert_eq!(pair.got, [whole(&response), whole(&request)], "seed {seed}");

@@ -343,7 +343,8 @@ impl<'a> World<'a> {
         let count = u64::try_from(load.clients.len()).ok()?;
         let turn = usize::try_from(number.checked_rem(count)?).ok()?;
         let machine = load.clients.get(turn).copied()?;
-        let opening = Opening { load: index, number, service: load.service, exchange: load.exchange, pattern };
+        let opening =
+            Opening { load: index, number, service: load.service, exchange: load.exchange, pattern };
         self.hosts.get_mut(machine)?.open(&mut self.net, opening);
         Some(machine)
     }
@@ -359,7 +360,8 @@ impl<'a> World<'a> {
             }
             record(&mut self.net, &ending);
             let load = self.scenario.loads.get(ending.load);
-            if matches!(load.map(|load| load.arrivals), Some(Arrivals::Closed { .. })) && !state.is_exhausted {
+            if matches!(load.map(|load| load.arrivals), Some(Arrivals::Closed { .. })) && !state.is_exhausted
+            {
                 self.net.schedule(self.net.now, Event::Open { load: ending.load });
             }
         }
@@ -414,7 +416,9 @@ fn check(scenario: &Scenario, equipment: &[Equipment]) -> Result<(), RunError> {
         for director in &plan.directors {
             let has = |own: &Attachment| director.address == own.address;
             let taken = |host: &&crate::scenario::Host| host.attachments.iter().any(has);
-            if let (Some(host), std::net::IpAddr::V4(address)) = (scenario.hosts.iter().find(taken), director.address) {
+            if let (Some(host), std::net::IpAddr::V4(address)) =
+                (scenario.hosts.iter().find(taken), director.address)
+            {
                 return Err(RunError::AddressTaken { address, first: host.name.clone(), forwarder: name() });
             }
         }

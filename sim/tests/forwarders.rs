@@ -29,9 +29,11 @@ fn assert_conserved(outcome: &Outcome) {
     let flows = &outcome.flows;
     assert_eq!(flows.started, flows.completed + flows.broken + flows.unfinished);
     let of_hosts: u64 = outcome.hosts.iter().map(|host| host.counts.received).sum();
-    let of_kernels: u64 = outcome.forwarders.iter().map(|one| {
-        one.kernel.into_tun + one.kernel.past_tun + one.kernel.local + one.kernel.queue_full
-    }).sum();
+    let of_kernels: u64 = outcome
+        .forwarders
+        .iter()
+        .map(|one| one.kernel.into_tun + one.kernel.past_tun + one.kernel.local + one.kernel.queue_full)
+        .sum();
     assert!(of_hosts + of_kernels <= packets.received);
 }
 
@@ -97,11 +99,15 @@ fn the_hashes_of_the_library_are_pinned() {
         ("nat-one-subnet", "0", "0"),
         ("nat-udp-snat", "0", "0"),
     ];
-    let found: Vec<_> = golden.iter().map(|(name, ..)| {
-        let outcome = run_native(&library(&format!("{name}.toml")), Options::default());
-        (*name, outcome.wire_hash, outcome.decision_hash)
-    }).collect();
-    let found: Vec<_> = found.iter().map(|(name, wire, decisions)| (*name, wire.as_str(), decisions.as_str())).collect();
+    let found: Vec<_> = golden
+        .iter()
+        .map(|(name, ..)| {
+            let outcome = run_native(&library(&format!("{name}.toml")), Options::default());
+            (*name, outcome.wire_hash, outcome.decision_hash)
+        })
+        .collect();
+    let found: Vec<_> =
+        found.iter().map(|(name, wire, decisions)| (*name, wire.as_str(), decisions.as_str())).collect();
     assert_eq!(found, golden);
 }
 
@@ -113,14 +119,19 @@ fn plans_that_do_not_fit_are_refused_before_anything_runs() {
         change(&mut equipment[0].plan);
         run(&scenario, equipment, Options::default()).unwrap_err()
     };
-    assert!(matches!(run(&scenario, Vec::new(), Options::default()), Err(RunError::Equipment { wanted: 1, given: 0 })));
+    assert!(matches!(
+        run(&scenario, Vec::new(), Options::default()),
+        Err(RunError::Equipment { wanted: 1, given: 0 })
+    ));
     assert!(matches!(refuse(|plan| plan.interfaces.clear()), RunError::NoInterface { .. }));
-    let ethernet = refuse(|plan| plan.interfaces.push(InterfacePlan {
-        name: "eth0".to_owned(),
-        layer: Layer::Ethernet(MacAddress([2, 0, 0, 0, 0, 1])),
-        addresses: Vec::new(),
-        mtu_bytes: 1500,
-    }));
+    let ethernet = refuse(|plan| {
+        plan.interfaces.push(InterfacePlan {
+            name: "eth0".to_owned(),
+            layer: Layer::Ethernet(MacAddress([2, 0, 0, 0, 0, 1])),
+            addresses: Vec::new(),
+            mtu_bytes: 1500,
+        })
+    });
     assert!(ethernet.to_string().contains("interface eth0 is Ethernet"), "{ethernet}");
     let taken = refuse(|plan| plan.directors[0].address = "10.0.3.20".parse().unwrap());
     assert!(matches!(taken, RunError::AddressTaken { .. }), "{taken}");
@@ -134,7 +145,12 @@ fn a_lossy_link_behind_the_forwarder_breaks_no_connection() {
     for host in 0..scenario.hosts.len() {
         let segment = scenario.hosts[host].attachments[0].segment;
         let quality = evenkeel_sim::scenario::Quality { loss_millionths: 10_000, ..Default::default() };
-        scenario.links.push(evenkeel_sim::scenario::Link { name: String::new(), machines: vec![host], segment, quality });
+        scenario.links.push(evenkeel_sim::scenario::Link {
+            name: String::new(),
+            machines: vec![host],
+            segment,
+            quality,
+        });
     }
     let outcome = run_native(&scenario, Options::default());
     assert_conserved(&outcome);
@@ -149,8 +165,23 @@ fn a_report_has_documented_keys() {
     let outcome = run_native(&library("nat-udp-snat.toml"), Options::default());
     let json = serde_json::to_value(&outcome).unwrap();
     for key in [
-        "schema", "scenario", "seed", "elapsed_ns", "events", "flows", "packets", "loads", "servers", "forwarders", "hosts",
-        "share_deviation", "is_conserved", "wire_hash", "wire_checkpoints", "decision_hash", "expectations",
+        "schema",
+        "scenario",
+        "seed",
+        "elapsed_ns",
+        "events",
+        "flows",
+        "packets",
+        "loads",
+        "servers",
+        "forwarders",
+        "hosts",
+        "share_deviation",
+        "is_conserved",
+        "wire_hash",
+        "wire_checkpoints",
+        "decision_hash",
+        "expectations",
     ] {
         assert!(json.get(key).is_some(), "{key}");
     }

@@ -33,7 +33,10 @@ fn a_udp_flow_takes_two_packets_a_round_and_a_short_tcp_flow_eight() {
 #[test]
 fn tcp_survives_loss_reordering_and_a_narrow_link() {
     for seed in 1..=10 {
-        let outcome = run_native(&back_to_back("tcp", 50, BIG, BAD_LINK), Options { seed: Some(seed), ..Options::default() });
+        let outcome = run_native(
+            &back_to_back("tcp", 50, BIG, BAD_LINK),
+            Options { seed: Some(seed), ..Options::default() },
+        );
         assert_eq!(outcome.flows.completed, 50, "seed {seed}\n{}", outcome.to_text());
         assert!(outcome.packets.retransmitted > 0 && outcome.packets.lost_by_chance > 0);
         let packets = &outcome.packets;

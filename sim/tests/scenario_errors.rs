@@ -1,5 +1,5 @@
 //! Scenario files that are wrong: each mistake is told with line and column, and what was probably meant.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
 
@@ -63,7 +63,9 @@ fn a_good_scenario_means_what_it_says() {
     assert_eq!(scenario.seed, 1);
     assert_eq!(scenario.loads[0].clients, [0, 1]);
     assert_eq!(scenario.loads[0].extent, Extent::Flows(10));
-    assert!(matches!(scenario.loads[0].arrivals, Arrivals::Poisson { mean_gap } if mean_gap.as_millis() == 10));
+    assert!(
+        matches!(scenario.loads[0].arrivals, Arrivals::Poisson { mean_gap } if mean_gap.as_millis() == 10)
+    );
     assert_eq!(scenario.quality(0, 0).loss_millionths, 10_000);
     assert_eq!(scenario.quality(2, 0).loss_millionths, 0);
     assert!(scenario.is_client(0) && !scenario.is_client(2));
@@ -73,7 +75,11 @@ fn a_good_scenario_means_what_it_says() {
 #[test]
 fn each_mistake_has_its_place_and_its_words() {
     let cases: &[(&str, &str, &str)] = &[
-        ("count = 2", "cuont = 2", "9:1: unknown field `cuont`, expected one of `count`, `attach`, `gateway`; did you mean \"count\"?"),
+        (
+            "count = 2",
+            "cuont = 2",
+            "9:1: unknown field `cuont`, expected one of `count`, `attach`, `gateway`; did you mean \"count\"?",
+        ),
         ("count = 2", "count = 0", "9:9: count 0 is outside"),
         ("count = 2", "count = 70000", "9:9: count 70000 is outside"),
         ("count = 2", "count = 250", "10:40: the address of client.245 is no host of lan"),
@@ -83,12 +89,24 @@ fn each_mistake_has_its_place_and_its_words() {
         ("10.0.0.10+i/24", "10.0.0.10+i/25", "10:40: /25 here, but lan is a /24"),
         ("10.0.0.2/24", "10.0.0.11/24", "14:40: client.1 and server both have the address 10.0.0.11"),
         ("10.0.0.2/24", "10.0.0.255/24", "14:40: the address of server is no host"),
-        ("\"lan\", address = \"10.0.0.2", "\"lam\", address = \"10.0.0.2", "14:23: no segment \"lam\"; did you mean \"lan\"?"),
-        ("attach = [{ segment = \"lan\", address = \"10.0.0.2/24\" }]", "attach = []", "14:10: server is attached to nothing"),
+        (
+            "\"lan\", address = \"10.0.0.2",
+            "\"lam\", address = \"10.0.0.2",
+            "14:23: no segment \"lam\"; did you mean \"lan\"?",
+        ),
+        (
+            "attach = [{ segment = \"lan\", address = \"10.0.0.2/24\" }]",
+            "attach = []",
+            "14:10: server is attached to nothing",
+        ),
         ("10.0.0.0/24", "10.0.0.7/24", "6:10: the subnet has host bits; the network is 10.0.0.0/24"),
         ("10.0.0.0/24", "10.0.0.0/31", "6:10: a subnet is a network"),
         ("gateway = \"10.0.0.1\"", "gateway = \"10.0.0.99\"", "11:11: nobody has the gateway's address"),
-        ("gateway = \"10.0.0.1\"", "gateway = \"10.9.0.1\"", "11:11: gateway 10.9.0.1 is on no segment of client"),
+        (
+            "gateway = \"10.0.0.1\"",
+            "gateway = \"10.9.0.1\"",
+            "11:11: gateway 10.9.0.1 is on no segment of client",
+        ),
         ("gateway = \"10.0.0.1\"", "gateway = \"router\"", "11:11: \"router\" is not an IPv4 address"),
         ("config = \"evenkeel.toml\"", "config = \"\"", "18:10: the path of the configuration file is empty"),
         ("ends = [\"client*\", \"lan\"]", "ends = [\"lan\"]", "21:8: ends are two"),
@@ -98,7 +116,11 @@ fn each_mistake_has_its_place_and_its_words() {
         ("loss = 0.01", "loss = 1.5", "23:8: loss 1.5 is outside of 0 to 1"),
         ("from = \"client*\"", "from = \"clients\"", "26:8: no host \"clients\"; did you mean \"client\"?"),
         ("10.0.0.3:80/tcp", "10.0.0.3:80", "27:6: \"10.0.0.3:80\" is not a service"),
-        ("process = \"poisson\"", "process = \"poison\"", "28:24: no arrival process \"poison\"; did you mean \"poisson\"?"),
+        (
+            "process = \"poisson\"",
+            "process = \"poison\"",
+            "28:24: no arrival process \"poison\"; did you mean \"poisson\"?",
+        ),
         ("rate = \"100/s\"", "outstanding = 5", "28:12: process \"poisson\" needs rate"),
         ("flows = 10", "flows = 10\nduration = \"1s\"", "30:12: flows or duration, not both"),
         ("flows = 10", "", "25:7: load web needs flows or duration"),
@@ -122,10 +144,16 @@ fn each_mistake_has_its_place_and_its_words() {
 
 #[test]
 fn several_mistakes_are_told_in_the_order_of_the_file() {
-    let text = GOOD.replace("flows = 10", "flows = 0").replace("loss = 0.01", "loss = -1.0").replace("count = 2", "count = 0");
+    let text = GOOD
+        .replace("flows = 10", "flows = 0")
+        .replace("loss = 0.01", "loss = -1.0")
+        .replace("count = 2", "count = 0");
     let errors = parse(&text).unwrap_err();
     let lines: Vec<usize> = errors.0.iter().map(|error| error.line).collect();
-    assert!(lines.is_sorted() && lines.contains(&9) && lines.contains(&23) && lines.contains(&29), "{errors}");
+    assert!(
+        lines.is_sorted() && lines.contains(&9) && lines.contains(&23) && lines.contains(&29),
+        "{errors}"
+    );
     let json = serde_json::to_value(&errors).unwrap();
     assert_eq!(json[0]["line"], 9);
 }
@@ -152,6 +180,7 @@ fn files_that_cannot_be_read_are_told_as_such() {
 fn expectations_take_numbers_and_texts() {
     let scenario = parse(&GOOD.replace("max = 0", "equals = 3")).unwrap();
     assert_eq!(scenario.expectations[0].equals, Some(Expected::Number(3.0)));
-    let scenario = parse(&GOOD.replace("flows.broken", "wire_hash").replace("max = 0", "equals = \"ff\"")).unwrap();
+    let scenario =
+        parse(&GOOD.replace("flows.broken", "wire_hash").replace("max = 0", "equals = \"ff\"")).unwrap();
     assert_eq!(scenario.expectations[0].equals, Some(Expected::Text("ff".to_owned())));
 }

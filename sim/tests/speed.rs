@@ -48,7 +48,9 @@ fn packets_and_connections_a_second() {
         let closed = "arrivals = { process = \"closed\", outstanding = 80 }";
         measure(
             "udp 64 B, 80 outstanding, 1000 rounds",
-            &format!("[load.udp]\nfrom = \"client*\"\nto = \"10.0.0.3:53/udp\"\n{closed}\nflows = 1000\nrounds = 1000"),
+            &format!(
+                "[load.udp]\nfrom = \"client*\"\nto = \"10.0.0.3:53/udp\"\n{closed}\nflows = 1000\nrounds = 1000"
+            ),
             queue,
         );
         measure(

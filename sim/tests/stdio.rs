@@ -24,7 +24,12 @@ fn plan() -> Plan {
     let mut plan = Plan::empty();
     let layers = [("tun0", Layer::Ip), ("eth0", Layer::Ethernet(MacAddress([2, 0, 0, 0, 0, 1])))];
     for (name, layer) in layers {
-        plan.interfaces.push(InterfacePlan { name: name.to_owned(), layer, addresses: Vec::new(), mtu_bytes: 1500 });
+        plan.interfaces.push(InterfacePlan {
+            name: name.to_owned(),
+            layer,
+            addresses: Vec::new(),
+            mtu_bytes: 1500,
+        });
     }
     let destination = Prefix { address: Ipv4Addr::UNSPECIFIED.into(), length: 0 };
     plan.routes.push(RoutePlan { destination, gateway: None, interface: InterfaceId(0) });

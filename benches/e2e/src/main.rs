@@ -39,7 +39,8 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// The `evenkeel` binary, built in release mode. Without it, it is left out.
+    /// The `evenkeel` binary, built in release mode. Default: the one beside this program; without any, it
+    /// is left out.
     #[arg(long, value_name = "PATH")]
     evenkeel: Option<PathBuf>,
     /// Rounds that the medians are of.
@@ -139,7 +140,8 @@ enum Way {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    arguments.evenkeel = arguments.evenkeel.or_else(binary_beside);
     let result = match &arguments.part {
         Some(part) => play(part).map(|()| ExitCode::SUCCESS),
         None => run(&arguments),
@@ -223,6 +225,11 @@ fn chosen(arguments: &Arguments) -> Vec<Forwarder> {
         let _ = writeln!(io::stderr(), "left out: {} (not installed or not named)", forwarder.name());
     }
     there
+}
+
+fn binary_beside() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.with_file_name("evenkeel");
+    path.is_file().then_some(path)
 }
 
 fn has_program(name: &str) -> bool {

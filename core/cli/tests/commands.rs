@@ -82,7 +82,7 @@ fn every_bad_configuration_gives_code_2_and_its_place() {
         ("unknown key", GOOD.replace("weight", "wieght"), "weight", 12, 1),
         ("wrong type", GOOD.replace("weight = 4", "weight = \"4\""), "weight", 12, 10),
         ("weight out of range", GOOD.replace("weight = 4", "weight = 70000"), "65535", 12, 10),
-        ("duplicate VIP", twice, "10.0.0.3:80", 15, 8),
+        ("duplicate VIP", twice, "10.0.0.3:80", 14, 8),
         ("unknown scheduler", director("\"fastest\""), "fastest", 8, 13),
         ("not TOML", "[forwarder\n".to_owned(), "TOML", 1, 11),
         ("unreadable component", director("{ component = \"nowhere.wasm\" }"), "nowhere.wasm", 8, 27),

@@ -6,7 +6,13 @@
 //!
 //! Needs root, `ip` and /dev/net/tun. Where those are missing each test says so and passes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod world;
 
@@ -296,4 +302,41 @@ fn the_forwarder_ends_with_an_error_when_its_interface_is_deleted() {
     assert!(forwarder.log().contains("tun0"), "{}", forwarder.log());
     assert!(!world.state().contains("lookup 7790"), "{}", world.state());
     assert!(!forwarder.socket().exists());
+}
+
+#[test]
+fn without_rights_it_says_what_it_needs_in_one_sentence() {
+    use std::os::unix::process::CommandExt;
+
+    let Some(world) = World::new() else { return };
+    let path = world.folder.join("evenkeel.toml");
+    std::fs::write(&path, NAT.replace("IO", "auto")).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    // Nobody, to whom /dev/net/tun may be open, but not to make an interface.
+    let output = command.args(["run", "--config"]).arg(path).uid(65_534).gid(65_534).output();
+    let Ok(output) = output else {
+        eprintln!("SKIPPED: the binary lies where nobody else may run it");
+        return;
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    let last = errors.lines().last().unwrap();
+    assert!(last.starts_with("evenkeel: ") && last.contains("run as root"), "{errors}");
+}
+
+#[test]
+fn an_mtu_that_a_reload_changed_is_put_back() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("ip tuntap add dev tun0 mode tun");
+    let before = world.state();
+    assert!(before.contains("tun0: 1500"), "{before}");
+    let config = NAT.replace("IO", "auto");
+    let mut forwarder = Forwarder::start(&world, &config);
+    forwarder.write_config(&config.replace("kind = \"tun\"", "kind = \"tun\"\nmtu = 1400"));
+    let output = forwarder.ctl(&["reload"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(world.state().contains("tun0: 1400"), "{}", world.state());
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
 }

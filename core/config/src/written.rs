@@ -163,7 +163,7 @@ pub(crate) struct File {
     pub(crate) limits: Option<At<Limits>>,
     /// How long a flow lives without packets. The defaults are those of IPVS in Linux 6.1.
     pub(crate) timeouts: Option<At<Timeouts>>,
-    /// The interfaces, each under its name. The first in the file is the first for the forwarder.
+    /// The interfaces, each under its name; at most 64. The first in the file is the first for the forwarder.
     #[schemars(required)]
     pub(crate) interface: Option<At<Named<Interface>>>,
     /// Where packets leave: the longest matching prefix wins, then the first in the file. The networks of the

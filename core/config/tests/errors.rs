@@ -435,6 +435,25 @@ fn what_there_is_too_much_of_is_reported_at_the_first_that_is_too_many() {
 }
 
 #[test]
+fn every_bound_is_held() {
+    let interfaces: String = (0..65).map(|n| format!("[interface.i{n}]\nkind = 'tun'\n")).collect();
+    let many = |number: usize, item: &str| item.repeat(number);
+    let policy = "component = 'bundled:p'\n";
+    let components: String =
+        (0..17).map(|n| format!("[[policy.component]]\nname = 'p{n}'\n{policy}")).collect();
+    let flows: String =
+        (0..1_025).map(|n| format!("[[flow]]\nname = 'f{n}'\nrule = [{{ match = {{}} }}]\n")).collect();
+    let rules = format!("[[flow]]\nname = 'f'\nrule = [{}]\n", many(1_025, "{ match = {} },"));
+    let addresses = format!("[interface.b]\nkind = 'tun'\naddress = [{}]\n", many(257, "'10.9.0.1/24',"));
+    for text in [interfaces, components, flows, rules, addresses] {
+        let found = found(&format!("{GOOD}{text}"));
+        let errors: Vec<_> = found.iter().filter(|one| one.severity() == Severity::Error).collect();
+        assert_eq!(errors.len(), 1, "{found}");
+        assert_eq!(errors[0].code(), Code::TooMany, "{found}");
+    }
+}
+
+#[test]
 fn warnings_leave_the_plan_usable() {
     let loaded = parse("[interface.tun0]\nkind = 'tun'", "evenkeel.toml").unwrap();
     let codes: Vec<_> = loaded.warnings.iter().map(Diagnostic::code).collect();

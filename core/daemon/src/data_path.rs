@@ -192,7 +192,7 @@ impl Turns {
                     if let Ok(value) = &mut result
                         && line.split_whitespace().next() == Some("stats")
                     {
-                        value["device"] = counted(device.counters());
+                        control::insert(value, "device", counted(device.counters()));
                     }
                     // Who has left meanwhile needs no answer.
                     let _ = reply.send(result);

@@ -36,7 +36,7 @@ impl EventLog {
     pub(crate) fn push(&mut self, event: &Event, now: Instant) {
         let mut value = control::event(event);
         let uptime = now.saturating_duration_since(self.start).as_millis();
-        value["uptime_ms"] = u64::try_from(uptime).unwrap_or(u64::MAX).into();
+        control::insert(&mut value, "uptime_ms", u64::try_from(uptime).unwrap_or(u64::MAX));
         if self.kept.len() == KEPT_MAX {
             self.kept.pop_front();
         }

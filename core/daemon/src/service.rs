@@ -25,7 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::LocalSet;
 
-use crate::control::{Answer, ControlError, Listener};
+use crate::control::{self, Answer, ControlError, Listener};
 use crate::data_path::{self, DataPath, Ended};
 use crate::events::{EventLog, KEPT_MAX};
 use crate::prepare::{Components, Mistakes, Prepared, draw_seed, prepare_with_host};
@@ -86,12 +86,12 @@ impl From<Mistakes> for RunError {
 /// What helps against missing rights.
 fn hint(error: &DeviceError) -> &'static str {
     let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
-    match error {
-        DeviceError::NoTun { error } | DeviceError::Interface { error, .. } if refused(error) => {
-            "; run as root, or give the binary the right: setcap cap_net_admin+ep evenkeel"
-        }
-        _ => "",
+    if let DeviceError::NoTun { error } | DeviceError::Interface { error, .. } = error
+        && refused(error)
+    {
+        return "; run as root, or give the binary the right: setcap cap_net_admin+ep evenkeel";
     }
+    ""
 }
 
 /// Runs a forwarder until SIGTERM or SIGINT; SIGHUP reads the configuration again.
@@ -107,7 +107,11 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("event loop"))?;
     let tasks = LocalSet::new();
-    tasks.block_on(&runtime, serve(options, prepared, host))
+    let result = tasks.block_on(&runtime, serve(options, prepared, host));
+    drop(tasks);
+    // A reload that still compiles has nothing to say any more.
+    runtime.shutdown_background();
+    result
 }
 
 /// Refuses interfaces that only the simulator has.
@@ -164,6 +168,7 @@ async fn serve(options: Options, prepared: Prepared, host: Host) -> Result<(), R
         settings,
         start,
         plan: RefCell::new(plan),
+        reloading: Mutex::new(()),
         setup: Mutex::new(setup),
         data_path,
         host: Arc::new(std::sync::Mutex::new(host)),
@@ -180,7 +185,8 @@ async fn serve(options: Options, prepared: Prepared, host: Host) -> Result<(), R
         result = forwarder.watch(signals, incoming, ended) => result,
         () = listener.serve(answer) => Ok(()),
     };
-    // No new client comes any more. A reload that runs is waited for, and a later one has no data path.
+    // No new client comes any more. A reload that changes the machine is waited for; a later one finds this
+    // lock taken until the end.
     drop(listener);
     let mut setup = forwarder.setup.lock().await;
     let plan = forwarder.plan.borrow().clone();
@@ -268,6 +274,8 @@ struct Forwarder {
     /// The plan in force.
     plan: RefCell<Plan>,
     /// Held during a whole reload, so that there is one at a time.
+    reloading: Mutex<()>,
+    /// Held while the machine is changed.
     setup: Mutex<Setup>,
     data_path: DataPath,
     /// Used only on the thread of a reload, of which there is one at a time.
@@ -315,9 +323,11 @@ impl Forwarder {
             (Some("events"), None) => Ok(json!({ "events": self.events.borrow().list() })),
             (Some("stats"), None) => {
                 let mut value = self.data_path.execute(line).await?;
-                value["io"] = backend_name(self.data_path.backend()).into();
-                value["uptime_seconds"] = self.start.elapsed().as_secs().into();
-                value["device"]["kernel_dropped"] = self.kernel_dropped().into();
+                control::insert(&mut value, "io", backend_name(self.data_path.backend()));
+                control::insert(&mut value, "uptime_seconds", self.start.elapsed().as_secs());
+                if let Some(device) = value.get_mut("device") {
+                    control::insert(device, "kernel_dropped", self.kernel_dropped());
+                }
                 Ok(value)
             }
             _ => self.data_path.execute(line).await,
@@ -336,8 +346,8 @@ impl Forwarder {
 
     /// Reads the configuration again and puts it into force, or leaves everything as it is and says why.
     async fn reload(&self) -> Result<Value, String> {
-        let mut setup = self.setup.lock().await;
-        let result = self.reload_with(&mut setup).await;
+        let _one_at_a_time = self.reloading.lock().await;
+        let result = self.reload_now().await;
         match &result {
             Ok(_) => tracing::info!(config = %self.options.config.display(), "reloaded"),
             Err(reason) => tracing::error!(%reason, "not reloaded; the old plan stays in force"),
@@ -345,7 +355,7 @@ impl Forwarder {
         result
     }
 
-    async fn reload_with(&self, setup: &mut Setup) -> Result<Value, String> {
+    async fn reload_now(&self) -> Result<Value, String> {
         let (path, host) = (self.options.config.clone(), Arc::clone(&self.host));
         // Another seed would hash the packets of known flows to other places.
         let seed = self.settings.seed.unwrap_or(0);
@@ -354,13 +364,15 @@ impl Forwarder {
             Prepared::again(&path, &mut host, seed)
         };
         let prepared = tokio::task::spawn_blocking(work).await.map_err(|error| format!("a bug: {error}"))?;
-        let Prepared { loaded, guests, written_seed } = prepared.map_err(|mistakes| mistakes.lines().join("\n"))?;
+        let Prepared { loaded, guests, written_seed } =
+            prepared.map_err(|mistakes| mistakes.lines().join("\n"))?;
         check_interfaces(&loaded).map_err(|mistakes| mistakes.lines().join("\n"))?;
         let mut notes = self.notes(&loaded, written_seed);
         self.check_unchanged(&loaded)?;
         notes.extend(loaded.warnings.iter().flat_map(|warning| Mistakes::from(warning.clone()).lines()));
 
         let plan = loaded.plan;
+        let mut setup = self.setup.lock().await;
         let mark = match self.settings.setup {
             Who::Auto => Some(setup.add(&plan).await.map_err(|error| error.to_string())?),
             Who::Manual => {

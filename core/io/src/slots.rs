@@ -11,7 +11,7 @@ use evenkeel_engine::InterfaceId;
 use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES, Offload, PacketBuffer};
 use rustix::io::Errno;
 
-use crate::buffers::{Buffer, ENGINE_BYTES, PACKET_BYTES_MAX, Pool, READ_RANGE, engine_part, leaving_part};
+use crate::buffers::{Buffer, PACKET_BYTES_MAX, Pool, READ_RANGE, engine_part, leaving_part};
 use crate::offload::{HEADER_BYTES, VirtioNetHeader};
 
 /// The most packets that leave at once: a whole batch, and as many born in the engine.
@@ -193,9 +193,10 @@ impl Slots {
         };
         let bytes = self.pool.bytes_mut(&mut buffer);
         write_header(bytes, range.start, VirtioNetHeader::WHOLE);
-        let place = engine_part(bytes).get_mut(HEADROOM_BYTES..ENGINE_BYTES).unwrap_or_default();
-        for (place, byte) in place.iter_mut().zip(packet) {
-            *place = *byte;
+        let place = engine_part(bytes).get_mut(HEADROOM_BYTES..HEADROOM_BYTES + packet.len());
+        debug_assert!(place.is_some(), "what leaves is within the engine's part");
+        if let Some(place) = place {
+            place.copy_from_slice(packet);
         }
         self.outgoing.push(Outgoing { buffer, interface: interface.index(), range });
         true
@@ -269,7 +270,7 @@ fn write_header(whole: &mut [u8], start: usize, header: VirtioNetHeader) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffers::BUFFERS;
+    use crate::buffers::{BUFFERS, ENGINE_BYTES};
 
     fn slots_with(header: VirtioNetHeader, packets: &[&[u8]]) -> Slots {
         let mut slots = Slots::new(2).unwrap();

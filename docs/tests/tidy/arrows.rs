@@ -105,10 +105,13 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
-/// The name of a crate on the map.
+/// The name of a crate on the map. Guests are one, and so are benches.
 fn short(name: &str, manifest: &str) -> String {
     if manifest.contains("/plugins/guests/") {
         return "guest".to_owned();
+    }
+    if manifest.contains("/benches/") {
+        return "benches".to_owned();
     }
     name.strip_prefix(PREFIX).unwrap_or(name).to_owned()
 }

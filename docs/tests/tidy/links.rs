@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// The folder of the book's pages.
+const BOOK: &str = "docs/src/";
+
 /// The lines of a page that are prose: no fenced code, inline code blanked.
 fn prose(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
@@ -114,6 +117,10 @@ pub(crate) fn dead(
             findings.push(format!("{page}:{line}: {target:?} leads nowhere"));
             continue;
         };
+        if page.starts_with(BOOK) && !file.starts_with(BOOK) {
+            findings
+                .push(format!("{page}:{line}: {target:?} leads out of the book, which is published alone"));
+        }
         let known = anchors.get(file.as_str());
         if !fragment.is_empty() && !known.is_some_and(|known| known.iter().any(|anchor| anchor == fragment)) {
             findings.push(format!("{page}:{line}: {file} has no heading #{fragment}"));
@@ -122,21 +129,21 @@ pub(crate) fn dead(
     findings
 }
 
-/// What the summary lists and is not there, what is there and not listed, and what is listed twice.
+/// What a list of links names and is not there, what is there and not listed, and what is listed twice.
 pub(crate) fn summary(text: &str, pages: &[&str]) -> Vec<String> {
     let listed: Vec<String> = targets(text).into_iter().map(|(_, target)| target).collect();
     let listed: Vec<&str> = listed.iter().map(|target| target.trim_start_matches("./")).collect();
     let mut findings = Vec::new();
     for (index, target) in listed.iter().enumerate() {
         if !pages.contains(target) {
-            findings.push(format!("SUMMARY.md lists {target}, which is not there"));
+            findings.push(format!("{target} is listed and not there"));
         }
         if listed.iter().take(index).any(|earlier| earlier == target) {
-            findings.push(format!("SUMMARY.md lists {target} twice"));
+            findings.push(format!("{target} is listed twice"));
         }
     }
     let missing = pages.iter().filter(|page| !listed.contains(page));
-    findings.extend(missing.map(|page| format!("SUMMARY.md does not list {page}")));
+    findings.extend(missing.map(|page| format!("{page} is not listed")));
     findings
 }
 
@@ -159,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn links_out_of_the_book_are_found() {
+        let none = BTreeMap::new();
+        let text = "[a](b.md) [c](../c.md) [d](../src/d.md)";
+        let findings = dead("docs/src/a.md", text, &none, |_| true);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(dead("docs/a.md", text, &none, |_| true).is_empty());
+    }
+
+    #[test]
     fn anchors_are_named_as_books_name_them() {
         let text =
             "# `[director.NAME]`\n## What it can't do\n```\n# no\n```\n## A\n## A\n<a id=\"set\"></a>\n#no\n";
@@ -170,7 +186,7 @@ mod tests {
         let text = "# Summary\n- [A](a.md)\n- [B](./b.md)\n- [A again](a.md)\n- [Gone](gone.md)\n";
         let findings = summary(text, &["a.md", "b.md", "lost.md"]);
         assert_eq!(findings.len(), 3, "{findings:?}");
-        for word in ["a.md twice", "gone.md, which", "not list lost.md"] {
+        for word in ["a.md is listed twice", "gone.md is listed and not", "lost.md is not listed"] {
             assert!(findings.iter().any(|line| line.contains(word)), "{findings:?}");
         }
     }

@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn components_import_nothing_of_wasi_and_name_no_folder_of_the_build() {
         for bundled in TABLE {
-            let has = |needle: &str| bundled.bytes.windows(needle.len()).any(|part| part == needle.as_bytes());
+            let has =
+                |needle: &str| bundled.bytes.windows(needle.len()).any(|part| part == needle.as_bytes());
             assert!(!has("wasi:"), "{}", bundled.name);
             assert!(!has(env!("CARGO_MANIFEST_DIR")), "{}", bundled.name);
         }

@@ -1,2 +1,146 @@
-//! x
-fn main() {}
+//! What a new flow costs: native Maglev against the same Maglev as a table guest and as a guest that is asked,
+//! in batches of 32 and one by one; and what it costs to make a guest.
+//!
+//! `cargo bench -p evenkeel-plugin-host`. Times are for the whole batch of 32 where a name says so.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench ends where it fails")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+
+use common::{at, flows, guest, load_plan, plan_of, policy_plan, servers, settings};
+use criterion::{Criterion, criterion_group, criterion_main};
+use evenkeel_engine::director::{NewFlow, Scheduler, Selection, ServerLoad, ServerView, builtin};
+use evenkeel_engine::plan::Builtin;
+use evenkeel_engine::policy::{PolicyFlow, PolicyVerdict};
+use evenkeel_engine::{InterfaceId, Plan};
+use evenkeel_plugin_host::{Host, Mode};
+
+/// Batches that a bench walks through, so that tables are looked up all over.
+const BATCHES: usize = 128;
+
+struct Farm {
+    scheduler: Box<dyn Scheduler>,
+    servers: Vec<ServerView>,
+    loads: Vec<ServerLoad>,
+    flows: Vec<NewFlow>,
+    batch: usize,
+    at: usize,
+}
+
+impl Farm {
+    fn new(mut scheduler: Box<dyn Scheduler>, batch: usize) -> Self {
+        let servers = servers(&[1; 16]);
+        scheduler.update(&servers, at(0));
+        let flows = flows(0, u32::try_from(BATCHES * batch).unwrap());
+        Self { scheduler, loads: vec![ServerLoad::default(); servers.len()], servers, flows, batch, at: 0 }
+    }
+
+    fn pick(&mut self) -> Option<u16> {
+        self.at = (self.at + 1) % BATCHES;
+        let flows = &self.flows[self.at * self.batch..(self.at + 1) * self.batch];
+        let mut answers = [None; 32];
+        let answers = &mut answers[..self.batch];
+        let mut selection = Selection::new(flows, &self.servers, &mut self.loads, answers);
+        self.scheduler.pick(&mut selection, at(1));
+        answers[self.batch - 1]
+    }
+}
+
+fn component(name: &str, mode: Mode) -> Box<dyn Scheduler> {
+    load_plan(&plan_of(guest(name, "")), mode).unwrap().schedulers.remove("web").unwrap()
+}
+
+fn picks(criterion: &mut Criterion) {
+    for batch in [1, 32] {
+        let mut group = criterion.benchmark_group(format!("pick-{batch}"));
+        let mut run = |name: &str, scheduler: Box<dyn Scheduler>| {
+            let mut farm = Farm::new(scheduler, batch);
+            group.bench_function(name, |bencher| bencher.iter(|| black_box(farm.pick())));
+            assert_eq!(farm.scheduler.stats().faults, 0, "{name}");
+        };
+        run("native-maglev", builtin(Builtin::Maglev));
+        run("native-wlc", builtin(Builtin::WeightedLeastConnections));
+        run("table-maglev", component("bundled:maglev", Mode::Epoch));
+        run("hash-maglev", component("bundled:maglev-pick", Mode::Epoch));
+        run("hash-maglev-fuel", component("bundled:maglev-pick", Mode::Fuel));
+        run("round-robin", component("bundled:round-robin", Mode::Epoch));
+        run("least-connections", component("bundled:least-connections", Mode::Epoch));
+        group.finish();
+    }
+}
+
+fn policies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decide");
+    let plan = policy_plan(guest("bundled:rate-guard", ""), true);
+    for batch in [1, 32] {
+        let mut policy = load_plan(&plan, Mode::Epoch).unwrap().policies.remove("guard").unwrap();
+        let flow = |new: &NewFlow| PolicyFlow { hash: new.hash, tuple: new.tuple, interface: InterfaceId(0) };
+        let flows: Vec<PolicyFlow> = flows(0, batch).iter().map(flow).collect();
+        let mut verdicts = vec![PolicyVerdict::Skip; flows.len()];
+        group.bench_function(format!("rate-guard-{batch}"), |bencher| {
+            bencher.iter(|| {
+                policy.decide(&flows, &mut verdicts, at(1));
+                black_box(verdicts[0])
+            });
+        });
+    }
+    group.finish();
+}
+
+fn loads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("load");
+    group.sample_size(20);
+    let plan = plan_of(guest("bundled:round-robin", ""));
+    group.bench_function("compile-and-load", |bencher| {
+        bencher.iter(|| Host::new(settings(Mode::Fuel)).load(&plan, 0).unwrap());
+    });
+    let mut host = Host::new(settings(Mode::Epoch));
+    host.load(&plan, 0).unwrap();
+    group.bench_function("load-compiled", |bencher| bencher.iter(|| host.load(&plan, 0).unwrap()));
+    let servers = servers(&[1; 16]);
+    let mut table = component("bundled:maglev", Mode::Epoch);
+    group.bench_function("update-table-maglev", |bencher| bencher.iter(|| table.update(&servers, at(1))));
+    let mut native = builtin(Builtin::Maglev);
+    group.bench_function("update-native-maglev", |bencher| bencher.iter(|| native.update(&servers, at(1))));
+    group.finish();
+    memory();
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok()).unwrap_or(0) * 1024
+}
+
+/// Prints what 1,000 directors with a component cost.
+fn memory() {
+    let servers = servers(&[4, 2, 1]);
+    let kinds = [
+        ("bundled:round-robin", ""),
+        ("bundled:least-connections", ""),
+        ("bundled:maglev", "size = 4099"),
+        ("bundled:maglev", ""),
+    ];
+    for (name, options) in kinds {
+        let directors =
+            (0..1_000).map(|number| common::director(&format!("d{number}"), guest(name, options)));
+        let plan = Plan { directors: directors.collect(), ..Plan::empty() };
+        let before = resident();
+        let mut guests = load_plan(&plan, Mode::Epoch).unwrap();
+        for scheduler in guests.schedulers.values_mut() {
+            scheduler.update(&servers, at(1));
+            let flows = flows(0, 2);
+            let (mut loads, mut answers) = (vec![ServerLoad::default(); 3], vec![None; 2]);
+            scheduler.pick(&mut Selection::new(&flows, &servers, &mut loads, &mut answers), at(2));
+        }
+        let grown = resident().saturating_sub(before);
+        println!("memory: 1000 directors of {name} {options}: {} KiB", grown / 1024);
+    }
+}
+
+criterion_group!(benches, picks, policies, loads);
+criterion_main!(benches);

@@ -47,7 +47,9 @@ impl Runtime {
         let engine = Engine::new(&config(mode)).map_err(|error| format!("{error:#}"))?;
         let ticker = match mode {
             Mode::Fuel => None,
-            Mode::Epoch => Some(Ticker::start(&engine).map_err(|error| format!("no thread for the clock: {error}"))?),
+            Mode::Epoch => {
+                Some(Ticker::start(&engine).map_err(|error| format!("no thread for the clock: {error}"))?)
+            }
         };
         Ok(Self { engine, ticker })
     }
@@ -173,7 +175,12 @@ impl Runtime {
     }
 
     /// Gives the next call its budget.
-    pub(crate) fn begin(&self, store: &mut Store<Data>, budget: Budget, now: Instant) -> wasmtime::Result<()> {
+    pub(crate) fn begin(
+        &self,
+        store: &mut Store<Data>,
+        budget: Budget,
+        now: Instant,
+    ) -> wasmtime::Result<()> {
         let data = store.data_mut();
         data.now = now;
         data.is_memory_refused = false;

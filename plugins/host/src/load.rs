@@ -19,8 +19,8 @@ use siphasher::sip::SipHasher13;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::contract::{
-    HashSchedulerPre, PolicyPre, PolicySetup, SchedulerKind, SchedulerPre, Setup, TableSchedulerPre, check_imports,
-    check_policy, scheduler_kind,
+    HashSchedulerPre, PolicyPre, PolicySetup, SchedulerKind, SchedulerPre, Setup, TableSchedulerPre,
+    check_imports, check_policy, scheduler_kind,
 };
 use crate::engine::{Budget, Data, Mode, Runtime, linker};
 use crate::policy::ComponentPolicy;
@@ -318,7 +318,8 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// the compiler busy, and the caller has others to load.
 fn compile_in_time(engine: wasmtime::Engine, bytes: Bytes) -> Result<Component, String> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    let compiler = thread::Builder::new().name("evenkeel-compile".to_owned()).stack_size(COMPILER_STACK_BYTES);
+    let compiler =
+        thread::Builder::new().name("evenkeel-compile".to_owned()).stack_size(COMPILER_STACK_BYTES);
     let spawned = compiler.spawn(move || {
         let compiled = panic::catch_unwind(panic::AssertUnwindSafe(|| Component::new(&engine, &bytes)));
         // Nobody waits any more when the time is over.

@@ -98,8 +98,7 @@ impl ComponentPolicy {
             None => self.sandbox.succeeded(now),
             Some(answer) => {
                 let directors = self.directors;
-                let reason =
-                    format!("it chose director {answer}, and there are {directors}, counted from 0");
+                let reason = format!("it chose director {answer}, and there are {directors}, counted from 0");
                 self.sandbox.refuse("decide", reason, Effort::Call, now);
             }
         }
@@ -112,9 +111,7 @@ fn read(answer: u32, directors: u16) -> Option<PolicyVerdict> {
         VERDICT_SKIP => Some(PolicyVerdict::Skip),
         VERDICT_PERMIT => Some(PolicyVerdict::Permit),
         VERDICT_DENY => Some(PolicyVerdict::Deny),
-        index => {
-            u16::try_from(index).ok().filter(|index| *index < directors).map(PolicyVerdict::Director)
-        }
+        index => u16::try_from(index).ok().filter(|index| *index < directors).map(PolicyVerdict::Director),
     }
 }
 

@@ -12,7 +12,8 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::breaker::Breaker;
 use crate::contract::{
-    ConfigureError, HashScheduler, HashSchedulerPre, Policy, PolicyPre, Scheduler, SchedulerPre, TableScheduler, TableSchedulerPre, describe,
+    ConfigureError, HashScheduler, HashSchedulerPre, Policy, PolicyPre, Scheduler, SchedulerPre,
+    TableScheduler, TableSchedulerPre, describe,
 };
 use crate::engine::{Budget, Data, Runtime};
 
@@ -258,8 +259,10 @@ impl<W: World> Sandbox<W> {
 fn frames(trace: &WasmBacktrace) -> Vec<String> {
     let text = trace.to_string();
     let names = text.lines().filter_map(|line| line.split_once('!')).map(|(_, name)| name.trim());
-    let is_telling = |name: &&str| !["core::panicking", "rust_begin_unwind", "__rustc", "rust_panic"]
-        .iter()
-        .any(|machinery| name.contains(machinery));
+    let is_telling = |name: &&str| {
+        !["core::panicking", "rust_begin_unwind", "__rustc", "rust_panic"]
+            .iter()
+            .any(|machinery| name.contains(machinery))
+    };
     names.filter(is_telling).take(FRAMES_MAX).map(str::to_owned).collect()
 }

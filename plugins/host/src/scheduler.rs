@@ -42,9 +42,20 @@ pub(crate) struct ComponentScheduler {
 #[derive(Debug)]
 enum Guest {
     /// A table that is out of date is empty.
-    Table { sandbox: Sandbox<TableScheduler>, table: Vec<u16>, is_due: bool },
-    Hashes { sandbox: Sandbox<HashScheduler>, hashes: Vec<u64> },
-    Flows { sandbox: Sandbox<FlowScheduler>, flows: Vec<Flow>, loads: Vec<Load> },
+    Table {
+        sandbox: Sandbox<TableScheduler>,
+        table: Vec<u16>,
+        is_due: bool,
+    },
+    Hashes {
+        sandbox: Sandbox<HashScheduler>,
+        hashes: Vec<u64>,
+    },
+    Flows {
+        sandbox: Sandbox<FlowScheduler>,
+        flows: Vec<Flow>,
+        loads: Vec<Load>,
+    },
 }
 
 /// Hands an expression the sandbox, whatever its world.

@@ -47,7 +47,9 @@ impl Ticker {
             is_stopped: AtomicBool::new(false),
         });
         let (shared, engine) = (Arc::clone(&state), engine.clone());
-        let handle = thread::Builder::new().name("evenkeel-ticker".to_owned()).spawn(move || tick(&shared, &engine))?;
+        let handle = thread::Builder::new()
+            .name("evenkeel-ticker".to_owned())
+            .spawn(move || tick(&shared, &engine))?;
         Ok(Self { state, thread: handle.thread().clone(), handle: Some(handle) })
     }
 

@@ -11,7 +11,8 @@
 mod common;
 
 use common::{Director, Guard, MODES, flows, servers};
-use evenkeel_engine::director::{FlowClosed, Selection, ServerLoad, builtin};
+use evenkeel_engine::director::builtin::maglev_table;
+use evenkeel_engine::director::{FlowClosed, NewFlow, Selection, ServerLoad, builtin};
 use evenkeel_engine::plan::Builtin;
 use evenkeel_engine::policy::PolicyVerdict;
 use evenkeel_plugin_host::Mode;
@@ -21,7 +22,8 @@ fn every_bundled_component_is_a_scheduler_or_a_policy() {
     for name in evenkeel_plugins_bundled::names() {
         let component = format!("bundled:{name}");
         let scheduler = common::load_plan(&common::plan_of(common::guest(&component, "")), Mode::Epoch);
-        let policy = common::load_plan(&common::policy_plan(common::guest(&component, ""), true), Mode::Epoch);
+        let policy =
+            common::load_plan(&common::policy_plan(common::guest(&component, ""), true), Mode::Epoch);
         assert_ne!(scheduler.is_ok(), policy.is_ok(), "{name}");
     }
 }
@@ -32,7 +34,11 @@ fn round_robin_shares_by_weight_in_every_batch_size() {
         for batch in [1, 7, 32, 64] {
             let mut director = Director::new("bundled:round-robin", "", mode, &[4, 2, 1]);
             let count = 7 * batch * 10;
-            assert_eq!(director.shares(count, batch), [40 * batch, 20 * batch, 10 * batch], "{mode:?} {batch}");
+            assert_eq!(
+                director.shares(count, batch),
+                [40 * batch, 20 * batch, 10 * batch],
+                "{mode:?} {batch}"
+            );
             assert_eq!(director.stats().decided, u64::from(count));
             assert_eq!((director.stats().faults, director.stats().fallbacks), (0, 0));
         }
@@ -80,7 +86,11 @@ fn maglev_guests_pick_what_the_native_maglev_picks() {
             director.servers[down].is_up = false;
             director.update();
             director.next_flow = 0;
-            assert_eq!(director.pick(64), native(Builtin::Maglev, weights, Some(down), 64), "{component} down");
+            assert_eq!(
+                director.pick(64),
+                native(Builtin::Maglev, weights, Some(down), 64),
+                "{component} down"
+            );
             assert_eq!(director.stats().faults, 0);
         }
     }
@@ -91,8 +101,8 @@ fn the_table_of_the_maglev_guest_is_the_native_one_entry_for_entry() {
     for weights in [&[4, 2, 1][..], &[1, 100, 3, 0, 7]] {
         let views = servers(weights);
         let mut director = Director::new("bundled:maglev", "size = 4099", Mode::Fuel, weights);
-        let table = evenkeel_engine::director::maglev_table(&views, 4_099);
-        let flows: Vec<_> = (0..4_099).map(|hash| evenkeel_engine::director::NewFlow { hash, ..flows(0, 1)[0] }).collect();
+        let table = maglev_table(&views, 4_099);
+        let flows: Vec<NewFlow> = (0..4_099).map(|hash| NewFlow { hash, ..flows(0, 1)[0] }).collect();
         let mut answers = vec![None; flows.len()];
         let mut selection = Selection::new(&flows, &views, &mut director.loads, &mut answers);
         director.scheduler.pick(&mut selection, director.now);
@@ -153,10 +163,13 @@ fn the_same_calls_give_the_same_answers_for_the_same_fuel() {
         }
         (picks, format!("{:?}", director.scheduler))
     };
-    for component in ["bundled:round-robin", "bundled:least-connections", "bundled:maglev", "bundled:maglev-pick"] {
+    for component in
+        ["bundled:round-robin", "bundled:least-connections", "bundled:maglev", "bundled:maglev-pick"]
+    {
         let (first, second) = (run(component), run(component));
         assert_eq!(first, second, "{component}");
-        let fuel = first.1.split("fuel: ").nth(1).unwrap().split(|c: char| !c.is_ascii_digit()).next().unwrap();
+        let fuel =
+            first.1.split("fuel: ").nth(1).unwrap().split(|c: char| !c.is_ascii_digit()).next().unwrap();
         assert!(fuel.parse::<u64>().unwrap() > 1_000, "{component} used {fuel}");
     }
 }

@@ -37,7 +37,8 @@ fn an_unknown_name_and_a_missing_file_are_named() {
 #[test]
 fn a_relative_path_starts_at_the_base_folder() {
     let folder = folder("relative");
-    fs::write(folder.join("guest.wasm"), evenkeel_plugins_bundled::component("round-robin").unwrap()).unwrap();
+    fs::write(folder.join("guest.wasm"), evenkeel_plugins_bundled::component("round-robin").unwrap())
+        .unwrap();
     let settings = Settings { base_dir: folder, ..settings(Mode::Fuel) };
     let guests = evenkeel_plugin_host::load(&plan_of(guest("guest.wasm", "")), &settings).unwrap();
     assert!(guests.schedulers.contains_key("web"));
@@ -61,7 +62,9 @@ fn bytes_that_are_no_component_are_refused() {
 #[test]
 fn a_policy_is_no_scheduler_and_the_other_way_round() {
     let reason = refusal(guest("bundled:rate-guard", ""));
-    assert!(reason.starts_with("it is not a scheduler: it must export one of evenkeel:plugin/schedule@0.1.0"));
+    assert!(
+        reason.starts_with("it is not a scheduler: it must export one of evenkeel:plugin/schedule@0.1.0")
+    );
     assert!(reason.ends_with("it exports evenkeel:plugin/decide@0.1.0"), "{reason}");
     let errors = load_plan(&policy_plan(guest("bundled:maglev", ""), true), Mode::Fuel).unwrap_err();
     assert_eq!(errors[0].name, "guard");
@@ -86,7 +89,10 @@ fn an_import_of_wasi_is_refused_by_its_name() {
     let settings = Settings { base_dir: folder, ..settings(Mode::Fuel) };
     let errors = evenkeel_plugin_host::load(&plan_of(guest("guest.wasm", "")), &settings).unwrap_err();
     let reason = &errors[0].reason;
-    assert!(reason.starts_with("it imports wasi:clocks/monotonic-clock@0.2.6, and a guest may import"), "{reason}");
+    assert!(
+        reason.starts_with("it imports wasi:clocks/monotonic-clock@0.2.6, and a guest may import"),
+        "{reason}"
+    );
     assert!(reason.contains("no_std"), "{reason}");
 }
 

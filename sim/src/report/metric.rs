@@ -20,7 +20,10 @@ pub const NAMES: &[(&str, &str)] = &[
     ("guest.calls", "calls into components"),
     ("guest.faults", "calls of components that failed"),
     ("guest.fallbacks", "flows that a native fallback decided"),
-    ("share.deviation", "the largest distance of a server's share of flows from its share of weight, in percentage points"),
+    (
+        "share.deviation",
+        "the largest distance of a server's share of flows from its share of weight, in percentage points",
+    ),
     ("conserved", "1 when every packet that came into an engine has had exactly one end, else 0"),
     ("wire_hash", "the hash of every packet that a machine received, as 16 hexadecimal digits"),
     ("decision_hash", "the hash of every decision of a director, as 16 hexadecimal digits"),
@@ -52,7 +55,8 @@ fn holds(expectation: &Expectation, found: &Expected) -> bool {
     let is_equal = expectation.equals.as_ref().is_none_or(|wanted| wanted == found);
     let is_within = match found {
         Expected::Number(number) => {
-            expectation.min.is_none_or(|min| *number >= min) && expectation.max.is_none_or(|max| *number <= max)
+            expectation.min.is_none_or(|min| *number >= min)
+                && expectation.max.is_none_or(|max| *number <= max)
         }
         Expected::Text(_) => expectation.min.is_none() && expectation.max.is_none(),
     };

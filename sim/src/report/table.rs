@@ -45,7 +45,17 @@ fn servers(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     if outcome.servers.is_empty() {
         return Ok(());
     }
-    let head = ["director", "server", "address", "weight", "flows", "share", "by weight", "packets to", "packets from"];
+    let head = [
+        "director",
+        "server",
+        "address",
+        "weight",
+        "flows",
+        "share",
+        "by weight",
+        "packets to",
+        "packets from",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     for server in &outcome.servers {
         rows.push([

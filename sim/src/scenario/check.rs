@@ -12,8 +12,8 @@ use toml::Spanned;
 
 use super::error::{Collector, ScenarioErrors, nearest};
 use super::{
-    Arrivals, Attachment, DURATION_MAX, Exchange, Expectation, Expected, Extent, FLOWS_MAX, Forwarder, HOSTS_MAX,
-    Host, Link, Load, Quality, Scenario, Segment, quantity, written,
+    Arrivals, Attachment, DURATION_MAX, Exchange, Expectation, Expected, Extent, FLOWS_MAX, Forwarder,
+    HOSTS_MAX, Host, Link, Load, Quality, Scenario, Segment, quantity, written,
 };
 use crate::payload::{DATAGRAM_MAX_BYTES, HEAD_BYTES, MESSAGE_MAX_BYTES};
 use crate::report::metric;
@@ -101,7 +101,13 @@ impl Checker<'_> {
         }
     }
 
-    fn unknown<'n>(&mut self, span: Range<usize>, what: &str, name: &str, known: impl Iterator<Item = &'n str>) {
+    fn unknown<'n>(
+        &mut self,
+        span: Range<usize>,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n str>,
+    ) {
         let help = nearest(name, known).map(|near| format!("did you mean \"{near}\"?"));
         self.errors.add_with_help(span, format!("no {what} \"{name}\""), help);
     }
@@ -116,15 +122,19 @@ impl Checker<'_> {
                 self.errors.add(span, "a subnet is a network such as \"10.0.0.0/24\", of length 8 to 30");
                 continue;
             }
-            let segment =
-                Segment { name: name.get_ref().clone(), network: subnet.first, prefix_length: subnet.prefix_length };
+            let segment = Segment {
+                name: name.get_ref().clone(),
+                network: subnet.first,
+                prefix_length: subnet.prefix_length,
+            };
             if subnet.first.to_bits() & host_mask(subnet.prefix_length) != 0 {
                 let network = Ipv4Addr::from_bits(subnet.first.to_bits() & !host_mask(subnet.prefix_length));
                 let help = format!("the network is {network}/{}", subnet.prefix_length);
                 self.errors.add_with_help(span, "the subnet has host bits", Some(help));
                 continue;
             }
-            let overlaps = |other: &&Segment| other.contains(segment.network) || segment.contains(other.network);
+            let overlaps =
+                |other: &&Segment| other.contains(segment.network) || segment.contains(other.network);
             if let Some(other) = segments.iter().find(overlaps) {
                 let message = format!("segments {} and {} overlap", other.name, segment.name);
                 self.errors.add(span.clone(), message);
@@ -152,19 +162,24 @@ impl Checker<'_> {
         let span = written.address.span();
         let counted = self.value(&written.address, quantity::counted_address)?;
         if counted.counts != number.is_some() && (counted.counts || number != Some(0)) {
-            let message = if counted.counts { "\"+i\" needs a count" } else { "several hosts need \"+i\" here" };
+            let message =
+                if counted.counts { "\"+i\" needs a count" } else { "several hosts need \"+i\" here" };
             self.errors.add(span, format!("{machine}: {message}"));
             return None;
         }
         let bits = counted.first.to_bits().checked_add(number.unwrap_or(0));
         let address = bits.map(Ipv4Addr::from_bits).filter(|address| is_usable(segment, *address));
         let Some(address) = address else {
-            let message = format!("the address of {machine} is no host of {wanted} ({}/{})", segment.network, segment.prefix_length);
+            let message = format!(
+                "the address of {machine} is no host of {wanted} ({}/{})",
+                segment.network, segment.prefix_length
+            );
             self.errors.add(span, message);
             return None;
         };
         if counted.prefix_length != segment.prefix_length {
-            let message = format!("/{} here, but {wanted} is a /{}", counted.prefix_length, segment.prefix_length);
+            let message =
+                format!("/{} here, but {wanted} is a /{}", counted.prefix_length, segment.prefix_length);
             self.errors.add(span, message);
             return None;
         }
@@ -202,7 +217,8 @@ impl Checker<'_> {
             self.name(group, "host");
             let count = host.count.as_ref().map_or(1, |count| *count.get_ref());
             let room = HOSTS_MAX.saturating_sub(hosts.len());
-            let Some(count) = u32::try_from(count).ok().filter(|n| *n > 0 && usize::try_from(*n).is_ok_and(|n| n <= room))
+            let Some(count) =
+                u32::try_from(count).ok().filter(|n| *n > 0 && usize::try_from(*n).is_ok_and(|n| n <= room))
             else {
                 let span = host.count.as_ref().map_or(0..0, Spanned::span);
                 self.errors.add(span, format!("count {count} is outside of 1 to {HOSTS_MAX} hosts in all"));
@@ -289,7 +305,8 @@ impl Checker<'_> {
                 continue;
             };
             let names = hosts.iter().map(|host| (&host.name, &host.group, &host.attachments));
-            let names = names.chain(forwarders.iter().map(|node| (&node.name, &node.name, &node.attachments)));
+            let names =
+                names.chain(forwarders.iter().map(|node| (&node.name, &node.name, &node.attachments)));
             let fits = names.enumerate().filter(|(_, (name, group, attachments))| {
                 matches(machines.get_ref(), name, group) && attachments.iter().any(|at| at.segment == index)
             });
@@ -341,11 +358,14 @@ impl Checker<'_> {
             let service = self.value(&load.to, quantity::service);
             let arrivals = self.arrivals(&load.arrivals);
             let day = Duration::ZERO..=DURATION_MAX;
-            let start = load.start.as_ref().map_or(Some(Duration::ZERO), |text| self.duration(text, day.clone()));
+            let start =
+                load.start.as_ref().map_or(Some(Duration::ZERO), |text| self.duration(text, day.clone()));
             let extent = self.extent(name, load);
             let is_udp = service.is_some_and(|service| service.protocol == Protocol::UDP);
             let exchange = self.exchange(load, is_udp);
-            if let (Some(service), Some(arrivals), Some(start), Some(extent)) = (service, arrivals, start, extent) {
+            if let (Some(service), Some(arrivals), Some(start), Some(extent)) =
+                (service, arrivals, start, extent)
+            {
                 let name = name.get_ref().clone();
                 loads.push(Load { name, clients, service, arrivals, start, extent, exchange });
             }
@@ -355,13 +375,17 @@ impl Checker<'_> {
 
     fn extent(&mut self, name: &Spanned<String>, load: &written::Load) -> Option<Extent> {
         match (&load.flows, &load.duration) {
-            (Some(flows), None) if (1..=FLOWS_MAX).contains(flows.get_ref()) => Some(Extent::Flows(*flows.get_ref())),
+            (Some(flows), None) if (1..=FLOWS_MAX).contains(flows.get_ref()) => {
+                Some(Extent::Flows(*flows.get_ref()))
+            }
             (Some(flows), None) => {
                 let message = format!("flows {} is outside of 1 to {FLOWS_MAX}", flows.get_ref());
                 self.errors.add(flows.span(), message);
                 None
             }
-            (None, Some(text)) => self.duration(text, Duration::from_nanos(1)..=DURATION_MAX).map(Extent::Duration),
+            (None, Some(text)) => {
+                self.duration(text, Duration::from_nanos(1)..=DURATION_MAX).map(Extent::Duration)
+            }
             (Some(_), Some(text)) => {
                 self.errors.add(text.span(), "flows or duration, not both");
                 None
@@ -388,7 +412,11 @@ impl Checker<'_> {
         match (&arrivals.rate, &arrivals.outstanding) {
             (Some(rate), None) if !is_closed => {
                 let gap = self.value(rate, quantity::gap)?;
-                Some(if process == "poisson" { Arrivals::Poisson { mean_gap: gap } } else { Arrivals::Uniform { gap } })
+                Some(if process == "poisson" {
+                    Arrivals::Poisson { mean_gap: gap }
+                } else {
+                    Arrivals::Uniform { gap }
+                })
             }
             (None, Some(count)) if is_closed => {
                 if (1..=OUTSTANDING_MAX).contains(count.get_ref()) {
@@ -432,7 +460,12 @@ impl Checker<'_> {
             let expect = spanned.get_ref();
             let name = expect.metric.get_ref();
             if !metric::is_known(name) {
-                self.unknown(expect.metric.span(), "metric", name, metric::NAMES.iter().map(|(name, _)| *name));
+                self.unknown(
+                    expect.metric.span(),
+                    "metric",
+                    name,
+                    metric::NAMES.iter().map(|(name, _)| *name),
+                );
             }
             if expect.min.is_none() && expect.max.is_none() && expect.equals.is_none() {
                 self.errors.add(spanned.span(), "an expectation needs min, max or equals");
@@ -444,7 +477,8 @@ impl Checker<'_> {
                 Some((span, toml::Value::Integer(number))) => match i32::try_from(*number) {
                     Ok(number) => Some(Expected::Number(f64::from(number))),
                     Err(_) => {
-                        self.errors.add(span, format!("{number} is too large; write it with a decimal point"));
+                        self.errors
+                            .add(span, format!("{number} is too large; write it with a decimal point"));
                         None
                     }
                 },
@@ -482,5 +516,5 @@ fn millionths(share: f64) -> Option<u32> {
         clippy::cast_sign_loss,
         reason = "the range is checked first; a product of one float and a constant is the same everywhere"
     )]
-    (0.0..=1.0).contains(&share).then(|| (share * 1_000_000.0) as u32)
+    (0.0..=1.0).contains(&share).then_some((share * 1_000_000.0) as u32)
 }

@@ -12,7 +12,10 @@ fn split(text: &str) -> Option<(u128, &str)> {
     let end = text.find(|character: char| !character.is_ascii_digit() && character != '.')?;
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || whole.len() > 15 || fraction.len() > 9 || (number.contains('.') && fraction.is_empty())
+    if whole.is_empty()
+        || whole.len() > 15
+        || fraction.len() > 9
+        || (number.contains('.') && fraction.is_empty())
     {
         return None;
     }
@@ -50,7 +53,11 @@ pub(super) fn gap(text: &str) -> Result<Duration, &'static str> {
         _ => return Err(FORM),
     };
     let number = number.trim();
-    let suffixed = if number.ends_with(|last: char| last.is_ascii_digit()) { format!("{number}x") } else { number.to_owned() };
+    let suffixed = if number.ends_with(|last: char| last.is_ascii_digit()) {
+        format!("{number}x")
+    } else {
+        number.to_owned()
+    };
     let (billionths, factor) = split(&suffixed).ok_or(FORM)?;
     let events = billionths
         * match factor {
@@ -157,7 +164,8 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for text in ["", "5", "ms", "-1s", "1..5s", "1.s", "9999999999999999s", "5 parsecs", "1.0000000001s"] {
+        for text in ["", "5", "ms", "-1s", "1..5s", "1.s", "9999999999999999s", "5 parsecs", "1.0000000001s"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
         for text in ["", "200", "0/s", "/s", "200/fortnight", "5G/s", "2000000000000/s"] {

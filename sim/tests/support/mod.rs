@@ -39,7 +39,8 @@ pub fn native(mut plan: Plan) -> Plan {
 /// The forwarders' equipment, with native schedulers.
 pub fn native_equipment(scenario: &Scenario, seed: u64) -> Vec<Equipment> {
     let load = |forwarder: &evenkeel_sim::scenario::Forwarder| {
-        let loaded = evenkeel_config::load(&forwarder.config).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+        let loaded = evenkeel_config::load(&forwarder.config)
+            .unwrap_or_else(|errors| panic!("{}", errors.render(false)));
         Equipment { plan: native(loaded.with_seed(seed).plan), guests: Guests::default() }
     };
     scenario.forwarders.iter().map(load).collect()

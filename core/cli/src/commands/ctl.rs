@@ -46,7 +46,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match answer {
         Ok(value) if arguments.json => output::answer(&format!("{value:#}\n")),
         Ok(value) => output::answer(&control::text(&line, &value)),
-        Err(ControlError::NoAnswer { path, reason }) if reason.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(ControlError::NoAnswer { path, reason })
+            if reason.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
             let path = path.display();
             Err(Failure::Runtime(format!("{path}: only root and the user of the forwarder may ask it")))
         }

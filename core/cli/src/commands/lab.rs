@@ -80,7 +80,9 @@ fn show(outcome: &Outcome, is_json: bool) -> Result<(), Failure> {
 
 fn failure(error: LabError) -> Failure {
     match error {
-        LabError::Scenario(_) | LabError::Config(_) | LabError::TooLarge(_) => Failure::Usage(error.to_string()),
+        LabError::Scenario(_) | LabError::Config(_) | LabError::TooLarge(_) => {
+            Failure::Usage(error.to_string())
+        }
         _ => Failure::runtime(error),
     }
 }

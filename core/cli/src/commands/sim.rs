@@ -97,8 +97,7 @@ fn simulate(path: &Path, seed: Option<u64>) -> Result<Outcome, Failure> {
     let scenario = Scenario::load(path).map_err(|errors| usage(&errors))?;
     let seed = seed.unwrap_or(scenario.seed);
     progress.stage("loading components");
-    let equipment =
-        evenkeel_sim::prepare(&scenario, seed, &mut guests).map_err(|error| usage(&error))?;
+    let equipment = evenkeel_sim::prepare(&scenario, seed, &mut guests).map_err(|error| usage(&error))?;
     progress.stage(format!("simulating {}", scenario.name));
     let options = Options { seed: Some(seed), ..Options::default() };
     let mut show = |state: evenkeel_sim::Progress| {

@@ -9,8 +9,8 @@ use crate::diagnostic::Code;
 use crate::forms;
 use crate::written::{self, At, Kind, Named};
 
-/// The most interfaces: more than any machine that forwards has, and a number that fits the engine's.
-const INTERFACES_MAX: usize = 256;
+/// The most interfaces: as many as one device of the forwarder takes. A forwarder has a handful.
+const INTERFACES_MAX: usize = 64;
 
 /// The most addresses of one interface.
 const ADDRESSES_MAX: usize = 256;

@@ -11,8 +11,8 @@ use evenkeel_engine::{Engine, Instant};
 use serde_json::{Value, json};
 
 pub use render::text;
-pub use socket::{CLIENTS_MAX, ControlError, IDLE_MAX, LINE_BYTES_MAX, request};
 pub(crate) use socket::{Answer, Listener};
+pub use socket::{CLIENTS_MAX, ControlError, IDLE_MAX, LINE_BYTES_MAX, request};
 pub(crate) use status::event;
 
 /// One command of the control socket.
@@ -91,15 +91,20 @@ fn set_weight(
 fn help() -> Value {
     let list: Vec<Value> = COMMANDS
         .iter()
-        .map(|command| {
-            json!({ "name": command.name, "arguments": command.arguments, "help": command.help })
-        })
+        .map(|command| json!({ "name": command.name, "arguments": command.arguments, "help": command.help }))
         .collect();
     json!({ "commands": list })
 }
 
 fn usage(command: &Command) -> String {
     format!("{} {}", command.name, command.arguments).trim_end().to_owned()
+}
+
+/// Adds a key to an answer that is an object.
+pub(crate) fn insert(answer: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Some(map) = answer.as_object_mut() {
+        map.insert(key.to_owned(), value.into());
+    }
 }
 
 /// What to say of a word that is not a command: the nearest ones, or the whole list.

@@ -78,7 +78,15 @@ fn directors(answer: &Value) -> String {
             guest(&director["guest"]),
         ));
         let mut table = Table::new(&[
-            "server", "address", "weight", "state", "active", "flows", "pkts to", "pkts from", "bytes to",
+            "server",
+            "address",
+            "weight",
+            "state",
+            "active",
+            "flows",
+            "pkts to",
+            "pkts from",
+            "bytes to",
             "bytes from",
         ]);
         for server in items(&director["servers"]) {
@@ -210,7 +218,11 @@ impl Table {
             let mut line = String::from(" ");
             for ((cell, width), is_right) in row.iter().zip(&widths).zip(&numeric) {
                 let width = *width;
-                line.push_str(&if *is_right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") });
+                line.push_str(&if *is_right {
+                    format!(" {cell:>width$} ")
+                } else {
+                    format!(" {cell:<width$} ")
+                });
             }
             text.push_str(line.trim_end());
             text.push('\n');

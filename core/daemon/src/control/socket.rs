@@ -161,8 +161,7 @@ impl Listener {
 /// Takes away the socket of a forwarder that is gone; refuses to take away anything else.
 fn make_room(path: &Path) -> Result<(), ControlError> {
     if is_stale(path)? {
-        std::fs::remove_file(path)
-            .map_err(|reason| ControlError::Open { path: path.to_owned(), reason })?;
+        std::fs::remove_file(path).map_err(|reason| ControlError::Open { path: path.to_owned(), reason })?;
     }
     Ok(())
 }
@@ -270,10 +269,15 @@ pub fn request(path: &Path, line: &str) -> Result<Value, ControlError> {
     let mut stream = BlockingStream::connect(path).map_err(failed)?;
     stream.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     stream.set_write_timeout(Some(IDLE_MAX)).map_err(failed)?;
-    stream.write_all(format!("{}\n", line.replace(['\r', '\n'], " ")).as_bytes()).map_err(failed)?;
+    let written = stream.write_all(format!("{}\n", line.replace(['\r', '\n'], " ")).as_bytes());
+    // Who is refused may find the connection closed before the line is written, with the reason in it.
     let mut text = String::new();
     let mut reader = io::BufReader::new(stream).take(ANSWER_BYTES_MAX);
     reader.read_line(&mut text).map_err(failed)?;
+    if text.is_empty() {
+        let closed = || io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
+        return Err(failed(written.err().unwrap_or_else(closed)));
+    }
     let invalid = |_| failed(io::Error::new(io::ErrorKind::InvalidData, "the answer is not JSON"));
     let mut value: Value = serde_json::from_str(&text).map_err(invalid)?;
     match value.get("error").and_then(Value::as_str) {
@@ -439,7 +443,9 @@ mod tests {
             clients.pop();
             loop {
                 let mut stream = UnixStream::connect(&path).await.unwrap();
-                if ask(&mut stream, b"me\n").await == json!({ "ok": "me" }) {
+                // Who is refused may find the connection closed before it has written.
+                let _ = stream.write_all(b"me\n").await;
+                if answer(&mut stream).await == json!({ "ok": "me" }) {
                     break;
                 }
                 tokio::task::yield_now().await;
@@ -489,6 +495,24 @@ mod tests {
             let mut other = UnixStream::connect(&path).await.unwrap();
             assert_eq!(ask(&mut other, b"no\n").await, json!({ "error": "no" }));
         });
+    }
+
+    #[test]
+    fn a_request_that_is_refused_or_dropped_says_so() {
+        let folder = Folder::new("refused");
+        let path = folder.0.join("evenkeel.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            for last_words in ["{\"error\": \"too many clients\"}\n", "", "not JSON\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(last_words.as_bytes()).unwrap();
+            }
+        });
+        let errors: Vec<String> = (0..3).map(|_| request(&path, "stats").unwrap_err().to_string()).collect();
+        server.join().unwrap();
+        assert_eq!(errors[0], "too many clients");
+        assert!(errors[1].starts_with("no evenkeel answers at "), "{errors:?}");
+        assert!(errors[2].contains("not JSON"), "{errors:?}");
     }
 
     #[test]

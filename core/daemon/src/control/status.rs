@@ -1,4 +1,35 @@
-//! The state of an engine as JSON. In: an engine. Out: values with the keys that the book documents.
+//! The state of an engine as JSON. In: an engine. Out: values with these keys, all counts since the start.
+//!
+//! `stats`:
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `version` | version of the program |
+//! | `generation` | number of the plan in force, from 1 |
+//! | `flows.now`, `.max` | entries of the flow table, and their bound |
+//! | `flows.opened`, `.closed` | entries made and gone |
+//! | `packets.in`, `.bytes_in` | packets and bytes taken in |
+//! | `packets.forwarded`, `.answered`, `.consumed`, `.dropped` | how they ended; the sum is `packets.in` |
+//! | `packets.born`, `.born_lost` | packets of the engine's own that left, or found no way out |
+//! | `resets` | TCP packets of unknown flows that were answered with a reset |
+//! | `scheduler_calls` | calls to schedulers; packets of known flows cause none |
+//! | `events_lost` | events that nobody fetched in time |
+//! | `drops` | packets by reason; reasons without packets are left out |
+//! | `directors[]` | as below |
+//! | `policies[].name`, `.guest` | policy components |
+//! | `io` | forwarder only: `io_uring` or `epoll` |
+//! | `uptime_seconds` | forwarder only: since it forwards |
+//! | `device` | forwarder only: what the device counted; `kernel_dropped` are packets that found its queue full |
+//!
+//! `directors`, and `directors[]` of `stats`: `name`, `address`, `port`, `protocol`, `scheduler`, `guest` and
+//! `servers[]` with `name`, `address`, `port`, `weight`, `is_up`, `active`, `inactive` (entries now), `flows`
+//! (entries ever), `packets_to`, `packets_from`, `bytes_to`, `bytes_from` (the real server).
+//!
+//! `guest`: `calls` into the component, flows that it `decided`, `faults`, and flows that the native
+//! `fallbacks` decided instead; all zero without a component.
+//!
+//! `drops`: a list of `reason`, `count` and `help`, every reason included. `events`: a list of `event` with
+//! what belongs to its kind, and on a forwarder `uptime_ms`.
 
 use evenkeel_engine::director::GuestStats;
 use evenkeel_engine::{DirectorStatus, Engine, Event, PolicyStatus, ServerStatus};
@@ -48,9 +79,7 @@ pub(super) fn directors(engine: &Engine) -> Vec<Value> {
 
 /// Every reason, counted or not.
 pub(super) fn drops(engine: &Engine) -> Vec<Value> {
-    let line = |(reason, count): (evenkeel_engine::DropReason, u64)| {
-        json!({ "reason": reason.name(), "count": count, "help": reason.help() })
-    };
+    let line = |(reason, count): (evenkeel_engine::DropReason, u64)| json!({ "reason": reason.name(), "count": count, "help": reason.help() });
     engine.counters().drops().map(line).collect()
 }
 

@@ -133,8 +133,13 @@ impl Setup {
         for made in self.made.drain(..).collect::<Vec<_>>().into_iter().rev() {
             let is_wanted = wanted.contains(&made.change);
             match kept.iter_mut().find(|later| later.change.is_same_place(&made.change)) {
-                // A later value has taken its place: at the end the earliest one comes back.
-                Some(later) => later.undo = made.undo,
+                // A later value has taken its place: at the end what was there before both comes back. Where
+                // the earlier one was there already, that is what the later one has found.
+                Some(later) => {
+                    if !matches!(made.undo, Undo::Leave) {
+                        later.undo = made.undo;
+                    }
+                }
                 None if is_wanted => kept.push(made),
                 None => obsolete.push(made),
             }
@@ -307,11 +312,7 @@ fn index(machine: &Machine, interface: &str) -> Result<u32, SetupError> {
     link.ok_or_else(|| SetupError::NoInterface { name: interface.to_owned() })
 }
 
-fn route(
-    destination: (Ipv4Addr, u8),
-    link: u32,
-    table: u32,
-) -> rtnetlink::packet_route::route::RouteMessage {
+fn route(destination: (Ipv4Addr, u8), link: u32, table: u32) -> rtnetlink::packet_route::route::RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
         .output_interface(link)
         .table_id(table)

@@ -7,6 +7,11 @@
 //! client -> [VIP route] -> tun -> engine -> tun -> [iif rule: main] -> real server
 //! client <- [iif rule: main] <- tun <- engine <- tun <- [reply rule: own table] <- real server
 //! ```
+//!
+//! A reply rule knows a real server's address and port, not the client: whoever reaches that port through
+//! this machine without the VIP has its replies taken to the forwarder, which knows no such flow. With source
+//! NAT there are no such rules. Two forwarders in one network namespace share the numbers below, so that at
+//! most one of them can have directors without source NAT; the second is refused.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -3,6 +3,11 @@
 //! In: one dump of each over netlink. Out: for a [`Change`], whether it is there, and whose it is. The
 //! picture is plain data, so that everything that is decided from it is tested without a kernel.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's attributes are many, and new ones must not disturb"
+)]
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
@@ -281,9 +286,13 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::Table(number) => said.table = *number,
             RuleAttribute::Protocol(number) => said.protocol = u8::from(*number),
             RuleAttribute::Iifname(name) => said.interface = Some(name.clone()),
-            RuleAttribute::Source(IpAddr::V4(address)) if header.src_len == 32 => said.source = Some(*address),
+            RuleAttribute::Source(IpAddr::V4(address)) if header.src_len == 32 => {
+                said.source = Some(*address)
+            }
             RuleAttribute::IpProtocol(protocol) => said.ip_protocol = u8::try_from(i32::from(*protocol)).ok(),
-            RuleAttribute::SourcePortRange(range) if range.start == range.end => said.port = Some(range.start),
+            RuleAttribute::SourcePortRange(range) if range.start == range.end => {
+                said.port = Some(range.start)
+            }
             // The kernel sends these with every rule, to say that nothing is suppressed.
             RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
             // Linux 6.15 and later send the mask of a single port: all of its bits.
@@ -306,8 +315,8 @@ pub(crate) fn mark() -> RouteProtocol {
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_engine::plan::{DirectorPlan, Mode, SchedulerPlan};
     use evenkeel_engine::plan::{Builtin, SourceNat};
+    use evenkeel_engine::plan::{DirectorPlan, Mode, SchedulerPlan};
     use evenkeel_engine::wire::Protocol;
 
     use super::super::change::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
@@ -355,7 +364,8 @@ mod tests {
         let selector = Selector::Interface("tun0".to_owned());
         let change =
             Change::Rule { priority: PRIORITY_FROM_FORWARDER, selector: selector.clone(), table: TABLE_MAIN };
-        let rule = Rule { priority: PRIORITY_FROM_FORWARDER, selector, table: TABLE_MAIN, protocol: PROTOCOL };
+        let rule =
+            Rule { priority: PRIORITY_FROM_FORWARDER, selector, table: TABLE_MAIN, protocol: PROTOCOL };
         machine.rules = vec![Rule { priority: 7, ..rule.clone() }, Rule { table: 7, ..rule.clone() }];
         assert_eq!(machine.presence(&change), Presence::Missing);
         machine.rules.push(rule.clone());

@@ -96,8 +96,8 @@ fn errno(error: &rtnetlink::Error) -> Option<Errno> {
 
 /// The kernel's reason without the words of the libraries around it.
 fn words(error: &rtnetlink::Error) -> String {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message.to_io().to_string(),
-        other => other.to_string(),
+    if let rtnetlink::Error::NetlinkError(message) = error {
+        return message.to_io().to_string();
     }
+    error.to_string()
 }

@@ -12,6 +12,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex};
 
 use evenkeel_engine::director::{
     Fault, FlowClosed, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
@@ -22,7 +23,7 @@ use evenkeel_engine::plan::{
 use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{Duration, Guests, Instant, InterfaceId, Plan};
-use evenkeel_plugin_host::{LoadError, Mode, Settings, load};
+use evenkeel_plugin_host::{Host, LoadError, Mode, Settings};
 
 pub const MODES: [Mode; 2] = [Mode::Fuel, Mode::Epoch];
 
@@ -68,8 +69,13 @@ pub fn policy_plan(guest: GuestPlan, permit_on_fault: bool) -> Plan {
     Plan { directors, interfaces, policies, seed: 7, ..Plan::empty() }
 }
 
+/// One host for each mode and process: it keeps what it compiled.
+static HOSTS: LazyLock<[Mutex<Host>; 2]> =
+    LazyLock::new(|| MODES.map(|mode| Mutex::new(Host::new(settings(mode)))));
+
 pub fn load_plan(plan: &Plan, mode: Mode) -> Result<Guests, Vec<LoadError>> {
-    load(plan, &settings(mode))
+    let mut host = HOSTS[usize::from(mode == MODES[1])].lock().unwrap();
+    host.load(plan, 0)
 }
 
 pub fn at(milliseconds: u64) -> Instant {
