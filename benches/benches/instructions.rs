@@ -1,5 +1,10 @@
 //! Instructions per packet, which repeat exactly however busy the machine is: `make bench-instructions`.
-#![allow(missing_docs, unused_qualifications, clippy::unwrap_used, reason = "benchmarks and what their macros make")]
+#![allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::unwrap_used,
+    reason = "benchmarks and what their macros make"
+)]
 
 use std::hint::black_box;
 
