@@ -23,7 +23,7 @@ INSTALL := CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 
 .DEFAULT_GOAL := help
 .PHONY: help toolchain build demo test lint lint-format lint-clippy lint-engine lint-deny \
-        bench bench-instructions bench-e2e docs fuzz clean
+        bench bench-instructions bench-memory bench-e2e docs fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,7 +77,12 @@ bench-instructions: toolchain ## instruction counts under valgrind, compared wit
 	@test "$$(gungraun-runner --version 2> /dev/null | awk '{ print $$NF }')" = "$(GUNGRAUN_VERSION)" || { \
 	  echo "building gungraun-runner $(GUNGRAUN_VERSION) into target/tools (once)"; \
 	  $(INSTALL) --force --version $(GUNGRAUN_VERSION) gungraun-runner; }
-	$(CARGO) bench --locked --package evenkeel-benches --bench instructions
+	@mkdir -p $(TARGET)
+	$(CARGO) bench --quiet --locked --package evenkeel-benches --bench instructions -- --output-format=json > $(TARGET)/instructions.jsonl
+	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin ratchet -- benches/instructions.json $(if $(WRITE),--write) < $(TARGET)/instructions.jsonl
+
+bench-memory: toolchain ## resident memory of 1,048,576 established flows
+	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin memory
 
 bench-e2e: build ## the forwarder against the kernel's NAT and others, on namespaces (root)
 	$(CARGO) run --release --locked --package evenkeel-bench-e2e

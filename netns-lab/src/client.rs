@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use evenkeel_sim::payload::{HEAD_BYTES, Message, request_head, response_head};
@@ -36,6 +36,14 @@ const DATAGRAM_LIMIT: Duration = Duration::from_secs(1);
 /// How often a datagram is sent before its flow counts as broken.
 const DATAGRAM_TRIES: u32 = 4;
 
+/// The first port that datagrams are sent from. Each flow takes the next one: a port that comes again while
+/// the forwarder still remembers it would be the old flow to it, and no new one.
+const PORT_FIRST: u16 = 1_024;
+
+/// Ports that are tried for one flow before the host counts as full: those of all flows that one load has
+/// open at once.
+const PORT_TRIES: usize = IN_FLIGHT_MAX;
+
 /// What one flow came to: the server that answered, or why it broke.
 type Ended = Result<Ipv4Addr, Cause>;
 
@@ -46,20 +54,39 @@ pub(crate) async fn run(
     ended: Arc<AtomicU64>,
 ) -> Vec<LoadResult> {
     let start = Instant::now();
+    let shared = Arc::new(Shared { ended, ports_taken: AtomicU32::new(0) });
     let mut loads = JoinSet::new();
     for order in orders {
-        loads.spawn(run_load(Arc::new(order), (start, start + duration), Arc::clone(&ended)));
+        loads.spawn(run_load(Arc::new(order), (start, start + duration), Arc::clone(&shared)));
     }
     let mut results = loads.join_all().await;
     results.sort_by_key(|result| result.load);
     results
 }
 
-/// One load on this host: what its flows share.
+/// What the flows of all loads of this host share.
+#[derive(Debug)]
+struct Shared {
+    /// Flows that have ended and were not told yet.
+    ended: Arc<AtomicU64>,
+    /// Flows of datagrams that were opened.
+    ports_taken: AtomicU32,
+}
+
+impl Shared {
+    /// The ports from the first to the last, again and again.
+    fn next_port(&self) -> u16 {
+        let ports = u32::from(u16::MAX - PORT_FIRST) + 1;
+        let position = self.ports_taken.fetch_add(1, Ordering::Relaxed) % ports;
+        PORT_FIRST + u16::try_from(position).unwrap_or(0)
+    }
+}
+
+/// One load on this host.
 #[derive(Debug)]
 struct Run {
     order: Arc<LoadOrder>,
-    ended: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     resent: Arc<AtomicU64>,
     flows: JoinSet<Ended>,
     result: LoadResult,
@@ -68,10 +95,10 @@ struct Run {
 async fn run_load(
     order: Arc<LoadOrder>,
     (start, end): (Instant, Instant),
-    ended: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 ) -> LoadResult {
     let result = LoadResult { load: order.load, ..LoadResult::default() };
-    let mut run = Run { order, ended, resent: Arc::default(), flows: JoinSet::new(), result };
+    let mut run = Run { order, shared, resent: Arc::default(), flows: JoinSet::new(), result };
     // At the end of the scenario, flows that are still open are dropped and counted as such.
     let _ = timeout_at(end, run.open_flows(start)).await;
     while let Some(outcome) = run.flows.try_join_next() {
@@ -129,11 +156,11 @@ impl Run {
         let number = u32::try_from(self.result.started).unwrap_or(u32::MAX);
         self.result.started += 1;
         let order = Arc::clone(&self.order);
-        let (resent, ended) = (Arc::clone(&self.resent), Arc::clone(&self.ended));
+        let (resent, shared) = (Arc::clone(&self.resent), Arc::clone(&self.shared));
         self.flows.spawn(async move {
-            let outcome = run_flow(&order, number, &resent).await;
+            let outcome = run_flow(&order, number, &shared, &resent).await;
             drop(place);
-            ended.fetch_add(1, Ordering::Relaxed);
+            shared.ended.fetch_add(1, Ordering::Relaxed);
             outcome
         });
     }
@@ -146,10 +173,10 @@ impl Run {
     }
 }
 
-async fn run_flow(order: &LoadOrder, number: u32, resent: &AtomicU64) -> Ended {
+async fn run_flow(order: &LoadOrder, number: u32, shared: &Shared, resent: &AtomicU64) -> Ended {
     match order.transport {
         Transport::Tcp => run_connection(order, number).await,
-        Transport::Udp => run_datagrams(order, number, resent).await,
+        Transport::Udp => run_datagrams(order, number, shared, resent).await,
     }
 }
 
@@ -210,9 +237,8 @@ fn expected_response(request: &Message, bytes: &[u8]) -> Option<(Message, Ipv4Ad
 }
 
 /// Sends the datagrams of one flow from one port, each after the answer to the one before.
-async fn run_datagrams(order: &LoadOrder, number: u32, resent: &AtomicU64) -> Ended {
-    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    let socket = UdpSocket::bind(any).await.map_err(|_| Cause::LocalResources)?;
+async fn run_datagrams(order: &LoadOrder, number: u32, shared: &Shared, resent: &AtomicU64) -> Ended {
+    let socket = bind_next(shared).await?;
     socket.connect(order.target).await.map_err(|error| cause_of(&error))?;
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut server = None;
@@ -221,6 +247,19 @@ async fn run_datagrams(order: &LoadOrder, number: u32, resent: &AtomicU64) -> En
         settle(&mut server, ask(&socket, &message, &mut buffer, resent).await?)?;
     }
     server.ok_or(Cause::WrongAnswer)
+}
+
+/// A socket on the next port that is free.
+async fn bind_next(shared: &Shared) -> Result<UdpSocket, Cause> {
+    for _ in 0..PORT_TRIES {
+        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, shared.next_port());
+        match UdpSocket::bind(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(_) => break,
+        }
+    }
+    Err(Cause::LocalResources)
 }
 
 /// Sends a datagram, again if need be, until it is answered.
@@ -280,6 +319,14 @@ mod tests {
         assert_eq!((response.len(), named), (100, server));
         assert!(expected_response(&Message::request(64, 100, 8), &bytes).is_none());
         assert!(expected_response(&request, &bytes[..15]).is_none());
+    }
+
+    #[test]
+    fn every_port_is_used_once_before_the_first_comes_again() {
+        let shared = Shared { ended: Arc::default(), ports_taken: AtomicU32::new(0) };
+        let ports: std::collections::BTreeSet<u16> = (0..64_512).map(|_| shared.next_port()).collect();
+        assert_eq!((ports.len(), ports.first()), (64_512, Some(&PORT_FIRST)));
+        assert_eq!(shared.next_port(), PORT_FIRST);
     }
 
     #[test]

@@ -225,3 +225,56 @@ fn a_reader_that_leaves_early_is_no_failure() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+fn scenario(folder: &Folder, extra: &str) -> PathBuf {
+    let entry = evenkeel_sim::library::find("demo").unwrap();
+    for (name, text) in entry.files {
+        folder.file(name, text);
+    }
+    folder.file("demo.toml", entry.files[0].1.to_owned() + extra)
+}
+
+#[test]
+fn a_simulation_repeats_and_its_exit_code_says_whether_expectations_hold() {
+    let folder = Folder::new();
+    let run = |path: &PathBuf, seed: &str| {
+        let output =
+            evenkeel().args(["sim", "run"]).arg(path).args(["--json", "--seed", seed]).output().unwrap();
+        assert_eq!(text(&output.stderr).lines().count(), usize::from(!output.status.success()));
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), value["wire_hash"].clone(), value["decision_hash"].clone())
+    };
+    let path = scenario(&folder, "");
+    let first = run(&path, "7");
+    assert_eq!(first.0, Some(0));
+    assert_eq!(run(&path, "7"), first);
+    assert_ne!(run(&path, "8").1, first.1);
+    let path = scenario(&folder, "\n[[expect]]\nmetric = \"flows.completed\"\nmin = 1000000\n");
+    assert_eq!(run(&path, "7").0, Some(1));
+    std::fs::write(&path, "[scenario]\nnam = \"x\"\n").unwrap();
+    let output = evenkeel().args(["sim", "run"]).arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("demo.toml:2:1"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_pipe_answers_the_commands_of_ctl() {
+    let folder = Folder::new();
+    let path = folder.file("evenkeel.toml", GOOD);
+    let mut child = evenkeel()
+        .args(["sim", "stdio", "--config"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = "{\"cmd\":\"weight web s1 9\"}\n{\"cmd\":\"directors\"}\n{\"cmd\":\"stat\"}\n";
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let answers: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers[0]["reply"]["weight"], 9);
+    assert_eq!(answers[1]["reply"]["directors"][0]["servers"][0]["weight"], 9);
+    assert!(answers[2]["error"].as_str().unwrap().contains("did you mean stats"));
+    assert_eq!(output.status.code(), Some(0));
+}

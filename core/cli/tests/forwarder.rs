@@ -340,3 +340,85 @@ fn an_mtu_that_a_reload_changed_is_put_back() {
     assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
     assert_eq!(world.state(), before);
 }
+
+#[test]
+fn a_component_that_fails_loses_no_connection_and_is_named_in_events_and_stats() {
+    for kind in ["trap", "missing", "loop", "memory"] {
+        let Some(world) = World::new() else { return };
+        let component = format!(
+            "{{ component = \"bundled:misbehave\", fallback = \"rr\", options = {{ kind = \"{kind}\" }} }}"
+        );
+        let config = NAT.replace("IO", "auto").replacen("\"rr\"", &component, 1);
+        let mut forwarder = Forwarder::start(&world, &config);
+        for number in 0..6 {
+            world.tcp_echo("10.0.0.3:80", &format!("hello {number}"));
+        }
+        let stats = forwarder.stats();
+        let guest = &stats["directors"][0]["guest"];
+        assert!(guest["faults"].as_u64().unwrap() > 0, "{kind}: {guest}");
+        assert!(guest["fallbacks"].as_u64().unwrap() > 0, "{kind}: {guest}");
+        let output = forwarder.ctl(&["events"]);
+        let events = String::from_utf8(output.stdout).unwrap();
+        let fault = events.lines().find(|line| line.contains("guest_fault"));
+        let fault = fault.unwrap_or_else(|| panic!("{kind}: {events}"));
+        for word in ["web", "bundled:misbehave", "pick"] {
+            assert!(fault.contains(word), "{kind}: {fault}");
+        }
+        assert!(forwarder.log().contains("a component failed"), "{kind}: {}", forwarder.log());
+        forwarder.terminate();
+        assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    }
+}
+
+#[test]
+fn a_reload_swaps_the_component_under_an_open_connection() {
+    let Some(world) = World::new() else { return };
+    let with = |name: &str| {
+        let component = format!("{{ component = \"bundled:{name}\", fallback = \"rr\" }}");
+        NAT.replace("IO", "auto").replacen("\"rr\"", &component, 1)
+    };
+    let mut forwarder = Forwarder::start(&world, &with("round-robin"));
+    let mut connection = world.tcp_connect("10.0.0.3:80");
+    let first = connection.echo("before");
+    forwarder.write_config(&with("least-connections"));
+    let output = forwarder.ctl(&["reload"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(connection.echo("after"), first);
+    assert_eq!(forwarder.stats()["directors"][0]["scheduler"], "bundled:least-connections");
+    world.tcp_echo("10.0.0.3:80", "new");
+
+    // A component that is no scheduler is refused with its place, and the swap does not happen.
+    forwarder.write_config(&with("rate-guard"));
+    let output = forwarder.ctl(&["reload"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("evenkeel.toml:") && error.contains("bundled:rate-guard"), "{error}");
+    assert_eq!(connection.echo("still"), first);
+    assert_eq!(forwarder.stats()["generation"], 2);
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+}
+
+#[test]
+fn a_crowd_at_the_control_socket_does_not_disturb_packets_or_the_stop() {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    let Some(world) = World::new() else { return };
+    let mut forwarder = Forwarder::start(&world, &NAT.replace("IO", "auto"));
+    let mut connection = world.tcp_connect("10.0.0.3:80");
+    let mut crowd = Vec::new();
+    for number in 0..200 {
+        // Some are silent, some write garbage without end, some never read; most are sent away.
+        let Ok(mut stream) = UnixStream::connect(forwarder.socket()) else { continue };
+        let bytes: &[u8] = [&b""[..], &[0xff; 8192], b"stats\nstats\nstats\n", b"reload"][number % 4];
+        let _ = stream.write_all(bytes);
+        crowd.push(stream);
+    }
+    assert_eq!(connection.echo("during").1, "198.51.100.10");
+    drop(crowd.split_off(8));
+    assert_eq!(forwarder.stats()["generation"], 1);
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert!(!forwarder.socket().exists());
+}

@@ -79,10 +79,8 @@ fn show(outcome: &Outcome, is_json: bool) -> Result<(), Failure> {
 }
 
 fn failure(error: LabError) -> Failure {
-    match error {
-        LabError::Scenario(_) | LabError::Config(_) | LabError::TooLarge(_) => {
-            Failure::Usage(error.to_string())
-        }
-        _ => Failure::runtime(error),
+    if matches!(error, LabError::Scenario(_) | LabError::Config(_) | LabError::TooLarge(_)) {
+        return Failure::Usage(error.to_string());
     }
+    Failure::runtime(error)
 }
