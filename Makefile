@@ -8,7 +8,6 @@ export PATH := $(TOOLS)/bin:$(PATH)
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 EVENKEEL := $(TARGET)/release/evenkeel
-SCENARIO := sim/scenarios/demo.toml
 SEED := 1
 
 CARGO_DENY_VERSION := 0.20.2
@@ -38,7 +37,7 @@ build: toolchain ## the binary, optimised: target/release/evenkeel
 	$(CARGO) build --release --locked --package evenkeel-cli
 
 demo: build ## one scenario in the simulator and through a real TUN, side by side
-	@sh .ci/demo $(EVENKEEL) $(SCENARIO) $(SEED)
+	@$(EVENKEEL) demo --seed $(SEED)
 
 test: toolchain ## every test, and a replay of the fuzz corpus
 	@if $(CARGO) nextest --version > /dev/null 2>&1; then \

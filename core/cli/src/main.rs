@@ -32,6 +32,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(commands::demo::Arguments),
     Run(commands::run::Arguments),
     Check(commands::check::Arguments),
     Routes(commands::routes::Arguments),
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         return evenkeel_netns_lab::child_main(rest);
     }
     let result = match Arguments::parse().command {
+        Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Run(arguments) => commands::run::run(arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Routes(arguments) => commands::routes::run(&arguments),

@@ -278,3 +278,18 @@ fn the_pipe_answers_the_commands_of_ctl() {
     assert!(answers[2]["error"].as_str().unwrap().contains("did you mean stats"));
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn the_demo_needs_no_file_and_agrees_with_itself() {
+    let output = evenkeel().args(["demo", "--json"]).output().unwrap();
+    let value: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(value["sim"]["flows"]["completed"], 700);
+    if let Some(reasons) = value["skipped"].as_array() {
+        println!("SKIPPED: the demo through a real TUN: {reasons:?}");
+        assert!(!reasons.is_empty());
+    } else {
+        assert_eq!(value["comparison"]["broken_lab"], 0);
+        assert!(value["comparison"]["largest_difference"].as_f64().unwrap() <= 2.0);
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

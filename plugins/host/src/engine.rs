@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 
 use wasmtime::component::{Linker, WasmStr};
-use wasmtime::{Config, Engine, ResourceLimiter, Store, StoreContextMut, Trap};
+use wasmtime::{Config, Engine, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline};
 
 use evenkeel_engine::{Duration, Instant};
 
@@ -118,6 +118,9 @@ pub(crate) struct Data {
     /// The guest's last words, in this call.
     pub(crate) last_words: Option<String>,
     pub(crate) now: Instant,
+    /// Ticks that this call may have once more. A call that was preempted sees its time pass without running; it
+    /// gets a second budget, and one that really runs too long ends after that.
+    grace_ticks: u64,
     gate: Gate,
 }
 
@@ -167,10 +170,19 @@ impl Runtime {
             is_memory_refused: false,
             last_words: None,
             now: Instant::ZERO,
+            grace_ticks: 0,
             gate: Gate::default(),
         };
         let mut store = Store::new(&self.engine, data);
         store.limiter(|data| data);
+        if self.ticker.is_some() {
+            store.epoch_deadline_callback(|mut store| {
+                match std::mem::take(&mut store.data_mut().grace_ticks) {
+                    0 => Err(Trap::Interrupt.into()),
+                    ticks => Ok(UpdateDeadline::Continue(ticks)),
+                }
+            });
+        }
         store
     }
 
@@ -184,6 +196,7 @@ impl Runtime {
         let data = store.data_mut();
         data.now = now;
         data.is_memory_refused = false;
+        data.grace_ticks = budget.ticks;
         match &self.ticker {
             None => store.set_fuel(budget.fuel)?,
             Some(ticker) => {

@@ -33,6 +33,8 @@ const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The stack of the compiler's thread: deep nesting is the component's choice.
 const COMPILER_STACK_BYTES: usize = 16 << 20;
+/// The longest text of options, as the contract promises it to guests.
+const OPTIONS_BYTES_MAX: usize = 65_536;
 /// What stands in front of the name of a bundled component.
 const BUNDLED: &str = "bundled:";
 /// Separates the seeds of guests from everything else that is drawn from the plan's seed.
@@ -135,10 +137,15 @@ impl Host {
         };
         let mut errors = Vec::new();
         let mut used = BTreeMap::new();
+        let mut by_name = BTreeMap::new();
         for user in &named {
-            let made = workshop
-                .compiled(user.plan, settings, &mut used)
-                .and_then(|compiled| user.guest(&compiled, workshop, plan, worker, &mut guests));
+            let compiled = by_name
+                .entry(user.plan.component.as_str())
+                .or_insert_with_key(|component| workshop.compiled(component, settings, &mut used));
+            let made = match compiled {
+                Ok(compiled) => user.guest(compiled, workshop, plan, worker, &mut guests),
+                Err(reason) => Err(reason.clone()),
+            };
             if let Err(reason) = made {
                 errors.push(user.error(&reason));
             }
@@ -190,6 +197,12 @@ impl User<'_> {
         worker: u32,
         guests: &mut Guests,
     ) -> Result<(), String> {
+        if self.plan.options.len() > OPTIONS_BYTES_MAX {
+            return Err(format!(
+                "its options have {} bytes, and {OPTIONS_BYTES_MAX} are allowed",
+                self.plan.options.len()
+            ));
+        }
         let setup = Setup {
             name: self.name.to_owned(),
             options: self.plan.options.clone(),
@@ -262,11 +275,11 @@ impl Workshop {
     /// The compiled component of a guest, from the last plan or from this one where it was there.
     fn compiled(
         &self,
-        plan: &GuestPlan,
+        component: &str,
         settings: &Settings,
         used: &mut BTreeMap<[u8; 32], Compiled>,
     ) -> Result<Compiled, String> {
-        let bytes = find(&plan.component, settings)?;
+        let bytes = find(component, settings)?;
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         if let Some(compiled) = used.get(&digest) {
             return Ok(compiled.clone());

@@ -255,14 +255,26 @@ impl<W: World> Sandbox<W> {
     }
 }
 
-/// The functions that were running, without those of the language's own panic machinery.
+/// The functions that were running, the innermost first, without those of the language's own panic machinery. A
+/// function that calls itself is named once.
 fn frames(trace: &WasmBacktrace) -> Vec<String> {
     let text = trace.to_string();
-    let names = text.lines().filter_map(|line| line.split_once('!')).map(|(_, name)| name.trim());
-    let is_telling = |name: &&str| {
-        !["core::panicking", "rust_begin_unwind", "__rustc", "rust_panic"]
+    let names = text.lines().filter_map(|line| line.split_once('!')).map(|(_, name)| plain(name.trim()));
+    let is_machinery = |name: &str| {
+        ["core::panicking", "rust_begin_unwind", "__rustc", "rust_panic"]
             .iter()
-            .any(|machinery| name.contains(machinery))
+            .any(|part| name.contains(part))
     };
-    names.filter(is_telling).take(FRAMES_MAX).map(str::to_owned).collect()
+    let mut names: Vec<String> = names.filter(|name| !is_machinery(name)).map(str::to_owned).collect();
+    names.dedup();
+    names.truncate(FRAMES_MAX);
+    names
+}
+
+/// A function's name without the hash that older symbol names end with.
+fn plain(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => path,
+        _ => name,
+    }
 }

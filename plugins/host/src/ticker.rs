@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How often the epoch advances. A budget is enforced to within two of these.
+/// How often the epoch advances.
 pub(crate) const TICK: Duration = Duration::from_micros(100);
 
-/// The longest budget that a call may have. A call that begins is always followed by at least one whole period
-/// of ticks, so a period as long as this one never leaves a call without a clock.
+/// The longest budget that a call may have. A call may use it twice, and is always followed by at least one whole
+/// period of ticks, so a period of two of these never leaves a call without a clock.
 pub(crate) const BUDGET_MAX: Duration = Duration::from_secs(1);
 
-/// Ticks between two looks at whether anyone called. Twice the longest budget, as sleeps only overshoot.
-const PERIOD_TICKS: u32 = 20_000;
+/// Ticks between two looks at whether anyone called: more than twice the longest budget, as sleeps only overshoot.
+const PERIOD_TICKS: u32 = 21_000;
 
 #[derive(Debug)]
 struct State {

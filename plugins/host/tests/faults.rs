@@ -12,9 +12,9 @@ use evenkeel_plugin_host::Mode;
 
 /// Kind of fault, words that its reason has, calls of 8 flows that fail until the breaker opens.
 const FAULTS: &[(&str, &str)] = &[
-    ("loop", "longer than its budget of 2ms"),
+    ("loop", "longer than its budget of 100ms"),
     ("memory", "more memory than its limit of 16777216 bytes"),
-    ("stack", "stack"),
+    ("stack", "its stack is used up"),
     ("missing", "it picked server 60000, and there are 3, counted from 0"),
     ("unusable", "it picked server 2, which is down or drained"),
     ("short", "it answered 7 of 8 flows"),

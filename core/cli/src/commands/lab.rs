@@ -46,11 +46,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             let options = Options { program, seed: *seed };
             let outcome = {
                 let progress = Progress::start(format!("reading {}", scenario.display()));
-                let mut show = |stage: Stage| match stage {
-                    Stage::Stage(name) => progress.stage(name),
-                    Stage::Flows { done, total } => progress.done(done, total),
-                };
-                evenkeel_netns_lab::run(scenario, &options, &mut show).map_err(failure)?
+                evenkeel_netns_lab::run(scenario, &options, &mut |stage| show_stage(&progress, stage))
+                    .map_err(failure)?
             };
             show(&outcome, *json)
         }
@@ -78,7 +75,16 @@ fn show(outcome: &Outcome, is_json: bool) -> Result<(), Failure> {
     if outcome.is_met() { Ok(()) } else { Err(Failure::Runtime("an expectation is missed".to_owned())) }
 }
 
-fn failure(error: LabError) -> Failure {
+/// Shows how far a run has come.
+pub(crate) fn show_stage(progress: &Progress, stage: Stage) {
+    match stage {
+        Stage::Stage(name) => progress.stage(name),
+        Stage::Flows { done, total } => progress.done(done, total),
+    }
+}
+
+/// Why there is no outcome, with the exit code that it deserves.
+pub(crate) fn failure(error: LabError) -> Failure {
     if matches!(error, LabError::Scenario(_) | LabError::Config(_) | LabError::TooLarge(_)) {
         return Failure::Usage(error.to_string());
     }

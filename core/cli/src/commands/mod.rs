@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod ctl;
+pub(crate) mod demo;
 pub(crate) mod lab;
 pub(crate) mod routes;
 pub(crate) mod run;

@@ -91,7 +91,7 @@ fn stdio(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn simulate(path: &Path, seed: Option<u64>) -> Result<Outcome, Failure> {
+pub(crate) fn simulate(path: &Path, seed: Option<u64>) -> Result<Outcome, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
     let progress = Progress::start(format!("reading {}", path.display()));
     let scenario = Scenario::load(path).map_err(|errors| usage(&errors))?;

@@ -203,6 +203,7 @@ async fn client(mut stream: UnixStream, answer: Rc<dyn Fn(String) -> Answer>) {
         };
         let result = match line {
             Line::TooLong => return refuse(&stream, "the line is too long"),
+            Line::Unfinished => return refuse(&stream, "the line has no end"),
             Line::Bytes(bytes) => match String::from_utf8(bytes) {
                 Ok(line) => answer(line).await,
                 Err(_) => Err("the line is not UTF-8".to_owned()),
@@ -218,9 +219,11 @@ async fn client(mut stream: UnixStream, answer: Rc<dyn Fn(String) -> Answer>) {
 enum Line {
     Bytes(Vec<u8>),
     TooLong,
+    /// The client has left within it: half of a command must not be taken for a whole one.
+    Unfinished,
 }
 
-/// The next line without its end; at the end of the stream, what is left. `None` when nothing is.
+/// The next line without its end; `None` at the end of the stream.
 async fn next_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<Option<Line>> {
     loop {
         if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
@@ -240,8 +243,7 @@ async fn next_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<
         let length = room.min(chunk.len());
         let count = stream.read(chunk.get_mut(..length).unwrap_or_default()).await?;
         if count == 0 {
-            let rest = std::mem::take(buffer);
-            return Ok((!rest.is_empty()).then_some(Line::Bytes(rest)));
+            return Ok((!buffer.is_empty()).then_some(Line::Unfinished));
         }
         buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
     }
@@ -391,9 +393,9 @@ mod tests {
             tokio::task::yield_now().await;
             assert_eq!(ask(&mut stream, b"o\nthree\n").await, json!({ "ok": "two" }));
             assert_eq!(answer(&mut stream).await, json!({ "ok": "three" }));
-            stream.write_all(b"last without an end").await.unwrap();
+            stream.write_all(b"weight web s1 1").await.unwrap();
             stream.shutdown().await.unwrap();
-            assert_eq!(answer(&mut stream).await, json!({ "ok": "last without an end" }));
+            assert_eq!(answer(&mut stream).await, json!({ "error": "the line has no end" }));
             assert!(is_closed(&mut stream).await);
         });
     }
