@@ -163,10 +163,16 @@ fn keep_lines(output: Option<impl AsyncRead + Send + Unpin + 'static>, lines: &L
 /// # Errors
 ///
 /// When the system refuses the mount or the directory.
-pub(crate) fn prepare_control(control: &Path) -> io::Result<()> {
+pub(crate) fn prepare_control(order: &ForwardOrder) -> io::Result<()> {
+    let control = &order.control;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let Some(directory) = control.parent() else { return Ok(()) };
     if covered(control).is_some() {
+        if let Some(hidden) = [&order.config, &order.program].into_iter().find(|path| covered(path).is_some())
+        {
+            let what = "lies below /run, which is the lab's own while a forwarder runs; move it elsewhere";
+            return Err(io::Error::other(format!("{} {what}", hidden.display())));
+        }
         mount(
             "evenkeel-lab",
             "/run",

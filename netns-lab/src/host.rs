@@ -97,7 +97,7 @@ impl Host {
     }
 
     async fn start_forwarder(&mut self, order: ForwardOrder) -> io::Result<()> {
-        forwarder::prepare_control(&order.control)?;
+        forwarder::prepare_control(&order)?;
         self.forwarder = Some(Forwarder::start(order).await?);
         Ok(())
     }
@@ -164,7 +164,8 @@ fn count(services: &Services) -> io::Result<Counted> {
         // The kernel counts a segment that is sent again, or a reset, apart from the others.
         packets_out: kernel("Tcp:", &["OutSegs", "RetransSegs"]) + kernel("Udp:", &["OutDatagrams"]),
         retransmitted: kernel("Tcp:", &["RetransSegs"]),
-        stray: kernel("Tcp:", &["InErrs"]) + kernel("Udp:", &["NoPorts", "InErrors"]),
+        // A segment that belongs to no connection is answered with a reset.
+        stray: kernel("Tcp:", &["InErrs", "OutRsts"]) + kernel("Udp:", &["NoPorts", "InErrors"]),
     })
 }
 

@@ -302,7 +302,8 @@ pub(crate) struct Counted {
     pub(crate) packets_out: u64,
     /// TCP segments that it sent again.
     pub(crate) retransmitted: u64,
-    /// Packets for which there was no use: bad segments, datagrams to closed ports.
+    /// Packets for which there was no use: segments that were bad or answered with a reset, datagrams to
+    /// closed ports.
     pub(crate) stray: u64,
 }
 

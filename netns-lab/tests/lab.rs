@@ -62,8 +62,11 @@ impl Run {
         command
     }
 
+    /// A scenario of these tests, or by its path in the repository.
     fn scenario(&self, file: &str) -> Command {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(file);
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = if file.contains('/') { here.join("..") } else { here.join("tests/scenarios") };
+        let path = folder.join(file);
         self.command(&["lab", "run", "--json", path.to_str().unwrap()])
     }
 
@@ -212,6 +215,12 @@ fn real_forwarder_splits_flows_by_weight() {
         assert!(server["packets_to"].as_u64() > server["flows"].as_u64());
     }
     assert_eq!(outcome["exits"]["lb"], 0, "the forwarder stops cleanly");
+}
+
+#[test]
+fn source_nat_address_in_the_servers_network_is_found_by_arp() {
+    let Some(outcome) = run_well("snat", "sim/scenarios/nat-udp-snat.toml") else { return };
+    assert_eq!(outcome["metrics"]["flows.completed"], 1000.0);
 }
 
 /// Starts a long run, ends it by `how`, and checks that nothing is left.

@@ -105,6 +105,21 @@ pub(crate) fn real_servers(plan: &Plan) -> Vec<Service> {
     services
 }
 
+/// The addresses that a plan serves with: VIPs and source-NAT addresses.
+pub(crate) fn service_addresses(plan: &Plan) -> Vec<Ipv4Addr> {
+    let mut addresses = Vec::new();
+    for director in &plan.directors {
+        let Mode::Nat { source } = &director.mode;
+        let both = [Some(director.address), source.as_ref().map(|source| source.address)];
+        for address in both.into_iter().flatten() {
+            if let IpAddr::V4(address) = address {
+                addresses.push(address);
+            }
+        }
+    }
+    addresses
+}
+
 /// A machine with an engine.
 pub(crate) struct ForwarderNode {
     machine: usize,

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use evenkeel_engine::plan::{Layer, Plan};
 use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
-use crate::forwarder::{ForwarderNode, real_servers};
+use crate::forwarder::{ForwarderNode, real_servers, service_addresses};
 use crate::host::{Cause, Ending, Host, Opening};
 use crate::net::{Event, Net, Routes};
 use crate::queue::{EventQueue, HeapQueue, WheelQueue};
@@ -92,12 +92,14 @@ pub enum RunError {
         /// The forwarder.
         forwarder: String,
     },
-    /// An address belongs to two machines.
-    #[error("{address} belongs to {first} in the scenario, and forwarder {forwarder} uses it for a service")]
+    /// A VIP or source-NAT address is a machine's own: that machine's kernel would keep its packets.
+    #[error(
+        "{address} is an address of {first}; a VIP or source-NAT address of forwarder {forwarder} is nobody's own"
+    )]
     AddressTaken {
         /// The address.
         address: Ipv4Addr,
-        /// The host.
+        /// The machine.
         first: String,
         /// The forwarder.
         forwarder: String,
@@ -413,13 +415,13 @@ fn check(scenario: &Scenario, equipment: &[Equipment]) -> Result<(), RunError> {
                 return Err(RunError::Ethernet { forwarder: name(), interface: interface.name.clone() });
             }
         }
-        for director in &plan.directors {
-            let has = |own: &Attachment| director.address == own.address;
-            let taken = |host: &&crate::scenario::Host| host.attachments.iter().any(has);
-            if let (Some(host), std::net::IpAddr::V4(address)) =
-                (scenario.hosts.iter().find(taken), director.address)
-            {
-                return Err(RunError::AddressTaken { address, first: host.name.clone(), forwarder: name() });
+        for address in service_addresses(plan) {
+            let has = |attachments: &[Attachment]| attachments.iter().any(|own| own.address == address);
+            let hosts = scenario.hosts.iter().map(|host| (&host.name, &host.attachments));
+            let machines = hosts.chain(scenario.forwarders.iter().map(|one| (&one.name, &one.attachments)));
+            let owner = machines.into_iter().find(|(_, attachments)| has(attachments));
+            if let Some((first, _)) = owner {
+                return Err(RunError::AddressTaken { address, first: first.clone(), forwarder: name() });
             }
         }
     }

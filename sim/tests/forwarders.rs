@@ -135,6 +135,8 @@ fn plans_that_do_not_fit_are_refused_before_anything_runs() {
     assert!(ethernet.to_string().contains("interface eth0 is Ethernet"), "{ethernet}");
     let taken = refuse(|plan| plan.directors[0].address = "10.0.3.20".parse().unwrap());
     assert!(matches!(taken, RunError::AddressTaken { .. }), "{taken}");
+    let own = refuse(|plan| plan.directors[0].address = "10.0.3.1".parse().unwrap());
+    assert!(own.to_string().starts_with("10.0.3.1 is an address of lb"), "{own}");
     let twice = refuse(|plan| plan.directors.push(plan.directors[0].clone()));
     assert!(matches!(twice, RunError::Plan { .. }), "{twice}");
 }

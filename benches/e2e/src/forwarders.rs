@@ -16,6 +16,9 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a forwarder may take to stop after SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The scheduler in `evenkeel.toml` that is a component.
+const COMPONENT: &str = "{ component = \"bundled:round-robin\", fallback = \"rr\" }";
+
 /// What stands between client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Forwarder {
@@ -31,7 +34,9 @@ pub(crate) enum Forwarder {
     BareEpoll,
     /// `evenkeel run`, with a WASM scheduler.
     Evenkeel,
-    /// The same over epoll.
+    /// The same with a scheduler of the engine instead of a component.
+    EvenkeelNative,
+    /// `evenkeel run` with the WASM scheduler over epoll.
     EvenkeelEpoll,
     /// HAProxy, for TCP.
     Haproxy,
@@ -41,13 +46,14 @@ pub(crate) enum Forwarder {
 
 impl Forwarder {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Route,
         Self::Nft,
         Self::Plain,
         Self::BareUring,
         Self::BareEpoll,
         Self::Evenkeel,
+        Self::EvenkeelNative,
         Self::EvenkeelEpoll,
         Self::Haproxy,
         Self::Nginx,
@@ -62,6 +68,7 @@ impl Forwarder {
             Self::BareUring => "bare-uring",
             Self::BareEpoll => "bare-epoll",
             Self::Evenkeel => "evenkeel",
+            Self::EvenkeelNative => "evenkeel-native",
             Self::EvenkeelEpoll => "evenkeel-epoll",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
@@ -80,6 +87,7 @@ impl Forwarder {
             | Self::BareUring
             | Self::BareEpoll
             | Self::Evenkeel
+            | Self::EvenkeelNative
             | Self::EvenkeelEpoll => true,
         }
     }
@@ -115,8 +123,9 @@ impl Forwarder {
             Self::Plain => start_tun(lab, running, &own, &bare("plain")),
             Self::BareUring => start_tun(lab, running, &own, &bare("io-uring")),
             Self::BareEpoll => start_tun(lab, running, &own, &bare("epoll")),
-            Self::Evenkeel => start_evenkeel(lab, running, evenkeel, "auto"),
-            Self::EvenkeelEpoll => start_evenkeel(lab, running, evenkeel, "epoll"),
+            Self::Evenkeel => start_evenkeel(lab, running, evenkeel, "auto", COMPONENT),
+            Self::EvenkeelNative => start_evenkeel(lab, running, evenkeel, "auto", "\"rr\""),
+            Self::EvenkeelEpoll => start_evenkeel(lab, running, evenkeel, "epoll", COMPONENT),
             Self::Haproxy => start_haproxy(lab, running),
             Self::Nginx => start_nginx(lab, running),
         }
@@ -243,7 +252,13 @@ fn wait_for_no_tun(lab: &Lab) {
     }
 }
 
-fn start_evenkeel(lab: &Lab, running: &mut Running, binary: Option<&Path>, io: &str) -> Result<(), Failure> {
+fn start_evenkeel(
+    lab: &Lab,
+    running: &mut Running,
+    binary: Option<&Path>,
+    io: &str,
+    scheduler: &str,
+) -> Result<(), Failure> {
     let binary = binary.ok_or("--evenkeel names no binary")?;
     let path = lab.folder.join("evenkeel.toml");
     let control = lab.folder.join("control.sock");
@@ -257,7 +272,7 @@ fn start_evenkeel(lab: &Lab, running: &mut Running, binary: Option<&Path>, io: &
     {
         config += &format!(
             "\n[director.{name}]\nbind = \"{VIP}:{port}/{protocol}\"\nmode = \"nat\"\n\
-             scheduler = {{ component = \"bundled:round-robin\", fallback = \"rr\" }}\n\n\
+             scheduler = {scheduler}\n\n\
              [[director.{name}.server]]\nname = \"s1\"\naddress = \"{SERVER}:{port}\"\n"
         );
     }

@@ -84,6 +84,8 @@ enum Part {
         client: String,
         #[arg(long)]
         to: SocketAddrV4,
+        #[arg(long)]
+        window: bool,
     },
     /// Writes on TCP connections.
     #[command(hide = true)]
@@ -155,7 +157,7 @@ fn main() -> ExitCode {
 fn play(part: &Part) -> Result<(), Failure> {
     match part {
         Part::Serve => traffic::serve(lab::SERVER),
-        Part::Flood { client, to } => traffic::flood(client, *to, lab::SERVER),
+        Part::Flood { client, to, window } => traffic::flood(client, *to, lab::SERVER, *window),
         Part::Stream { to, streams } => traffic::stream(*to, *streams),
         Part::Ping { to, rate, seconds } => traffic::ping(*to, *rate, Duration::from_secs_f64(*seconds)),
         Part::Probe { to, protocol, seconds } => {
@@ -214,7 +216,9 @@ fn chosen(arguments: &Arguments) -> Vec<Forwarder> {
         return arguments.only.clone();
     }
     let is_there = |forwarder: &Forwarder| match forwarder {
-        Forwarder::Evenkeel | Forwarder::EvenkeelEpoll => arguments.evenkeel.is_some(),
+        Forwarder::Evenkeel | Forwarder::EvenkeelNative | Forwarder::EvenkeelEpoll => {
+            arguments.evenkeel.is_some()
+        }
         Forwarder::Nft => has_program("nft"),
         Forwarder::Haproxy => has_program("haproxy"),
         Forwarder::Nginx => has_program("nginx"),

@@ -26,8 +26,10 @@ const PINGS_PER_SECOND: u64 = 10_000;
 /// One kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Measure {
-    /// Small datagrams, as many as pass.
+    /// Small datagrams, as fast as the sender can: more than some forwarders can take.
     Udp,
+    /// Small datagrams, at most 256 under way: no more than can pass, and nothing is lost.
+    UdpWindow,
     /// One TCP stream, as much as passes.
     Tcp1,
     /// Eight TCP streams.
@@ -38,12 +40,13 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 4] = [Self::Udp, Self::Tcp1, Self::Tcp8, Self::Latency];
+    pub(crate) const ALL: [Self; 5] = [Self::Udp, Self::UdpWindow, Self::Tcp1, Self::Tcp8, Self::Latency];
 
     /// The name in results.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
+            Self::UdpWindow => "udp-window",
             Self::Tcp1 => "tcp1",
             Self::Tcp8 => "tcp8",
             Self::Latency => "latency",
@@ -84,10 +87,12 @@ pub(crate) fn measure(
 ) -> Result<Sample, Failure> {
     let to = |port| SocketAddrV4::new(forwarder.address(), port).to_string();
     match measure {
-        Measure::Udp => {
+        Measure::Udp | Measure::UdpWindow => {
             let client = lab.namespace(Host::Client);
-            let arguments = ["flood", "--client", &client, "--to", &to(UDP_SINK)];
-            let mut flood = Counting::spawn(lab.command(Host::Server, &this_program()?, &arguments))?;
+            let arguments = ["flood", "--client", &client, "--to", &to(UDP_SINK), "--window"];
+            let count = if measure == Measure::Udp { arguments.len() - 1 } else { arguments.len() };
+            let arguments = arguments.get(..count).unwrap_or_default();
+            let mut flood = Counting::spawn(lab.command(Host::Server, &this_program()?, arguments))?;
             let (count, cpu, seconds) = over(lab, window, |_| flood.count())?;
             Ok(cpu.sample(count / seconds / 1e3, count / 1e6, seconds))
         }

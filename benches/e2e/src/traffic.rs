@@ -46,6 +46,8 @@ const LOSS_TIMEOUT: Duration = Duration::from_millis(20);
 const STREAM_BYTES: usize = 256 * 1024;
 /// Room for datagrams that the sink has not read yet.
 const SINK_BUFFER_BYTES: usize = 8 << 20;
+/// How long the socket of the flood before this one may take to go.
+const BIND_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a ping may take; a later one counts as lost.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -125,24 +127,33 @@ impl Flood {
     }
 }
 
-/// Sends small datagrams from the namespace `client` to `to`, and receives them in its own at `address`, as many
-/// as pass with [`WINDOW`] of them under way, until stdin ends; tells how many have arrived.
+/// Sends small datagrams from the namespace `client` to `to`, and receives them in its own at `address`,
+/// until stdin ends; tells how many have arrived.
 ///
-/// With a bounded number under way nothing is dropped for want of room, so that CPU time goes into packets
-/// that arrive. Both ends look again after a [`NAP`] where there is nothing to do: were each woken by the
-/// other for a few packets, waking a processor that sleeps would cost more than the packets.
+/// With a window, at most [`WINDOW`] of them are under way: nothing is dropped for want of room, so that all
+/// CPU time goes into packets that arrive. Without, the sender sends as fast as it can, and what the
+/// forwarder can not take is lost: that is how a forwarder fares that is offered more than it can do.
+///
+/// Both ends look again after a [`NAP`] where there is nothing to do: were each woken by the other for a
+/// few packets, waking a processor that sleeps would cost more than the packets.
 ///
 /// # Errors
 ///
 /// When there is no such namespace, or no way to `to`.
-pub(crate) fn flood(client: &str, to: SocketAddrV4, address: Ipv4Addr) -> Result<(), Failure> {
-    let sink = UdpSocket::bind((address, UDP_SINK))?;
+pub(crate) fn flood(
+    client: &str,
+    to: SocketAddrV4,
+    address: Ipv4Addr,
+    has_window: bool,
+) -> Result<(), Failure> {
+    let window = if has_window { WINDOW } else { u64::MAX };
+    let sink = bind_again((address, UDP_SINK))?;
     sockopt::set_socket_recv_buffer_size_force(&sink, SINK_BUFFER_BYTES)?;
     let namespace = File::open(format!("/run/netns/{client}"))?;
     let shared = Arc::new(Flood::default());
     let flood = Arc::clone(&shared);
     std::thread::spawn(move || {
-        let ended = send_flood(&namespace, to, &flood);
+        let ended = send_flood(&namespace, to, &flood, window);
         let _ = writeln!(io::stderr(), "the flood has ended: {ended:?}");
     });
     let flood = Arc::clone(&shared);
@@ -150,7 +161,20 @@ pub(crate) fn flood(client: &str, to: SocketAddrV4, address: Ipv4Addr) -> Result
     tell(|| shared.received.load(Ordering::Relaxed))
 }
 
-fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood) -> Result<(), Failure> {
+/// Binds, although the kernel lets go of a socket only a moment after the process that held it by io_uring.
+fn bind_again(address: (Ipv4Addr, u16)) -> io::Result<UdpSocket> {
+    let end = Instant::now() + BIND_PATIENCE;
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood, window: u64) -> Result<(), Failure> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
     let sockets: Vec<UdpSocket> = (0..FLOWS).map(|_| connected(to)).collect::<Result<_, _>>()?;
     let payload = [0x5a; SMALL_BYTES];
@@ -161,7 +185,7 @@ fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood) -> Result<(), F
     let mut progress = (0, Instant::now());
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     for socket in sockets.iter().cycle() {
-        while flood.under_way() + BURST as u64 > WINDOW {
+        while flood.under_way() > window.saturating_sub(BURST as u64) {
             std::thread::sleep(NAP);
             let received = flood.received.load(Ordering::Acquire);
             if received != progress.0 {

@@ -417,7 +417,14 @@ fn a_crowd_at_the_control_socket_does_not_disturb_packets_or_the_stop() {
     }
     assert_eq!(connection.echo("during").1, "198.51.100.10");
     drop(crowd.split_off(8));
-    assert_eq!(forwarder.stats()["generation"], 1);
+    // Those who left make room as soon as the forwarder has seen them go.
+    let output = loop {
+        let output = forwarder.ctl(&["stats"]);
+        if !String::from_utf8_lossy(&output.stderr).contains("too many clients") {
+            break output;
+        }
+    };
+    assert!(String::from_utf8_lossy(&output.stdout).contains("plan 1,"), "no half line is a command");
     forwarder.terminate();
     assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
     assert!(!forwarder.socket().exists());

@@ -72,7 +72,7 @@ drop_reasons! {
     UnknownProtocol = "unknown_protocol",
     /// A fragment: without its first part it names no flow.
     Fragment = "fragment",
-    /// An ICMP message that the engine does not answer or translate.
+    /// An ICMP message that the engine does not answer, or an error about a packet of no known flow.
     IcmpUnhandled = "icmp_unhandled",
     /// A flow rule or a policy component denied the packet.
     PolicyDenied = "policy_denied",

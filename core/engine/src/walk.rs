@@ -10,7 +10,7 @@ use crate::device::{BATCH_MAX, Device, PacketBuffer};
 use crate::engine::{Engine, Stage};
 use crate::event::Event;
 use crate::flow::{Direction, FlowId};
-use crate::nat::rewrite;
+use crate::nat::{icmp_error, rewrite};
 use crate::plan::Layer;
 use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::reply::{self, IcmpError};
@@ -32,6 +32,8 @@ pub(crate) struct Walk {
     pub(crate) hash: u64,
     pub(crate) interface: InterfaceId,
     pub(crate) flags: Flags,
+    /// The packet is an ICMP error; the tuple is the quoted one, turned to the error's own direction.
+    pub(crate) is_error: bool,
     /// What the index said first; later what the entry said. Read to warm the cache.
     pub(crate) hint: u32,
 }
@@ -51,6 +53,7 @@ impl Walk {
         hash: 0,
         interface: InterfaceId(0),
         flags: Flags(0),
+        is_error: false,
         hint: u32::MAX,
     };
 }
@@ -71,7 +74,11 @@ impl Engine {
         let mut has_new = false;
         for (slot, walk) in walks.iter_mut().enumerate() {
             if walk.end.is_none() && !self.pass(&mut device.packet(slot), walk, now) {
-                has_new = true;
+                if walk.is_error {
+                    walk.end = Some(Verdict::Drop(DropReason::IcmpUnhandled));
+                } else {
+                    has_new = true;
+                }
             }
         }
         if has_new {
@@ -141,6 +148,12 @@ impl Engine {
                 let (header, _) = udp::Header::split(ip.payload)?;
                 (header.source_port(), header.destination_port(), Flags::default())
             }
+            Protocol::ICMP if ip.payload.first().is_some_and(|kind| icmp::kind::is_error(*kind)) => {
+                walk.tuple = icmp_error::quoted(ip.payload)?.reversed();
+                walk.flags = Flags::default();
+                walk.is_error = true;
+                return Ok(None);
+            }
             Protocol::ICMP => {
                 self.answer_echo(&mut ip, now)?;
                 walk.range = turn_frame(packet.buffer, layer, walk.range.clone());
@@ -151,6 +164,7 @@ impl Engine {
         let (source, destination) = (ip.header.source(), ip.header.destination());
         walk.tuple = FiveTuple { source, destination, source_port, destination_port, protocol };
         walk.flags = flags;
+        walk.is_error = false;
         Ok(None)
     }
 
@@ -193,7 +207,12 @@ impl Engine {
             walk.end = Some(Verdict::Drop(reason));
             return true;
         }
-        walk.end = Some(match self.translate(packet, walk, id, direction, now) {
+        let translated = if walk.is_error {
+            self.translate_error(packet, walk, id, direction, now)
+        } else {
+            self.translate(packet, walk, id, direction, now)
+        };
+        walk.end = Some(match translated {
             Ok(interface) => Verdict::Forward(interface),
             Err(reason) => Verdict::Drop(reason),
         });
@@ -245,6 +264,37 @@ impl Engine {
         if is_shorter {
             self.flows.reschedule(id);
         }
+        if let Layer::Ethernet(own) = way_out.layer {
+            walk.range = self.link(packet.buffer, own, out, to, walk.range.clone(), now)?;
+        }
+        Ok(out)
+    }
+
+    /// Translates an ICMP error about a packet of a known flow. It neither refreshes the flow nor changes its state
+    /// (RFC 4787 REQ-10, RFC 5382 REQ-10).
+    #[cold]
+    fn translate_error(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        walk: &mut Walk,
+        id: FlowId,
+        direction: Direction,
+        now: Instant,
+    ) -> Result<InterfaceId, DropReason> {
+        let Some(entry) = self.flows.entry(id) else { return Err(DropReason::NoFlow) };
+        let out = entry.interface_out(direction);
+        let Some(way_out) = self.plan.interfaces.get(out.index()) else { return Err(DropReason::NoRoute) };
+        let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
+        let mut ip = ipv4::Packet::reopen(bytes)?;
+        // Nobody is told of an error about an error (RFC 1812 s.4.3.2.7).
+        if ip.header.ttl() <= 1 {
+            return Err(DropReason::TtlExceeded);
+        }
+        if ip.header.total_length() > way_out.mtu_bytes {
+            return Err(DropReason::TooBig);
+        }
+        icmp_error::translate(&mut ip, entry, direction);
+        let to = ip.header.destination();
         if let Layer::Ethernet(own) = way_out.layer {
             walk.range = self.link(packet.buffer, own, out, to, walk.range.clone(), now)?;
         }

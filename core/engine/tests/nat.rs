@@ -254,3 +254,82 @@ fn turn(packet: &[u8]) -> Vec<u8> {
     turned[22..24].copy_from_slice(&packet[20..22]);
     turned
 }
+
+/// An ICMP error from `source` to `destination` about `packet`.
+fn error(source: Ipv4Addr, destination: Ipv4Addr, kind: [u8; 2], mtu: u16, packet: &[u8]) -> Vec<u8> {
+    let [high, low] = mtu.to_be_bytes();
+    let mut message = vec![kind[0], kind[1], 0, 0, 0, 0, high, low];
+    message.extend_from_slice(&packet[..packet.len().min(60)]);
+    let sum = evenkeel_engine::wire::checksum::checksum(0, &message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let length = 20 + u16::try_from(message.len()).unwrap();
+    let mut header = vec![0x45, 0xc0, 0, 0, 0x12, 0x34, 0, 0, 64, 1, 0, 0];
+    header[2..4].copy_from_slice(&length.to_be_bytes());
+    header.extend_from_slice(&source.octets());
+    header.extend_from_slice(&destination.octets());
+    mended([header, message].concat())
+}
+
+fn with_ttl(mut packet: Vec<u8>, ttl: u8) -> Vec<u8> {
+    packet[8] = ttl;
+    mended(packet)
+}
+
+#[test]
+fn a_closed_port_behind_the_vip_is_told_as_if_the_vip_had_said_so() {
+    for is_full in [false, true] {
+        let mut plan = plan();
+        if is_full {
+            plan.directors[1].mode = full_nat(2000..=2010);
+        }
+        let mut engine = engine(plan);
+        let sent = udp(call(40_000), b"hello");
+        let there = one(&mut engine, sent.clone(), at(1));
+        let mapped = audit(&there).source.0;
+        let told = one(&mut engine, error(S2, mapped, [3, 3], 0, &there), at(2));
+        let expected = error(VIP, CLIENT, [3, 3], 0, &with_ttl(sent, 63));
+        assert_eq!(told, with_ttl(expected, 63), "full NAT: {is_full}");
+    }
+}
+
+#[test]
+fn a_router_that_needs_fragments_is_heard_by_the_right_real_server() {
+    let router = Ipv4Addr::new(192, 0, 2, 1);
+    for (is_full, seen_source) in [(false, router), (true, OWN)] {
+        let mut plan = plan();
+        if is_full {
+            plan.directors[0].mode = full_nat(2000..=2010);
+        }
+        let mut engine = engine(plan);
+        let there = audit(&one(&mut engine, tcp(call(41_000), "S", b""), at(1)));
+        let answer = tcp(ends(S2, 8080, there.source.0, there.source.1), "SA", &[7; 100]);
+        let back = one(&mut engine, answer.clone(), at(2));
+        let before = engine.flows().next().unwrap().expires;
+        let told = one(&mut engine, error(router, VIP, [3, 4], 1300, &back), at(3));
+        let expected = error(seen_source, S2, [3, 4], 1300, &with_ttl(answer, 63));
+        assert_eq!(told, with_ttl(expected, 63), "full NAT: {is_full}");
+        assert_eq!(engine.flows().next().unwrap().expires, before, "an error refreshes nothing");
+        assert_eq!(engine.flow_count(), 1, "and ends nothing");
+    }
+}
+
+#[test]
+fn errors_that_are_wrong_or_about_nobody_are_dropped() {
+    let mut engine = engine(plan());
+    let there = one(&mut engine, udp(call(40_000), b"hello"), at(1));
+    let good = error(S2, CLIENT, [3, 3], 0, &there);
+    refused(&mut engine, error(S2, CLIENT, [3, 3], 0, &udp(call(1), b"x")), DropReason::IcmpUnhandled);
+    refused(&mut engine, error(S2, CLIENT, [3, 3], 0, &echo_request(VIP)), DropReason::IcmpUnhandled);
+    refused(&mut engine, error(S2, CLIENT, [3, 3], 0, &there[..22]), DropReason::Truncated);
+    refused(&mut engine, error(S2, CLIENT, [3, 3], 0, &there[..12]), DropReason::Truncated);
+    let mut wrong = good.clone();
+    wrong[50] ^= 1;
+    refused(&mut engine, wrong, DropReason::BadChecksum);
+    let mut inner = there.clone();
+    inner[4] ^= 1;
+    refused(&mut engine, error(S2, CLIENT, [3, 3], 0, &inner), DropReason::BadChecksum);
+    assert!(refused(&mut engine, with_ttl(good, 1), DropReason::TtlExceeded).is_empty());
+    let mut later = there;
+    later[7] = 9;
+    refused(&mut engine, error(S2, CLIENT, [3, 3], 0, &mended(later)), DropReason::Fragment);
+}

@@ -19,7 +19,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 /// The longest that an answer or a line of the log may take before a test fails.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// One world at a time: two forwarders that compile and two cores make deadlines meaningless.
 static ONE: Mutex<()> = Mutex::new(());

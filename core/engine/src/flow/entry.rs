@@ -1,5 +1,6 @@
 //! One flow: both tuples, where it goes, what has passed, and when it ends.
 
+use crate::nat::between;
 use crate::plan::Timeouts;
 use crate::time::{Duration, Instant};
 use crate::verdict::InterfaceId;
@@ -14,6 +15,17 @@ pub enum Direction {
     Original,
     /// From the real server to the client.
     Reply,
+}
+
+impl Direction {
+    /// The other way.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
 }
 
 /// How far a flow has come.
@@ -236,8 +248,7 @@ impl FlowEntry {
 
     /// Computes the deltas from the tuples.
     pub fn set_deltas(&mut self) {
-        let address = |old: Address, new: Address| Delta::of_bytes(old.v4_bytes(), new.v4_bytes());
-        self.address_delta = address(self.client, self.mapped).and(address(self.service, self.server));
+        self.address_delta = between(self.client, self.mapped).and(between(self.service, self.server));
         let source_port = Delta::of_word(self.client_port, self.mapped_port);
         let destination_port = Delta::of_word(self.service_port, self.server_port);
         self.tuple_delta = self.address_delta.and(source_port).and(destination_port);

@@ -1,7 +1,8 @@
 //! The edit of one packet: addresses, ports and checksums, by the difference that the flow computed once.
 
 use crate::flow::{Direction, FlowEntry};
-use crate::wire::{Protocol, ipv4, tcp, udp};
+use crate::wire::checksum::Delta;
+use crate::wire::{Address, Protocol, ipv4, tcp, udp};
 
 /// Translates `packet`, which belongs to `entry` and goes in `direction`, and takes one hop off its time to live.
 ///
@@ -31,4 +32,10 @@ pub fn rewrite(packet: &mut ipv4::Packet<'_>, entry: &FlowEntry, direction: Dire
             header.set_ports(to.source_port, to.destination_port, tuple);
         }
     }
+}
+
+/// What it does to a checksum that `old` becomes `new`.
+#[inline]
+pub(crate) const fn between(old: Address, new: Address) -> Delta {
+    Delta::of_bytes(old.v4_bytes(), new.v4_bytes())
 }

@@ -21,6 +21,12 @@ pub mod kind {
     pub const TIME_EXCEEDED: u8 = 11;
     /// Parameter problem.
     pub const PARAMETER_PROBLEM: u8 = 12;
+
+    /// Whether a message of this type tells of an error and quotes the packet that it is about.
+    #[must_use]
+    pub const fn is_error(kind: u8) -> bool {
+        matches!(kind, UNREACHABLE | 4 | TIME_EXCEEDED | PARAMETER_PROBLEM)
+    }
 }
 
 /// The header: type, code, checksum and four bytes whose meaning depends on the type.
@@ -55,6 +61,17 @@ impl Header {
         let start = checksum::sum(header.as_bytes());
         header.checksum.set(checksum::checksum(start, body));
         header
+    }
+
+    /// Computes the checksum of the whole message in `payload` anew.
+    pub fn mend(payload: &mut [u8]) {
+        if let Ok((header, _)) = Self::mut_from_prefix(payload) {
+            header.checksum = U16::ZERO;
+        }
+        let sum = checksum::checksum(0, payload);
+        if let Ok((header, _)) = Self::mut_from_prefix(payload) {
+            header.checksum.set(sum);
+        }
     }
 
     /// Turns an echo request into its reply (RFC 792) and mends the checksum.

@@ -115,6 +115,37 @@ impl Header {
         header
     }
 
+    /// The header at the start of a packet that an ICMP error quotes, and what is quoted of its payload. Less is checked
+    /// than at the door, since a quote is cut.
+    ///
+    /// # Errors
+    /// `Truncated` when the header is not whole, `BadHeader` when it is not one of IPv4, `Fragment` when the quoted
+    /// packet is a later fragment, `BadChecksum` when the header does not add up.
+    pub fn quoted(quote: &mut [u8]) -> Result<(&mut Self, &mut [u8]), DropReason> {
+        let first = *quote.first().ok_or(DropReason::Truncated)?;
+        let header_bytes = usize::from(first & 0xf) * 4;
+        if first >> 4 != 4 || header_bytes < HEADER_BYTES {
+            return Err(DropReason::BadHeader);
+        }
+        let whole = quote.get(..header_bytes).ok_or(DropReason::Truncated)?;
+        if checksum::sum(whole) != 0xffff {
+            return Err(DropReason::BadChecksum);
+        }
+        let (header, rest) = Self::mut_from_prefix(quote).map_err(|_| DropReason::Truncated)?;
+        if header.is_later_fragment() {
+            return Err(DropReason::Fragment);
+        }
+        let rest = rest.get_mut(header_bytes - HEADER_BYTES..).ok_or(DropReason::Truncated)?;
+        Ok((header, rest))
+    }
+
+    /// Replaces both addresses; `delta` is the change that they make to the checksum.
+    pub fn set_addresses(&mut self, source: [u8; 4], destination: [u8; 4], delta: Delta) {
+        self.source = source;
+        self.destination = destination;
+        self.checksum.set(delta.apply(self.checksum.get()));
+    }
+
     /// Takes one hop off the time to live, which is at least 1, and replaces both addresses; `delta` is the change
     /// that the addresses make to the checksum.
     #[inline]

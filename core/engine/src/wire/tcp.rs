@@ -9,6 +9,9 @@ use crate::verdict::DropReason;
 /// Bytes of a header without options.
 pub const HEADER_BYTES: usize = 20;
 
+/// Where the checksum lies in the header.
+pub const CHECKSUM_AT: usize = 16;
+
 /// The control bits of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);

@@ -9,6 +9,9 @@ use crate::verdict::DropReason;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 8;
 
+/// Where the checksum lies in the header.
+pub const CHECKSUM_AT: usize = 6;
+
 /// The header.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
