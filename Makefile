@@ -22,7 +22,7 @@ INSTALL := CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 
 .DEFAULT_GOAL := help
 .PHONY: help toolchain build demo test lint lint-format lint-clippy lint-engine lint-deny \
-        bench bench-instructions bench-memory bench-e2e docs fuzz clean
+        bench bench-instructions bench-memory bench-sim bench-e2e docs fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,8 +68,9 @@ lint-deny: toolchain
 	cargo-deny --locked check licenses bans sources
 	@sh .ci/advisories
 
-bench: toolchain ## criterion: parse, lookup, rewrite, schedule, whole engine
+bench: toolchain ## criterion: parse, lookup, rewrite, schedule (native and WASM), whole engine
 	$(CARGO) bench --locked --package evenkeel-benches --bench engine
+	$(CARGO) bench --locked --package evenkeel-plugin-host
 
 bench-instructions: toolchain ## instruction counts under valgrind, compared with the stored ones
 	@command -v valgrind > /dev/null || { echo "valgrind is missing (Debian: apt-get install valgrind)" >&2; exit 1; }
@@ -82,6 +83,9 @@ bench-instructions: toolchain ## instruction counts under valgrind, compared wit
 
 bench-memory: toolchain ## resident memory of 1,048,576 established flows
 	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin memory
+
+bench-sim: toolchain ## packets per CPU second of the simulator
+	$(CARGO) test --release --locked --package evenkeel-sim --test speed -- --ignored --nocapture
 
 bench-e2e: build ## the forwarder against the kernel's NAT and others, on namespaces (root)
 	$(CARGO) run --release --locked --package evenkeel-bench-e2e
