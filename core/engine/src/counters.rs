@@ -27,7 +27,7 @@ pub struct Counters {
     pub flows_opened: u64,
     /// Flows that left the flow table.
     pub flows_closed: u64,
-    /// TCP packets of unknown flows that were answered with a reset.
+    /// Resets that were sent about TCP packets of unknown flows, which count as dropped.
     pub resets: u64,
     /// Calls to schedulers, native or guest. Packets of established flows cause none.
     pub scheduler_calls: u64,

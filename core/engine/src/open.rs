@@ -6,7 +6,6 @@
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use crate::device::{BATCH_MAX, Device, PacketBuffer};
 use crate::director::NewFlow;
@@ -14,12 +13,12 @@ use crate::engine::{Engine, pool_key, source_nat};
 use crate::event::Event;
 use crate::flow::{FlowEntry, FlowId, FlowState, InsertError};
 use crate::policy::{PolicyFlow, PolicyVerdict};
-use crate::reply::{self, IcmpError};
+use crate::reply::IcmpError;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
-use crate::walk::{Walk, turn_frame};
+use crate::walk::Walk;
 use crate::wire::checksum::Delta;
-use crate::wire::{FiveTuple, Protocol, ipv4};
+use crate::wire::{FiveTuple, Protocol};
 
 /// Room for the new flows of one batch, allocated once.
 #[derive(Debug, Default)]
@@ -215,46 +214,16 @@ impl Engine {
     fn refuse(
         &mut self,
         packet: &mut PacketBuffer<'_>,
-        walk: &mut Walk,
+        walk: &Walk,
         reason: DropReason,
         now: Instant,
     ) -> Verdict {
         if reason == DropReason::NoServer {
             self.send_error(packet, walk.range.clone(), IcmpError::PortUnreachable, now);
         }
-        if reason != DropReason::NoFlow {
-            return Verdict::Drop(reason);
-        }
-        match self.reset(packet, walk.range.clone(), now) {
-            Ok(range) => {
-                self.counters.resets += 1;
-                walk.range = range;
-                Verdict::Answer(packet.interface)
-            }
-            Err(reason) => Verdict::Drop(reason),
-        }
-    }
-
-    /// Puts a reset in the place of the segment at `range`.
-    fn reset(
-        &mut self,
-        packet: &mut PacketBuffer<'_>,
-        range: Range<usize>,
-        now: Instant,
-    ) -> Result<Range<usize>, DropReason> {
-        let bytes = packet.buffer.get_mut(range.clone()).ok_or(DropReason::Truncated)?;
-        let answer = reply::reset(&mut ipv4::Packet::reopen(bytes)?).ok_or(DropReason::NoFlow)?;
-        if !self.answers.take(now) {
-            return Err(DropReason::AnswerLimited);
-        }
-        // A segment has at least the 40 bytes of its two headers, so the answer fits.
-        let place = bytes.get_mut(..answer.len()).ok_or(DropReason::Truncated)?;
-        place.copy_from_slice(&answer);
-        let range = range.start..range.start + answer.len();
-        let Some(plan) = self.plan.interfaces.get(packet.interface.index()) else {
-            return Err(DropReason::UnknownInterface);
-        };
-        Ok(turn_frame(packet.buffer, plan.layer, range))
+        let is_lost = reason == DropReason::NoFlow;
+        let told = if is_lost { self.send_reset(packet, walk.range.clone(), now) } else { Ok(()) };
+        Verdict::Drop(told.err().unwrap_or(reason))
     }
 
     /// Enters the flow of `walk` into the table, towards the server that was picked.

@@ -1,7 +1,8 @@
 //! Packets that are born here: answers in the place of their question, and errors about packets.
 //!
-//! Answers reuse the buffer of the packet that they answer. Errors are written to a bounded [`Outbox`] and leave
-//! at the end of the batch. All of it is rate limited together.
+//! Answers to pings reuse the buffer of their question. Errors and resets are written to a bounded [`Outbox`] and
+//! leave at the end of the batch: the device may have left their packet's checksum undone, and theirs are complete.
+//! All of it is rate limited together.
 
 use alloc::vec;
 use alloc::vec::Vec;

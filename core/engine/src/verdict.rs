@@ -78,7 +78,7 @@ drop_reasons! {
     PolicyDenied = "policy_denied",
     /// No director is bound to the destination address, port and protocol.
     NoDirector = "no_director",
-    /// A TCP segment of no known flow that opens none and is not answered: a reset, or one without acknowledgement.
+    /// A TCP segment of no known flow that opens none. Its sender gets a reset, unless it is one itself.
     NoFlow = "no_flow",
     /// The director has no real server that may take a new flow.
     NoServer = "no_server",

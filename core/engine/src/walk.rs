@@ -13,7 +13,7 @@ use crate::flow::{Direction, FlowId};
 use crate::nat::{icmp_error, rewrite};
 use crate::plan::Layer;
 use crate::policy::{PolicyFlow, PolicyVerdict};
-use crate::reply::{self, IcmpError};
+use crate::reply::{self, IcmpError, Outbox};
 use crate::time::Instant;
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::wire::ethernet::{self, MacAddress};
@@ -447,19 +447,31 @@ impl Engine {
         let Some(source) = source else { return };
         let (header, message, quoted) = reply::icmp_error(error, source.v4_bytes(), bytes);
         let quote = bytes.get(..quoted).unwrap_or_default();
-        let is_queued = match plan.layer {
-            Layer::Ip => self.outbox.push(interface, &[header.as_bytes(), message.as_bytes(), quote]),
-            Layer::Ethernet(own) => {
-                let frame = before.last_chunk_mut::<{ ethernet::HEADER_BYTES }>();
-                let Some(Ok((link, _))) = frame.map(|frame| ethernet::Header::split(frame)) else { return };
-                let link = ethernet::Header::new(link.source(), own, ethernet::TYPE_IPV4);
-                let parts = [link.as_bytes(), header.as_bytes(), message.as_bytes(), quote];
-                self.outbox.push(interface, &parts)
-            }
-        };
-        if !is_queued {
-            self.counters.born_lost += 1;
+        let parts = [header.as_bytes(), message.as_bytes(), quote];
+        self.counters.born_lost +=
+            u64::from(!send_back(&mut self.outbox, interface, plan.layer, before, parts));
+    }
+
+    /// Sends a reset to whoever sent the segment at `range`, if an answer is due.
+    pub(crate) fn send_reset(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        range: Range<usize>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let interface = packet.interface;
+        let plan = self.plan.interfaces.get(interface.index()).ok_or(DropReason::UnknownInterface)?;
+        let (before, rest) = packet.buffer.split_at_mut_checked(range.start).ok_or(DropReason::Truncated)?;
+        let bytes = rest.get_mut(..range.len()).ok_or(DropReason::Truncated)?;
+        let answer = reply::reset(&mut ipv4::Packet::reopen(bytes)?).ok_or(DropReason::NoFlow)?;
+        if !self.answers.take(now) {
+            return Err(DropReason::AnswerLimited);
         }
+        let parts = [answer.as_slice(), &[], &[]];
+        let is_queued = send_back(&mut self.outbox, interface, plan.layer, before, parts);
+        self.counters.born_lost += u64::from(!is_queued);
+        self.counters.resets += u64::from(is_queued);
+        Ok(())
     }
 
     /// Lets every packet leave that may, in the order of arrival, and counts all ends.
@@ -495,7 +507,7 @@ impl Engine {
 }
 
 /// Turns the link header of an answer around and gives the frame's place.
-pub(crate) fn turn_frame(buffer: &mut [u8], layer: Layer, range: Range<usize>) -> Range<usize> {
+fn turn_frame(buffer: &mut [u8], layer: Layer, range: Range<usize>) -> Range<usize> {
     let Layer::Ethernet(own) = layer else { return range };
     let start = range.start.saturating_sub(ethernet::HEADER_BYTES);
     if let Some(place) = buffer.get_mut(start..range.start)
@@ -504,4 +516,20 @@ pub(crate) fn turn_frame(buffer: &mut [u8], layer: Layer, range: Range<usize>) -
         *header = ethernet::Header::new(header.source(), own, ethernet::TYPE_IPV4);
     }
     start..range.end
+}
+
+/// Queues a packet made of `parts` for the station that sent the packet behind `before`. Returns whether there was room.
+fn send_back(
+    outbox: &mut Outbox,
+    interface: InterfaceId,
+    layer: Layer,
+    before: &mut [u8],
+    parts: [&[u8]; 3],
+) -> bool {
+    let [first, second, third] = parts;
+    let Layer::Ethernet(own) = layer else { return outbox.push(interface, &parts) };
+    let frame = before.last_chunk_mut::<{ ethernet::HEADER_BYTES }>();
+    let Some(Ok((link, _))) = frame.map(|frame| ethernet::Header::split(frame)) else { return false };
+    let link = ethernet::Header::new(link.source(), own, ethernet::TYPE_IPV4);
+    outbox.push(interface, &[link.as_bytes(), first, second, third])
 }

@@ -115,15 +115,15 @@ fn a_full_table_keeps_its_flows_and_says_so_once() {
 #[test]
 fn a_segment_of_an_unknown_connection_is_reset() {
     let mut engine = engine(plan());
-    let reset = one(&mut engine, tcp(call(41_000), "A", b"data"), at(1));
+    let reset = refused(&mut engine, tcp(call(41_000), "A", b"data"), DropReason::NoFlow).remove(0);
     assert_eq!(audit(&reset), ends(VIP, 80, CLIENT, 41_000));
     let sequence = u32::from_be_bytes(reset[24..28].try_into().unwrap());
     assert_eq!((sequence, reset[33], reset.len()), (2000, 0x04, 40));
-    let reset = one(&mut engine, tcp(call(41_000), "F", b"data"), at(1));
+    let reset = refused(&mut engine, tcp(call(41_000), "F", b"data"), DropReason::NoFlow).remove(0);
     let acknowledgement = u32::from_be_bytes(reset[28..32].try_into().unwrap());
     assert_eq!((acknowledgement, reset[33]), (1005, 0x14));
     assert_eq!(engine.counters().resets, 2);
-    refused(&mut engine, tcp(call(41_000), "R", b""), DropReason::NoFlow);
+    assert!(refused(&mut engine, tcp(call(41_000), "R", b""), DropReason::NoFlow).is_empty());
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_drained_server_keeps_its_flows_and_a_removed_one_loses_them() {
     smaller.directors[0].servers.truncate(1);
     engine.apply(smaller, Guests::default(), at(2)).unwrap();
     refused(&mut engine, tcp(call(41_000), "A", b"x"), DropReason::NoServer);
-    let reset = one(&mut engine, tcp(call(41_000), "A", b"x"), at(3));
+    let reset = refused(&mut engine, tcp(call(41_000), "A", b"x"), DropReason::NoFlow).remove(0);
     assert_eq!(reset[33] & 0x04, 0x04, "the client learns that its connection is gone");
     assert_eq!(engine.flow_count(), 10);
 }
