@@ -1,8 +1,8 @@
 //! A batch's walk through the engine: known flows straight to translation, the others through [`open`](crate::open).
 //!
-//! Four passes over the batch, so that what one packet waits for from memory, the next ones wait for at the same
-//! time: read headers and look into the index; touch the entries; translate known flows; open new flows. Then
-//! every packet leaves in the order in which it came.
+//! Passes over the batch, so that what one packet waits for from memory, the next ones wait for at the same time:
+//! read headers; touch the index; touch the entries; translate known flows; open new flows. Then every packet
+//! leaves in the order in which it came.
 
 use core::ops::Range;
 
@@ -54,7 +54,7 @@ impl Walk {
         interface: InterfaceId(0),
         flags: Flags(0),
         is_error: false,
-        hint: u32::MAX,
+        hint: 0,
     };
 }
 
@@ -67,6 +67,10 @@ impl Engine {
         let walks = all.get_mut(..received.min(BATCH_MAX)).unwrap_or_default();
         for (slot, walk) in walks.iter_mut().enumerate() {
             self.enter(&mut device.packet(slot), walk, now);
+        }
+        // Two short loops without branches on what is read: memory answers for all packets at once.
+        for walk in walks.iter_mut() {
+            walk.hint = self.flows.touch_index(walk.hash);
         }
         for walk in walks.iter_mut() {
             walk.hint = self.flows.touch_entry(walk.hint);
@@ -95,11 +99,9 @@ impl Engine {
         self.counters.packets_in += 1;
         self.counters.bytes_in += packet.range.len() as u64;
         walk.interface = packet.interface;
-        walk.hint = u32::MAX;
         walk.end = match self.read_headers(packet, walk, now) {
             Ok(None) => {
                 walk.hash = walk.tuple.hash(self.flows.key());
-                walk.hint = self.flows.touch_index(walk.hash);
                 None
             }
             Ok(end) => end,

@@ -43,9 +43,12 @@ impl Index {
         self.slots.get(at).copied().unwrap_or(0)
     }
 
-    /// The first handle that a probe for `hash` meets, right or wrong. Reading it early warms the cache.
-    pub(super) fn hint(&self, hash: u64) -> Option<Handle> {
-        handle(self.slot(self.home(hash)))
+    /// The first handle that a probe for `hash` meets, right or wrong, plus one; or zero. Reading it early warms the
+    /// cache.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the mask leaves 32 bits")]
+    pub(super) fn hint(&self, hash: u64) -> u32 {
+        (self.slot(self.home(hash)) & HANDLE) as u32
     }
 
     /// The handle of `hash` for which `is_it` holds.

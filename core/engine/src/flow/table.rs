@@ -80,14 +80,14 @@ impl FlowTable {
     #[must_use]
     #[inline]
     pub fn touch_index(&self, hash: u64) -> u32 {
-        self.index.hint(hash).unwrap_or(u32::MAX)
+        self.index.hint(hash)
     }
 
     /// The second step of warming: reads the entry behind what [`FlowTable::touch_index`] gave.
     #[must_use]
     #[inline]
     pub fn touch_entry(&self, hint: u32) -> u32 {
-        self.entries.get((hint >> 1) as usize).map_or(0, FlowEntry::touch)
+        self.entries.get((hint.wrapping_sub(1) >> 1) as usize).map_or(0, FlowEntry::touch)
     }
 
     /// The entry of `tuple`, whose hash is `hash`, and the direction in which the tuple goes.
