@@ -41,13 +41,13 @@ demo: build ## one scenario in the simulator and through a real TUN, side by sid
 
 test: toolchain ## every test, and a replay of the fuzz corpus
 	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
-	  echo "$(CARGO) nextest run --workspace --locked" && \
-	  $(CARGO) nextest run --workspace --locked && \
+	  echo "$(CARGO) nextest run --workspace --locked --no-fail-fast" && \
+	  $(CARGO) nextest run --workspace --locked --no-fail-fast && \
 	  echo "$(CARGO) test --doc --workspace --locked" && \
 	  $(CARGO) test --doc --workspace --locked; \
 	else \
-	  echo "$(CARGO) test --workspace --locked" && \
-	  $(CARGO) test --workspace --locked; \
+	  echo "$(CARGO) test --workspace --locked --no-fail-fast" && \
+	  $(CARGO) test --workspace --locked --no-fail-fast; \
 	fi
 
 lint: lint-format lint-clippy lint-engine lint-deny ## format, clippy, the engine without std, dependencies
@@ -101,7 +101,7 @@ fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions (a nightly to
 	@command -v cargo-fuzz > /dev/null || { \
 	  echo "building cargo-fuzz $(CARGO_FUZZ_VERSION) into target/tools (once)"; \
 	  $(INSTALL) --version $(CARGO_FUZZ_VERSION) cargo-fuzz; }
-	cd benches && $(CARGO) +nightly fuzz run engine -- -runs=10000000
+	cd benches && $(CARGO) +nightly fuzz run --sanitizer none engine -- -runs=10000000 -max_len=600
 
 clean: ## everything that was built
 	$(CARGO) clean

@@ -90,7 +90,10 @@ fn plan(kind: u8) -> Plan {
     };
     let source = SourceNat { address: IpAddr::from([10, 0, 3, 1]), ports: 1000..=1007 };
     let mode = || Mode::Nat { source: bit(0).then(|| source.clone()) };
-    let scheduler = Builtin::ALL.get(usize::from(kind >> 1) % Builtin::ALL.len()).copied();
+    // Maglev's table takes a millisecond to build, so that it is one plan of 128.
+    let quick = Builtin::ALL.iter().filter(|builtin| **builtin != Builtin::Maglev || kind >= 254);
+    let quick: Vec<Builtin> = quick.copied().collect();
+    let scheduler = quick.get(usize::from(kind >> 1) % quick.len()).copied();
     let director = |name: &str, protocol| DirectorPlan {
         name: name.to_owned(),
         address: IpAddr::from([10, 0, 0, 3]),

@@ -3,7 +3,13 @@
 //!
 //! `cargo bench -p evenkeel-plugin-host`. Times are for the whole batch of 32 where a name says so.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench ends where it fails")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench ends where it fails, and prints"
+)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;

@@ -13,7 +13,7 @@ use evenkeel_engine::{Duration, Instant};
 
 use crate::contract::{LOG, Level, TYPES};
 use crate::log::{Gate, clean};
-use crate::ticker::{BUDGET_MAX, TICK, Ticker};
+use crate::ticker::{BUDGET_MAX, Running, TICK, Ticker};
 
 /// How the budget of a call is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,25 +186,22 @@ impl Runtime {
         store
     }
 
-    /// Gives the next call its budget.
+    /// Gives the next call its budget. The call may take it as long as the answer is kept.
     pub(crate) fn begin(
         &self,
         store: &mut Store<Data>,
         budget: Budget,
         now: Instant,
-    ) -> wasmtime::Result<()> {
+    ) -> wasmtime::Result<Option<Running<'_>>> {
         let data = store.data_mut();
         data.now = now;
         data.is_memory_refused = false;
         data.grace_ticks = budget.ticks;
         match &self.ticker {
             None => store.set_fuel(budget.fuel)?,
-            Some(ticker) => {
-                ticker.call_begins();
-                store.set_epoch_deadline(budget.ticks);
-            }
+            Some(_) => store.set_epoch_deadline(budget.ticks),
         }
-        Ok(())
+        Ok(self.ticker.as_ref().map(Ticker::call))
     }
 }
 

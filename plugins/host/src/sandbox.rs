@@ -164,8 +164,9 @@ impl<W: World> Sandbox<W> {
     fn instantiate(&mut self, now: Instant) -> bool {
         let Terms { runtime, pre, component, memory_limit_bytes, .. } = &self.terms;
         let mut store = runtime.store(component, *memory_limit_bytes);
-        let made =
-            runtime.begin(&mut store, self.setup_budget, now).and_then(|()| W::instantiate(pre, &mut store));
+        let made = runtime
+            .begin(&mut store, self.setup_budget, now)
+            .and_then(|_running| W::instantiate(pre, &mut store));
         match made {
             Ok(world) => {
                 self.live = Some(Live { store, world });
@@ -198,7 +199,7 @@ impl<W: World> Sandbox<W> {
         };
         let Live { store, world } = self.live.as_mut()?;
         self.stats.calls += 1;
-        let result = self.terms.runtime.begin(store, budget, now).and_then(|()| call(world, store));
+        let result = self.terms.runtime.begin(store, budget, now).and_then(|_running| call(world, store));
         self.fuel += budget.fuel_used(store);
         match result {
             Ok(result) => Some(result),

@@ -1,10 +1,11 @@
 //! The clock of budgets on a forwarder: a thread that advances the epoch of the WASM engine every 100 us.
 //!
-//! It sleeps when no guest has been called for a while, so that an idle forwarder stays idle. A call says that
-//! it begins with one load of an atomic; only the first one after a pause wakes the thread.
+//! It ticks while calls run, and a little longer, since waking costs more than a tick; then it sleeps, so that a
+//! forwarder that opens no flows loses no time to it. A call must never run without the clock, however long its
+//! thread is kept from running, so each one is counted from its begin to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
@@ -13,16 +14,16 @@ use wasmtime::Engine;
 /// How often the epoch advances.
 pub(crate) const TICK: Duration = Duration::from_micros(100);
 
-/// The longest budget that a call may have. A call may use it twice, and is always followed by at least one whole
-/// period of ticks, so a period of two of these never leaves a call without a clock.
+/// The longest budget that a call may have: a configuration that says more gets this.
 pub(crate) const BUDGET_MAX: Duration = Duration::from_secs(1);
 
-/// Ticks between two looks at whether anyone called: more than twice the longest budget, as sleeps only overshoot.
-const PERIOD_TICKS: u32 = 21_000;
+/// Ticks without a call after which the thread sleeps: some milliseconds.
+const IDLE_TICKS_MAX: u32 = 20;
 
 #[derive(Debug)]
 struct State {
-    has_calls: AtomicBool,
+    /// Calls that run.
+    calls: AtomicU32,
     is_parked: AtomicBool,
     is_stopped: AtomicBool,
 }
@@ -42,7 +43,7 @@ impl Ticker {
     /// When the system has no more threads.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
         let state = Arc::new(State {
-            has_calls: AtomicBool::new(true),
+            calls: AtomicU32::new(0),
             is_parked: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
         });
@@ -53,15 +54,23 @@ impl Ticker {
         Ok(Self { state, thread: handle.thread().clone(), handle: Some(handle) })
     }
 
-    /// A call begins.
-    pub(crate) fn call_begins(&self) {
-        if self.state.has_calls.load(Ordering::Relaxed) {
-            return;
-        }
-        self.state.has_calls.store(true, Ordering::SeqCst);
+    /// A call begins; it ends with the value.
+    pub(crate) fn call(&self) -> Running<'_> {
+        self.state.calls.fetch_add(1, Ordering::SeqCst);
         if self.state.is_parked.swap(false, Ordering::SeqCst) {
             self.thread.unpark();
         }
+        Running(&self.state.calls)
+    }
+}
+
+/// A call that runs.
+#[derive(Debug)]
+pub(crate) struct Running<'a>(&'a AtomicU32);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -77,26 +86,23 @@ impl Drop for Ticker {
 }
 
 fn tick(state: &State, engine: &Engine) {
-    let mut ticks = 0_u32;
+    let mut idle = 0_u32;
     while !state.is_stopped.load(Ordering::Relaxed) {
+        idle = if state.calls.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+        if idle > IDLE_TICKS_MAX {
+            park(state);
+            idle = 0;
+        }
         thread::sleep(TICK);
         engine.increment_epoch();
-        ticks += 1;
-        if ticks < PERIOD_TICKS {
-            continue;
-        }
-        ticks = 0;
-        if !state.has_calls.swap(false, Ordering::SeqCst) {
-            park(state);
-        }
     }
 }
 
-/// Waits for the next call. A call sets its flag before it looks at ours, and we the other way round, so one of
-/// the two sees the other.
+/// Waits for the next call. A call is counted before it looks whether we are parked, and we do both the other way
+/// round, so one of the two sees the other.
 fn park(state: &State) {
     state.is_parked.store(true, Ordering::SeqCst);
-    while !state.has_calls.load(Ordering::SeqCst) && !state.is_stopped.load(Ordering::SeqCst) {
+    while state.calls.load(Ordering::SeqCst) == 0 && !state.is_stopped.load(Ordering::SeqCst) {
         thread::park();
     }
     state.is_parked.store(false, Ordering::SeqCst);

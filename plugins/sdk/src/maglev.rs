@@ -20,7 +20,9 @@ pub const SIZE_MAX: usize = 1_048_576;
 #[must_use]
 pub fn is_prime(number: usize) -> bool {
     number >= 2
-        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// Reads the option `size`.

@@ -243,7 +243,6 @@ fn parse_integer(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use alloc::string::ToString;
-    use alloc::vec;
 
     fn parse(text: &str) -> Options {
         Options::parse(text).unwrap()
@@ -309,7 +308,7 @@ mod tests {
             "a = \"\"\"x\"\"\"",
             "'a' b = 1",
         ];
-        for text in vec![broken].concat() {
+        for text in broken {
             assert!(Options::parse(text).is_err(), "{text}");
         }
     }

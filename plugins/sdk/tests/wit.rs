@@ -38,7 +38,8 @@ fn every_item_and_field_is_documented() {
         let line = line.trim();
         line.ends_with(',') && !line.starts_with("///")
     };
-    let is_glue = |line: &str| ["import ", "export ", "include "].iter().any(|start| line.trim().starts_with(start));
+    let is_glue =
+        |line: &str| ["import ", "export ", "include "].iter().any(|start| line.trim().starts_with(start));
     for (file, lines) in files() {
         for (number, line) in lines.iter().enumerate().filter(|(_, line)| is_item(line) || is_field(line)) {
             let above = lines[..number].iter().rev().find(|line| !line.trim().starts_with('@')).unwrap();

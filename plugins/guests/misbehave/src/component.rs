@@ -78,7 +78,8 @@ fn deeper(level: u64) -> u64 {
 /// A server that the bits of a computed not-a-number choose: the same on every machine only where those bits are.
 fn by_float(now: u64, usable: Option<u32>) -> u32 {
     let zero = black_box(now as f64 * 0.0);
-    let bits = black_box(zero / zero).to_bits() | black_box(-zero / zero).to_bits();
+    let (one, other) = (black_box(zero) / zero, black_box(-zero) / zero);
+    let bits = one.to_bits() | other.to_bits();
     if bits >> 63 == 0 { usable.unwrap_or(NO_ANSWER) } else { NO_ANSWER }
 }
 

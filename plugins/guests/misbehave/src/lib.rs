@@ -29,5 +29,8 @@
 
 extern crate alloc;
 
+// Native builds have nothing to export; the SDK still brings what `no_std` lacks.
+use evenkeel_plugin_sdk as _;
+
 #[cfg(target_arch = "wasm32")]
 mod component;

@@ -5,6 +5,7 @@
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::cast_possible_truncation,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     reason = "tests"
