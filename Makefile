@@ -49,6 +49,10 @@ test: toolchain ## every test, and a replay of the fuzz corpus
 	  echo "$(CARGO) test --workspace --locked --no-fail-fast" && \
 	  $(CARGO) test --workspace --locked --no-fail-fast; \
 	fi
+	@if [ "$$($(TARGET)/debug/evenkeel lab-child probe)" != "[]" ]; then \
+	  echo "SKIPPED: the tests that need network namespaces and a TUN, for this reason:"; \
+	  $(TARGET)/debug/evenkeel lab run netns-lab/tests/scenarios/direct.toml; true; \
+	fi
 
 lint: lint-format lint-clippy lint-engine lint-deny ## format, clippy, the engine without std, dependencies
 

@@ -277,7 +277,7 @@ struct Once {
 
 impl Once {
     fn push(&mut self, input: &mut Input<'_>) {
-        let interface = InterfaceId(u16::from(input.byte() % 5 == 0));
+        let interface = InterfaceId(u16::from(input.byte().is_multiple_of(5)));
         let packet = input.packet();
         let frame = match interface {
             InterfaceId(0) => packet,
