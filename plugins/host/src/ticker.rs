@@ -99,10 +99,14 @@ fn tick(state: &State, engine: &Engine) {
 }
 
 /// Waits for the next call. A call is counted before it looks whether we are parked, and we do both the other way
-/// round, so one of the two sees the other.
+/// round, so one of the two sees the other. A call that wakes us may have ended when we look: then we say anew that
+/// we are parked before we look again, or the next call would not know.
 fn park(state: &State) {
-    state.is_parked.store(true, Ordering::SeqCst);
-    while state.calls.load(Ordering::SeqCst) == 0 && !state.is_stopped.load(Ordering::SeqCst) {
+    loop {
+        state.is_parked.store(true, Ordering::SeqCst);
+        if state.calls.load(Ordering::SeqCst) > 0 || state.is_stopped.load(Ordering::SeqCst) {
+            break;
+        }
         thread::park();
     }
     state.is_parked.store(false, Ordering::SeqCst);
