@@ -74,7 +74,7 @@ lint-deny: toolchain
 
 bench: toolchain ## criterion: parse, lookup, rewrite, schedule (native and WASM), whole engine
 	$(CARGO) bench --locked --package evenkeel-benches --bench engine
-	$(CARGO) bench --locked --package evenkeel-plugin-host
+	$(CARGO) bench --locked --package evenkeel-plugin-host --bench schedule
 
 bench-instructions: toolchain ## instruction counts under valgrind, compared with the stored ones
 	@command -v valgrind > /dev/null || { echo "valgrind is missing (Debian: apt-get install valgrind)" >&2; exit 1; }
@@ -82,7 +82,8 @@ bench-instructions: toolchain ## instruction counts under valgrind, compared wit
 	  echo "building gungraun-runner $(GUNGRAUN_VERSION) into target/tools (once)"; \
 	  $(INSTALL) --force --version $(GUNGRAUN_VERSION) gungraun-runner; }
 	@mkdir -p $(TARGET)
-	$(CARGO) bench --quiet --locked --package evenkeel-benches --bench instructions -- --output-format=json > $(TARGET)/instructions.jsonl
+	$(CARGO) bench --quiet --locked --package evenkeel-benches --package evenkeel-plugin-host \
+	  --bench instructions --bench components -- --output-format=json > $(TARGET)/instructions.jsonl
 	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin ratchet -- benches/instructions.json $(if $(WRITE),--write) < $(TARGET)/instructions.jsonl
 
 bench-memory: toolchain ## resident memory of 1,048,576 established flows

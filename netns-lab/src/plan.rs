@@ -145,12 +145,6 @@ fn network(
     for scope in ["all", "default"] {
         set(format!("net/ipv4/conf/{scope}/rp_filter"), "0");
     }
-    // A VIP or a source-NAT address may lie in a segment's own network. The forwarder routes it to its TUN;
-    // that its machine answers for it by ARP as well, and at once, is left to who sets up the machine.
-    for leg in (0..attachments.len()).filter(|_| is_router) {
-        set(format!("net/ipv4/conf/eth{leg}/proxy_arp"), "1");
-        set(format!("net/ipv4/neigh/eth{leg}/proxy_delay"), "0");
-    }
     NetworkOrder { addresses, gateway, is_router, settings }
 }
 

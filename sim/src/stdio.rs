@@ -26,8 +26,8 @@ pub const PACKET_MAX_BYTES: usize = 65_535 + 14;
 /// up to 1,024 flows; a full table of 16 million flows needs 16,384.
 const TIMER_STEPS_MAX: usize = 1 << 20;
 
-/// Carries out one line of `evenkeel ctl`; an error is a text for the user.
-pub type Command<'a> = dyn FnMut(&mut Engine, &str) -> Result<Value, String> + 'a;
+/// Carries out one line of `evenkeel ctl` at a virtual time; an error is a text for the user.
+pub type Command<'a> = dyn FnMut(&mut Engine, &str, Instant) -> Result<Value, String> + 'a;
 
 /// Why a session ended before its input did.
 #[derive(Debug, thiserror::Error)]
@@ -190,7 +190,7 @@ impl Session {
                 self.step(&mut out);
             }
             Wish::Command(line) => {
-                match command(&mut self.engine, &line) {
+                match command(&mut self.engine, &line, self.now) {
                     Ok(reply) => answer.reply = Some(reply),
                     Err(error) => answer.error = Some(error),
                 }

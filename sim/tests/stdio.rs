@@ -11,7 +11,7 @@ use evenkeel_engine::plan::{
 use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::wire::ethernet::MacAddress;
-use evenkeel_engine::{Engine, Guests};
+use evenkeel_engine::{Engine, Guests, Instant};
 use evenkeel_sim::packet::{End, Header, Transport, build, view};
 use evenkeel_sim::stdio::{LINE_MAX_BYTES, serve};
 use serde_json::{Value, json};
@@ -65,8 +65,9 @@ fn datagram(from: End, to: End) -> String {
 /// The answers to lines.
 fn answers(input: &[u8]) -> Vec<Value> {
     let mut output = Vec::new();
-    let mut command = |engine: &mut Engine, line: &str| match line {
+    let mut command = |engine: &mut Engine, line: &str, now: Instant| match line {
         "flows" => Ok(json!(engine.flow_count())),
+        "now" => Ok(json!(now.as_nanos())),
         other => Err(format!("no command {other}")),
     };
     serve(plan(), Guests::default(), input, &mut output, &mut command).unwrap();
@@ -121,6 +122,23 @@ fn time_ends_flows_when_it_passes() {
     ]);
     let replies: Vec<_> = found[1..].iter().map(|answer| answer["reply"].clone()).collect();
     assert_eq!(replies, [json!(1), json!(1), json!(0)]);
+}
+
+#[test]
+fn a_command_happens_at_the_time_of_its_line() {
+    let found = answers_to(&[
+        json!({"cmd": "now"}),
+        json!({"t": 7, "cmd": "now"}),
+        json!({"t": 90, "in": "tun0", "ip": datagram(CLIENT, VIP)}),
+        json!({"cmd": "now"}),
+        json!({"t": 302_000_000_000u64, "cmd": "now"}),
+        json!({"t": 8, "cmd": "now"}),
+        json!({"cmd": "now"}),
+    ]);
+    let replies: Vec<_> = found.iter().filter_map(|answer| answer.get("reply").cloned()).collect();
+    let late = 302_000_000_000u64;
+    // A packet and a time that has passed have no reply.
+    assert_eq!(replies, [json!(0), json!(7), json!(90), json!(late), json!(late)]);
 }
 
 #[test]

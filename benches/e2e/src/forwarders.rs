@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::lab::{Host, Lab, SERVER, VIP, this_program};
 use crate::measure::Measure;
-use crate::traffic::{TCP_SINK, UDP_ECHO, UDP_SINK};
+use crate::traffic::{TCP_DOOR, TCP_SINK, UDP_ECHO, UDP_SINK};
 
 /// How long a forwarder may take until packets pass.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ impl Forwarder {
 
     /// Whether it forwards what `measure` sends.
     pub(crate) const fn can(self, measure: Measure) -> bool {
-        let is_tcp = matches!(measure, Measure::Tcp1 | Measure::Tcp8);
+        let is_tcp = matches!(measure, Measure::Tcp1 | Measure::Tcp8 | Measure::Connections);
         match self {
             Self::Haproxy => is_tcp,
             Self::Nginx => !is_tcp,
@@ -225,7 +225,7 @@ fn start_tun(lab: &Lab, running: &mut Running, program: &str, arguments: &[&str]
     running.set(lab, &format!("ip route add {VIP}/32 dev tun0"), "")?;
     running.set(lab, "ip rule add pref 100 iif tun0 lookup main", "ip rule del pref 100")?;
     running.set(lab, "ip route add default dev tun0 table 100", "ip route flush table 100")?;
-    for (protocol, port) in [("tcp", TCP_SINK), ("udp", UDP_SINK), ("udp", UDP_ECHO)] {
+    for (protocol, port) in [("tcp", TCP_SINK), ("tcp", TCP_DOOR), ("udp", UDP_SINK), ("udp", UDP_ECHO)] {
         let rule = format!("pref 200 from {SERVER} ipproto {protocol} sport {port} lookup 100");
         running.set(lab, &format!("ip rule add {rule}"), &format!("ip rule del {rule}"))?;
     }
@@ -267,9 +267,12 @@ fn start_evenkeel(
          [interface.tun0]\nkind = \"tun\"\nmtu = 1500\n",
         control.display()
     );
-    for (name, protocol, port) in
-        [("tcp", "tcp", TCP_SINK), ("udp", "udp", UDP_SINK), ("echo", "udp", UDP_ECHO)]
-    {
+    for (name, protocol, port) in [
+        ("tcp", "tcp", TCP_SINK),
+        ("door", "tcp", TCP_DOOR),
+        ("udp", "udp", UDP_SINK),
+        ("echo", "udp", UDP_ECHO),
+    ] {
         config += &format!(
             "\n[director.{name}]\nbind = \"{VIP}:{port}/{protocol}\"\nmode = \"nat\"\n\
              scheduler = {scheduler}\n\n\
@@ -285,7 +288,8 @@ fn start_haproxy(lab: &Lab, running: &mut Running) -> Result<(), Failure> {
     let path = lab.folder.join("haproxy.conf");
     let config = format!(
         "global\n    maxconn 4000\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    \
-         timeout server 60s\nlisten bench\n    bind {VIP}:{TCP_SINK}\n    server s1 {SERVER}:{TCP_SINK}\n"
+         timeout server 60s\nlisten bench\n    bind {VIP}:{TCP_SINK}\n    server s1 {SERVER}:{TCP_SINK}\n\
+         listen door\n    bind {VIP}:{TCP_DOOR}\n    server s1 {SERVER}:{TCP_DOOR}\n"
     );
     fs::write(&path, config)?;
     running.set(

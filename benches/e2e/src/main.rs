@@ -86,6 +86,14 @@ enum Part {
         to: SocketAddrV4,
         #[arg(long)]
         window: bool,
+        #[arg(long)]
+        mixed: bool,
+    },
+    /// Opens and closes TCP connections.
+    #[command(hide = true)]
+    Connect {
+        #[arg(long)]
+        to: SocketAddrV4,
     },
     /// Writes on TCP connections.
     #[command(hide = true)]
@@ -157,7 +165,10 @@ fn main() -> ExitCode {
 fn play(part: &Part) -> Result<(), Failure> {
     match part {
         Part::Serve => traffic::serve(lab::SERVER),
-        Part::Flood { client, to, window } => traffic::flood(client, *to, lab::SERVER, *window),
+        Part::Flood { client, to, window, mixed } => {
+            traffic::flood(client, *to, lab::SERVER, traffic::Shape { has_window: *window, is_mixed: *mixed })
+        }
+        Part::Connect { to } => traffic::connect(*to),
         Part::Stream { to, streams } => traffic::stream(*to, *streams),
         Part::Ping { to, rate, seconds } => traffic::ping(*to, *rate, Duration::from_secs_f64(*seconds)),
         Part::Probe { to, protocol, seconds } => {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::Failure;
 use crate::forwarders::Forwarder;
 use crate::lab::{Counting, Host, Lab, this_program};
-use crate::traffic::{RoundTrips, TCP_SINK, UDP_ECHO, UDP_SINK};
+use crate::traffic::{RoundTrips, TCP_DOOR, TCP_SINK, UDP_ECHO, UDP_SINK};
 
 /// Time for connections and sessions to open and windows to grow.
 const WARM_UP: Duration = Duration::from_millis(400);
@@ -30,25 +30,39 @@ pub(crate) enum Measure {
     Udp,
     /// Small datagrams, at most 256 under way: no more than can pass, and nothing is lost.
     UdpWindow,
+    /// Small datagrams, at most 256 under way, each of another flow than those before it.
+    UdpMixed,
     /// One TCP stream, as much as passes.
     Tcp1,
     /// Eight TCP streams.
     Tcp8,
+    /// TCP connections that are opened and closed at once, 32 at a time.
+    Connections,
     /// 10,000 pings a second.
     Latency,
 }
 
 impl Measure {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 5] = [Self::Udp, Self::UdpWindow, Self::Tcp1, Self::Tcp8, Self::Latency];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Udp,
+        Self::UdpWindow,
+        Self::UdpMixed,
+        Self::Tcp1,
+        Self::Tcp8,
+        Self::Connections,
+        Self::Latency,
+    ];
 
     /// The name in results.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::UdpWindow => "udp-window",
+            Self::UdpMixed => "udp-mixed",
             Self::Tcp1 => "tcp1",
             Self::Tcp8 => "tcp8",
+            Self::Connections => "connections",
             Self::Latency => "latency",
         }
     }
@@ -57,10 +71,10 @@ impl Measure {
 /// What one window gave. What does not apply is zero.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Sample {
-    /// Thousands of packets a second (udp), or gigabits a second of payload (tcp).
+    /// Thousands of packets (udp) or connections a second, or gigabits a second of payload (tcp).
     pub(crate) rate: f64,
-    /// CPU time of the run's processes and of softirq threads: microseconds a packet (udp), seconds a
-    /// gigabyte (tcp).
+    /// CPU time of the run's processes and of softirq threads: microseconds a packet (udp) or connection,
+    /// seconds a gigabyte (tcp).
     pub(crate) cpu: f64,
     /// The same of the whole machine, whatever else it does.
     pub(crate) cpu_of_machine: f64,
@@ -87,13 +101,20 @@ pub(crate) fn measure(
 ) -> Result<Sample, Failure> {
     let to = |port| SocketAddrV4::new(forwarder.address(), port).to_string();
     match measure {
-        Measure::Udp | Measure::UdpWindow => {
+        Measure::Udp | Measure::UdpWindow | Measure::UdpMixed => {
             let client = lab.namespace(Host::Client);
-            let arguments = ["flood", "--client", &client, "--to", &to(UDP_SINK), "--window"];
-            let count = if measure == Measure::Udp { arguments.len() - 1 } else { arguments.len() };
-            let arguments = arguments.get(..count).unwrap_or_default();
-            let mut flood = Counting::spawn(lab.command(Host::Server, &this_program()?, arguments))?;
+            let (is_mixed, to) = (measure == Measure::UdpMixed, to(UDP_SINK));
+            let mut arguments = vec!["flood", "--client", &client, "--to", &to];
+            arguments.extend((measure != Measure::Udp).then_some("--window"));
+            arguments.extend(is_mixed.then_some("--mixed"));
+            let mut flood = Counting::spawn(lab.command(Host::Server, &this_program()?, &arguments))?;
             let (count, cpu, seconds) = over(lab, window, |_| flood.count())?;
+            Ok(cpu.sample(count / seconds / 1e3, count / 1e6, seconds))
+        }
+        Measure::Connections => {
+            let arguments = ["connect", "--to", &to(TCP_DOOR)];
+            let mut client = Counting::spawn(lab.command(Host::Client, &this_program()?, &arguments))?;
+            let (count, cpu, seconds) = over(lab, window, |_| client.count())?;
             Ok(cpu.sample(count / seconds / 1e3, count / 1e6, seconds))
         }
         Measure::Tcp1 | Measure::Tcp8 => {

@@ -86,9 +86,11 @@ impl Figure {
 
     const fn name(self, measure: Measure) -> &'static str {
         match (self, measure) {
-            (Self::Rate, Measure::Udp | Measure::UdpWindow) => "packets/s",
+            (Self::Rate, Measure::Udp | Measure::UdpWindow | Measure::UdpMixed) => "packets/s",
+            (Self::Rate, Measure::Connections) => "connections/s",
             (Self::Rate, _) => "bytes/s",
-            (Self::Cpu, Measure::Udp | Measure::UdpWindow) => "CPU per packet",
+            (Self::Cpu, Measure::Udp | Measure::UdpWindow | Measure::UdpMixed) => "CPU per packet",
+            (Self::Cpu, Measure::Connections) => "CPU per connection",
             (Self::Cpu, _) => "CPU per byte",
             (Self::P50, _) => "p50",
             (Self::P99, _) => "p99",
@@ -122,7 +124,7 @@ impl Report {
             self.processors,
             if self.has_veth_gro { "on" } else { "off" }
         );
-        text += "forwarder       | UDP kpps  us/pkt | window kpps us/pkt | TCP1 Gb/s  s/GB | TCP8 Gb/s  s/GB |  p50 us   p99 us | other load\n";
+        text += "forwarder       | UDP kpps  us/pkt | window kpps us/pkt | mixed kpps us/pkt | TCP1 Gb/s  s/GB | TCP8 Gb/s  s/GB | conn k/s us each |  p50 us   p99 us | other load\n";
         for forwarder in Forwarder::ALL {
             let Some(medians) = self.medians.get(forwarder.name()) else { continue };
             let of = |measure: Measure| medians.get(measure.name());
@@ -130,9 +132,10 @@ impl Report {
                 of(measure).map_or_else(
                     || format!("{:>left$} {:>right$}", "-", "-"),
                     |sample| match measure {
-                        Measure::Udp | Measure::UdpWindow => {
+                        Measure::Udp | Measure::UdpWindow | Measure::UdpMixed => {
                             format!("{:>left$.0} {:>right$.2}", sample.rate, sample.cpu)
                         }
+                        Measure::Connections => format!("{:>left$.1} {:>right$.1}", sample.rate, sample.cpu),
                         Measure::Tcp1 | Measure::Tcp8 => {
                             format!("{:>left$.2} {:>right$.2}", sample.rate, sample.cpu)
                         }
@@ -142,11 +145,14 @@ impl Report {
             };
             let other = medians.values().map(|sample| sample.other_load).fold(0.0, f64::max);
             let [udp, window] = [cells(Measure::Udp, 8, 7), cells(Measure::UdpWindow, 11, 6)];
-            let tcp1 = cells(Measure::Tcp1, 9, 5);
+            let [mixed, tcp1] = [cells(Measure::UdpMixed, 10, 6), cells(Measure::Tcp1, 9, 5)];
+            let connections = cells(Measure::Connections, 8, 7);
             let [tcp8, latency] = [cells(Measure::Tcp8, 9, 5), cells(Measure::Latency, 7, 8)];
             let name = forwarder.name();
-            let _ =
-                writeln!(text, "{name:<15} | {udp} | {window} | {tcp1} | {tcp8} | {latency} | {other:>6.2}");
+            let _ = writeln!(
+                text,
+                "{name:<15} | {udp} | {window} | {mixed} | {tcp1} | {tcp8} | {connections} | {latency} | {other:>6.2}"
+            );
         }
         text.push('\n');
         for Goal { what, ratio, bound, is_minimum, is_met } in &self.goals {

@@ -29,12 +29,19 @@ pub(crate) const UDP_SINK: u16 = 5202;
 /// UDP that is sent back.
 pub(crate) const UDP_ECHO: u16 = 5203;
 
+/// TCP that is accepted and closed at once.
+pub(crate) const TCP_DOOR: u16 = 5204;
+
 /// Payload of a small packet: what fills the smallest Ethernet frame.
 const SMALL_BYTES: usize = 18;
 /// Datagrams of one system call.
 const BURST: usize = 32;
-/// Flows that the small packets belong to.
+/// Flows that the small packets belong to: a burst of one, then a burst of the next.
 const FLOWS: usize = 16;
+/// Flows where each packet belongs to another: more than a batch of any forwarder here holds packets.
+const MIXED_FLOWS: usize = 256;
+/// Connections that are opened at a time: enough that no processor waits for another.
+const OPENERS: usize = 32;
 /// Datagrams under way at a time: fewer than fit into any queue on the way, the shortest of which is a
 /// socket's default of 212,992 bytes with 768 for each.
 const WINDOW: u64 = 256;
@@ -71,7 +78,9 @@ pub(crate) fn serve(address: Ipv4Addr) -> Result<(), Failure> {
     let stream_bytes = Arc::new(AtomicU64::new(0));
     let echo = UdpSocket::bind((address, UDP_ECHO))?;
     let listener = TcpListener::bind((address, TCP_SINK))?;
+    let door = TcpListener::bind((address, TCP_DOOR))?;
     std::thread::spawn(move || echo_datagrams(&echo));
+    std::thread::spawn(move || turn_away(&door));
     let count = Arc::clone(&stream_bytes);
     std::thread::spawn(move || accept_streams(&listener, &count));
     tell(|| stream_bytes.load(Ordering::Relaxed))
@@ -110,6 +119,47 @@ fn accept_streams(listener: &TcpListener, count: &Arc<AtomicU64>) -> Result<(), 
     }
 }
 
+/// Closes each connection as soon as it is there.
+fn turn_away(door: &TcpListener) -> Result<(), Failure> {
+    loop {
+        drop(door.accept()?);
+    }
+}
+
+/// Opens connections to `to`, several at a time, and waits for the end of each, until stdin ends; tells how
+/// many there were.
+///
+/// # Errors
+///
+/// When stdin can not be read.
+pub(crate) fn connect(to: SocketAddrV4) -> Result<(), Failure> {
+    let count = Arc::new(AtomicU64::new(0));
+    for _ in 0..OPENERS {
+        let count = Arc::clone(&count);
+        std::thread::spawn(move || {
+            loop {
+                // A reset at the end frees the port and what forwarders remember at once.
+                let was_there = TcpStream::connect(to).and_then(|mut stream| {
+                    let end = stream.read(&mut [0]);
+                    sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+                    end
+                });
+                count.fetch_add(u64::from(was_there.is_ok()), Ordering::Relaxed);
+            }
+        });
+    }
+    tell(|| count.load(Ordering::Relaxed))
+}
+
+/// How a flood is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Whether at most [`WINDOW`] datagrams are under way.
+    pub(crate) has_window: bool,
+    /// Whether each datagram is of another flow than those before it, instead of bursts of one flow.
+    pub(crate) is_mixed: bool,
+}
+
 /// What the two ends of a flood share.
 #[derive(Debug, Default)]
 struct Flood {
@@ -130,7 +180,7 @@ impl Flood {
 /// Sends small datagrams from the namespace `client` to `to`, and receives them in its own at `address`,
 /// until stdin ends; tells how many have arrived.
 ///
-/// With a window, at most [`WINDOW`] of them are under way: nothing is dropped for want of room, so that all
+/// With a window, at most 256 of them are under way: nothing is dropped for want of room, so that all
 /// CPU time goes into packets that arrive. Without, the sender sends as fast as it can, and what the
 /// forwarder can not take is lost: that is how a forwarder fares that is offered more than it can do.
 ///
@@ -140,20 +190,14 @@ impl Flood {
 /// # Errors
 ///
 /// When there is no such namespace, or no way to `to`.
-pub(crate) fn flood(
-    client: &str,
-    to: SocketAddrV4,
-    address: Ipv4Addr,
-    has_window: bool,
-) -> Result<(), Failure> {
-    let window = if has_window { WINDOW } else { u64::MAX };
+pub(crate) fn flood(client: &str, to: SocketAddrV4, address: Ipv4Addr, shape: Shape) -> Result<(), Failure> {
     let sink = bind_again((address, UDP_SINK))?;
     sockopt::set_socket_recv_buffer_size_force(&sink, SINK_BUFFER_BYTES)?;
     let namespace = File::open(format!("/run/netns/{client}"))?;
     let shared = Arc::new(Flood::default());
     let flood = Arc::clone(&shared);
     std::thread::spawn(move || {
-        let ended = send_flood(&namespace, to, &flood, window);
+        let ended = send_flood(&namespace, to, &flood, shape);
         let _ = writeln!(io::stderr(), "the flood has ended: {ended:?}");
     });
     let flood = Arc::clone(&shared);
@@ -174,9 +218,11 @@ fn bind_again(address: (Ipv4Addr, u16)) -> io::Result<UdpSocket> {
     }
 }
 
-fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood, window: u64) -> Result<(), Failure> {
+fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood, shape: Shape) -> Result<(), Failure> {
+    let window = if shape.has_window { WINDOW } else { u64::MAX };
+    let (flows, burst) = if shape.is_mixed { (MIXED_FLOWS, 1) } else { (FLOWS, BURST) };
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    let sockets: Vec<UdpSocket> = (0..FLOWS).map(|_| connected(to)).collect::<Result<_, _>>()?;
+    let sockets: Vec<UdpSocket> = (0..flows).map(|_| connected(to)).collect::<Result<_, _>>()?;
     let payload = [0x5a; SMALL_BYTES];
     let slices = [IoSlice::new(&payload)];
     let mut controls: [_; BURST] = std::array::from_fn(|_| SendAncillaryBuffer::default());
@@ -195,7 +241,8 @@ fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood, window: u64) ->
             }
         }
         // A datagram that is refused (a full queue, an answer of ICMP) is not under way.
-        let sent = sendmmsg(socket, &mut messages, SendFlags::empty()).unwrap_or(0);
+        let messages = messages.get_mut(..burst).unwrap_or_default();
+        let sent = sendmmsg(socket, messages, SendFlags::empty()).unwrap_or(0);
         flood.sent.fetch_add(sent as u64, Ordering::AcqRel);
     }
     Ok(())

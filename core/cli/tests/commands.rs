@@ -135,15 +135,77 @@ fn bytes_that_are_no_configuration_never_crash_the_check() {
     }
 }
 
+/// The commands that read a configuration and do nothing without one.
+const READERS: [&[&str]; 4] = [&["check"], &["run"], &["routes"], &["sim", "stdio"]];
+
+/// Options that name no file that is there, and the path that they lead to. On a machine that has a forwarder the
+/// default leads to its file.
+#[allow(clippy::print_stdout, reason = "a test that leaves something out says so")]
+fn ways_to_no_file() -> Vec<(&'static [&'static str], &'static str)> {
+    let mut ways: Vec<(&[&str], _)> = vec![(&["--config", "absent.toml"], "absent.toml")];
+    let default = "/etc/evenkeel/evenkeel.toml";
+    if std::path::Path::new(default).exists() {
+        println!("SKIPPED: without --config, because this machine has {default}");
+    } else {
+        ways.push((&[], default));
+    }
+    ways
+}
+
 #[test]
-fn a_missing_file_is_named() {
+fn without_a_file_the_words_name_the_path_the_option_and_a_first_file() {
     let folder = Folder::new();
-    let output = evenkeel().arg("check").current_dir(&folder.0).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("evenkeel.toml"), "{}", text(&output.stderr));
+    for words in READERS {
+        for (option, path) in ways_to_no_file() {
+            let output = evenkeel().args(words).args(option).current_dir(&folder.0).output().unwrap();
+            let errors = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {errors}");
+            assert_eq!(text(&output.stdout), "", "{words:?}");
+            for part in [path, "--config FILE", "`evenkeel check --help` shows a first one"] {
+                assert!(errors.contains(part), "{words:?} {option:?}: {part}: {errors}");
+            }
+            let says_default = errors.contains("no evenkeel.toml is in this folder");
+            assert_eq!(says_default, option.is_empty(), "{words:?}: {errors}");
+        }
+    }
+}
+
+#[test]
+fn without_a_file_json_says_the_same() {
+    let folder = Folder::new();
+    for (option, path) in ways_to_no_file() {
+        let mut command = evenkeel();
+        let output = command.args(["check", "--format", "json"]).args(option).current_dir(&folder.0).output();
+        let output = output.unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(2), ""));
+        let value: Value = serde_json::from_slice(&output.stdout).expect("one line, one object");
+        assert_eq!((&value["code"], &value["severity"]), (&"unreadable".into(), &"error".into()));
+        assert_eq!(value["file"], path);
+        let help = value["help"].as_str().unwrap();
+        assert!(help.contains("--config FILE") && help.contains("evenkeel check --help"), "{help}");
+    }
+}
+
+#[test]
+fn the_file_in_this_folder_is_the_default() {
+    let folder = Folder::new();
     folder.file("evenkeel.toml", GOOD);
     let output = evenkeel().arg("check").current_dir(&folder.0).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "the file here is the default");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_first_file_of_the_help_is_that_of_the_quick_start_and_is_fine() {
+    let output = evenkeel().args(["check", "--help"]).output().unwrap();
+    let help = text(&output.stdout);
+    let (_, shown) = help.split_once("A first file, evenkeel.toml:\n\n").unwrap();
+    let first: String =
+        shown.lines().map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect();
+    let quick_start = include_str!("../../../docs/src/quick-start.md");
+    assert!(quick_start.contains(&format!("```toml\n{}\n```\n", first.trim_end())), "{first}");
+    let output = check(&first, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "", "without a warning");
 }
 
 #[test]

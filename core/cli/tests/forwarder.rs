@@ -55,6 +55,11 @@ fn full_nat() -> String {
     nat.replace("mode = \"nat\"", "mode = \"nat\"\nsnat = { address = \"10.99.0.7\" }")
 }
 
+/// The same with the VIP in the clients' network and the address of source NAT in the real servers'.
+fn in_networks() -> String {
+    full_nat().replace("10.0.0.3", "198.51.100.3").replace("10.99.0.7", "10.0.3.7")
+}
+
 #[test]
 fn tcp_and_udp_pass_and_nothing_is_left_behind() {
     for io in ["auto", "epoll"] {
@@ -207,9 +212,9 @@ fn a_weight_of_zero_drains_a_server() {
 fn printed_commands_make_what_the_forwarder_makes() {
     let Some(world) = World::new() else { return };
     let Some(by_hand) = World::new() else { return };
-    for config in [NAT.replace("IO", "auto"), full_nat()] {
+    for config in [NAT.replace("IO", "auto"), full_nat(), in_networks()] {
         let mut forwarder = Forwarder::start(&world, &config);
-        let script = forwarder.routes();
+        let script = forwarder.routes(&world);
         by_hand.forwarder_sh("ip tuntap add dev tun0 mode tun");
         by_hand.forwarder_sh(&script);
         // Nobody has opened this TUN, so it has no carrier.
@@ -217,8 +222,24 @@ fn printed_commands_make_what_the_forwarder_makes() {
         forwarder.terminate();
         assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
         by_hand.forwarder_sh("ip link del tun0; ip rule flush; ip rule add priority 32766 lookup main");
-        by_hand.forwarder_sh("ip rule add priority 32767 lookup default");
+        by_hand.forwarder_sh("ip rule add priority 32767 lookup default; ip neigh flush proxy");
     }
+}
+
+#[test]
+fn neighbours_find_services_in_their_own_network() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("ip neigh add proxy 198.51.100.9 dev clients");
+    world.forwarder_sh("sysctl -qw net.ipv4.ip_forward=1");
+    let before = world.state();
+    let mut forwarder = Forwarder::start(&world, &in_networks());
+    let state = world.state();
+    assert!(state.contains("198.51.100.3 dev clients proxy"), "{state}");
+    assert!(state.contains("10.0.3.7 dev servers proxy"), "{state}");
+    assert_eq!(world.tcp_echo("198.51.100.3:80", "hello").1, "10.0.3.7");
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
 }
 
 #[test]
@@ -272,7 +293,7 @@ fn manual_setup_changes_nothing_and_says_what_is_missing() {
     assert!(log.contains("missing: ip route add 10.0.0.3/32 dev tun0"), "{log}");
     assert!(log.contains("missing: ip rule add priority 1001 from 10.0.3.20 ipproto tcp"), "{log}");
     assert_eq!(world.state().replace(" linkdown", ""), before.replace(" linkdown", ""));
-    world.forwarder_sh(&forwarder.routes());
+    world.forwarder_sh(&forwarder.routes(&world));
     world.tcp_echo("10.0.0.3:80", "hello");
     forwarder.terminate();
     assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());

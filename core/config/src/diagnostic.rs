@@ -417,6 +417,15 @@ impl Diagnostics {
         self.list.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| (span.start, span.end)));
     }
 
+    /// With other words about what to do where the file can not be read, from whoever knows how it was named.
+    #[must_use]
+    pub fn help_to_find_it(mut self, help: &str) -> Self {
+        for diagnostic in self.list.iter_mut().filter(|diagnostic| diagnostic.code == Code::Unreadable) {
+            diagnostic.help = Some(help.to_owned());
+        }
+        self
+    }
+
     /// Each of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()

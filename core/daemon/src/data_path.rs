@@ -246,6 +246,7 @@ fn counted(counters: DeviceCounters) -> Value {
         "packets_written": counters.packets_written,
         "bytes_written": counters.bytes_written,
         "write_errors": counters.write_errors,
+        "packets_joined": counters.packets_joined,
         "short_writes": counters.short_writes,
         "queue_full": counters.queue_full,
         "refused": counters.refused,

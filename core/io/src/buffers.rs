@@ -108,6 +108,24 @@ impl Pool {
         unsafe { std::slice::from_raw_parts_mut(address, FRONT_BYTES + ENGINE_BYTES) }
     }
 
+    /// Copies the bytes at `from` of one buffer to `at` of another, and on. Says whether both have them.
+    pub(crate) fn copy(
+        &mut self,
+        source: &mut Buffer,
+        from: Range<usize>,
+        target: &mut Buffer,
+        at: usize,
+    ) -> bool {
+        let source = std::ptr::from_ref(self.bytes_mut(source));
+        // SAFETY: two slices of one mapping can only be had by hand. `source` is borrowed until the end of
+        // this function, and it is another buffer than `target`, as each is there once: nobody writes to it.
+        let source = unsafe { &*source };
+        let (Some(end), Some(bytes)) = (at.checked_add(from.len()), source.get(from)) else { return false };
+        let Some(place) = self.bytes_mut(target).get_mut(at..end) else { return false };
+        place.copy_from_slice(bytes);
+        true
+    }
+
     /// Gives a buffer to the kernel and says where it begins and under which number it comes back.
     pub(crate) fn lend(&mut self, buffer: Buffer) -> (NonNull<u8>, u16) {
         let Buffer { number } = buffer;

@@ -20,7 +20,7 @@ use crate::error::DeviceError;
 use crate::ring::Ring;
 use crate::slots::{DeviceCounters, Slots};
 use crate::sys::eventfd::{Waker, Wakeup};
-use crate::sys::tun::Tun;
+use crate::sys::tun::{Offloads, Tun};
 
 /// How packets are to be read and written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +125,11 @@ impl TunDevice {
         let resource = |what| move |error| DeviceError::Resource { what, error };
         let wakeup = Wakeup::new().map_err(resource("eventfd"))?;
         let mut slots = Slots::new(count).map_err(resource("packet buffers"))?;
+        for (index, tun) in tuns.iter().enumerate() {
+            if tun.offloads() == Offloads::ChecksumTcpUdp {
+                slots.allow_super_datagrams(index);
+            }
+        }
         let ring = match choice {
             IoChoice::Auto | IoChoice::IoUring => Ring::new(&tuns, &wakeup, &mut slots).map_err(Some),
             IoChoice::Epoll => Err(None),
@@ -219,6 +224,7 @@ impl Device for TunDevice {
     }
 
     fn flush(&mut self) {
+        self.slots.coalesce();
         match &mut self.driver {
             Driver::Ring(ring) => ring.flush(&mut self.slots),
             Driver::Epoll(epoll) => epoll.flush(&mut self.slots, &self.tuns),

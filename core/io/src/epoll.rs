@@ -61,7 +61,7 @@ impl Epoll {
             let bytes = slots.pool.bytes_mut(&mut outgoing.buffer);
             let bytes = bytes.get(range).unwrap_or_default();
             let result = tuns.get(outgoing.interface).map_or(Err(Errno::NODEV), |tun| write(tun, bytes));
-            slots.count_write(result, wanted_bytes);
+            slots.count_write(result, wanted_bytes, outgoing.packets);
             slots.pool.give(outgoing.buffer);
         }
         slots.put_back(list);

@@ -15,6 +15,7 @@
 
 mod buffers;
 mod clock;
+mod coalesce;
 mod device;
 mod epoll;
 mod error;

@@ -84,6 +84,12 @@ impl VirtioNetHeader {
         }
     }
 
+    /// Whether the sender vouches for the checksum.
+    #[must_use]
+    pub const fn is_verified(self) -> bool {
+        self.flags & DATA_VALID != 0
+    }
+
     /// The header of the same packet after its start has moved from `old_start` to `new_start` in the
     /// buffer: a header was put in front (smaller) or taken off (larger).
     ///

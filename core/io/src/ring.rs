@@ -51,8 +51,8 @@ const CANCEL_CALLS_MAX: u32 = COMPLETIONS / 20;
 enum Tag {
     /// A read that stays armed on an interface.
     Read { interface: u16 },
-    /// A write of this many bytes, header included, from a buffer.
-    Write { buffer: u16, length_bytes: u32 },
+    /// A write of this many bytes, header included, and packets, from a buffer.
+    Write { buffer: u16, length_bytes: u32, packets: u8 },
     /// The poll of the wakeup counter.
     Wakeup,
 }
@@ -65,20 +65,21 @@ impl Tag {
     const fn to_bits(self) -> u64 {
         match self {
             Self::Read { interface } => Self::READ << 56 | interface as u64,
-            Self::Write { buffer, length_bytes } => {
-                Self::WRITE << 56 | (length_bytes as u64) << 16 | buffer as u64
+            Self::Write { buffer, length_bytes, packets } => {
+                Self::WRITE << 56 | (packets as u64) << 48 | (length_bytes as u64) << 16 | buffer as u64
             }
             Self::Wakeup => Self::WAKEUP << 56,
         }
     }
 
     fn from_bits(bits: u64) -> Option<Self> {
-        let [kind, _, l0, l1, l2, l3, n0, n1] = bits.to_be_bytes();
+        let [kind, packets, l0, l1, l2, l3, n0, n1] = bits.to_be_bytes();
         let number = u16::from_be_bytes([n0, n1]);
         match u64::from(kind) {
             Self::READ => Some(Self::Read { interface: number }),
             Self::WRITE => {
-                Some(Self::Write { buffer: number, length_bytes: u32::from_be_bytes([l0, l1, l2, l3]) })
+                let length_bytes = u32::from_be_bytes([l0, l1, l2, l3]);
+                Some(Self::Write { buffer: number, length_bytes, packets })
             }
             Self::WAKEUP => Some(Self::Wakeup),
             _ => None,
@@ -255,8 +256,8 @@ impl Ring {
                 let number = cqueue::buffer_select(completion.flags());
                 self.complete_read(slots, interface.into(), result, number, is_last);
             }
-            Some(Tag::Write { buffer, length_bytes }) => {
-                slots.count_write(result, usize::try_from(length_bytes).unwrap_or(usize::MAX));
+            Some(Tag::Write { buffer, length_bytes, packets }) => {
+                slots.count_write(result, usize::try_from(length_bytes).unwrap_or(usize::MAX), packets);
                 // SAFETY: the write from this buffer is complete: this is its completion.
                 if let Some(buffer) = unsafe { slots.pool.reclaim(buffer) } {
                     self.recycle(&mut slots.pool, buffer);
@@ -299,12 +300,12 @@ impl Ring {
 
     /// Queues a write; the buffer goes with it.
     fn write(&mut self, slots: &mut Slots, outgoing: Outgoing) {
-        let Outgoing { buffer, interface, range } = outgoing;
+        let Outgoing { buffer, interface, range, packets, .. } = outgoing;
         let length_bytes = range.len();
         let (address, number) = slots.pool.lend(buffer);
         let file = u32::try_from(interface).unwrap_or(u32::MAX);
         let length = u32::try_from(length_bytes).unwrap_or(u32::MAX);
-        let tag = Tag::Write { buffer: number, length_bytes: length };
+        let tag = Tag::Write { buffer: number, length_bytes: length, packets };
         // RWF_NOWAIT: a packet that finds the queue full is dropped and counted, it does not wait there.
         let entry = opcode::Write::new(Fixed(file), address.as_ptr().wrapping_add(range.start), length)
             .rw_flags(libc::RWF_NOWAIT)
@@ -313,7 +314,7 @@ impl Ring {
         if self.push(slots, &entry) {
             return;
         }
-        slots.count_write(Err(Errno::AGAIN), length_bytes);
+        slots.count_write(Err(Errno::AGAIN), length_bytes, packets);
         // SAFETY: the request was not queued, so that the kernel has never heard of the buffer.
         if let Some(buffer) = unsafe { slots.pool.reclaim(number) } {
             self.recycle(&mut slots.pool, buffer);
@@ -412,8 +413,8 @@ mod tests {
         let tags = [
             Tag::Read { interface: 0 },
             Tag::Read { interface: u16::MAX },
-            Tag::Write { buffer: 0, length_bytes: 0 },
-            Tag::Write { buffer: u16::MAX, length_bytes: 65_547 },
+            Tag::Write { buffer: 0, length_bytes: 0, packets: 0 },
+            Tag::Write { buffer: u16::MAX, length_bytes: 65_547, packets: u8::MAX },
             Tag::Wakeup,
         ];
         for tag in tags {

@@ -12,6 +12,7 @@ use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES, Offload, PacketBuffer};
 use rustix::io::Errno;
 
 use crate::buffers::{Buffer, PACKET_BYTES_MAX, Pool, READ_RANGE, engine_part, leaving_part};
+use crate::coalesce::{self, Coalescer, HEADERS_BYTES, Reading};
 use crate::offload::{HEADER_BYTES, VirtioNetHeader};
 
 /// The most packets that leave at once: a whole batch, and as many born in the engine.
@@ -32,6 +33,8 @@ pub struct DeviceCounters {
     pub bytes_written: u64,
     /// Packets that the kernel did not take, other than for a full queue: the interface is down, say.
     pub write_errors: u64,
+    /// Datagrams that left as a part of an earlier one's super-packet. They are among the packets written.
+    pub packets_joined: u64,
     /// Packets of which the kernel took only a part.
     pub short_writes: u64,
     /// Packets that found the kernel's queue or our own full.
@@ -65,6 +68,10 @@ pub(crate) struct Outgoing {
     pub(crate) interface: usize,
     /// Header and packet, as positions in the whole buffer.
     pub(crate) range: Range<usize>,
+    /// How many packets it is: more than one for datagrams that were joined.
+    pub(crate) packets: u8,
+    /// Payload of the first of them, in bytes, where there are several.
+    segment_bytes: u16,
 }
 
 /// The batch and the buffers.
@@ -76,6 +83,11 @@ pub(crate) struct Slots {
     pub(crate) gone: Option<(usize, Errno)>,
     filled: Vec<Filled>,
     outgoing: Vec<Outgoing>,
+    /// Buffers whose packets have joined others.
+    spare: Vec<Buffer>,
+    coalescer: Coalescer,
+    /// By interface, whether it takes super-packets of datagrams.
+    takes_super_datagrams: Vec<bool>,
     interfaces: usize,
 }
 
@@ -92,6 +104,9 @@ impl Slots {
             gone: None,
             filled: Vec::with_capacity(BATCH_MAX),
             outgoing: Vec::with_capacity(OUTGOING_MAX),
+            spare: Vec::with_capacity(OUTGOING_MAX),
+            coalescer: Coalescer::new(),
+            takes_super_datagrams: vec![false; interfaces],
             interfaces,
         })
     }
@@ -176,7 +191,7 @@ impl Slots {
         let header = filled.header.moved(HEADROOM_BYTES, range.start)?;
         let mut buffer = filled.buffer.take()?;
         write_header(self.pool.bytes_mut(&mut buffer), leaving.start, header);
-        Some(Outgoing { buffer, interface: interface.index(), range: leaving })
+        Some(Outgoing { buffer, interface: interface.index(), range: leaving, packets: 1, segment_bytes: 0 })
     }
 
     /// Queues a copy of `packet` to leave by `interface`.
@@ -198,8 +213,85 @@ impl Slots {
         if let Some(place) = place {
             place.copy_from_slice(packet);
         }
-        self.outgoing.push(Outgoing { buffer, interface: interface.index(), range });
+        let interface = interface.index();
+        self.outgoing.push(Outgoing { buffer, interface, range, packets: 1, segment_bytes: 0 });
         true
+    }
+
+    /// Allows datagrams that leave by `interface` to be joined to super-packets.
+    pub(crate) fn allow_super_datagrams(&mut self, interface: usize) {
+        if let Some(takes) = self.takes_super_datagrams.get_mut(interface) {
+            *takes = true;
+        }
+    }
+
+    /// Joins datagrams that leave: the kernel cuts them again. See [`crate::coalesce`].
+    pub(crate) fn coalesce(&mut self) {
+        if self.outgoing.len() < 2 {
+            return;
+        }
+        self.coalescer.clear();
+        let mut kept = 0;
+        for place in 0..self.outgoing.len() {
+            if !self.joins_earlier(place, kept) {
+                self.outgoing.swap(kept, place);
+                kept += 1;
+            }
+        }
+        for joined in self.outgoing.drain(kept..) {
+            self.spare.push(joined.buffer);
+        }
+        for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.packets > 1) {
+            let whole = self.pool.bytes_mut(&mut outgoing.buffer);
+            let packet = whole.get_mut(outgoing.range.start + HEADER_BYTES..outgoing.range.end);
+            let header = coalesce::seal(packet.unwrap_or_default(), outgoing.segment_bytes);
+            write_header(whole, outgoing.range.start, header);
+        }
+    }
+
+    /// Whether the packet at `place` has joined one of the first `kept`; if not, it is the next of those.
+    fn joins_earlier(&mut self, place: usize, kept: usize) -> bool {
+        let Self { outgoing, coalescer, pool, counters, .. } = self;
+        let Some((earlier, Some(last))) =
+            outgoing.split_at_mut_checked(place).map(|(a, b)| (a, b.first_mut()))
+        else {
+            return false;
+        };
+        let interface = last.interface;
+        if !self.takes_super_datagrams.get(interface).copied().unwrap_or(false) {
+            return false;
+        }
+        let (header, packet) = parts(pool, last);
+        let datagram = match coalesce::read(header, packet) {
+            Reading::Other => return false,
+            Reading::Unclear => {
+                coalescer.stop_all();
+                return false;
+            }
+            Reading::Alone(ends) => {
+                coalescer.stop(ends);
+                return false;
+            }
+            Reading::Fit(datagram) => datagram,
+        };
+        if let Some(growing) = coalescer.find(&datagram, interface)
+            && coalesce::has_right_checksum(&datagram, packet)
+            && let Some(head) = earlier.get_mut(growing.place)
+        {
+            growing.is_checked =
+                growing.is_checked || coalesce::has_right_checksum(&growing.first, parts(pool, head).1);
+            let payload = last.range.start + HEADER_BYTES + HEADERS_BYTES..last.range.end;
+            let (end, bytes) = (head.range.end, payload.len());
+            if growing.is_checked && pool.copy(&mut last.buffer, payload, &mut head.buffer, end) {
+                head.range.end = end + bytes;
+                head.packets = growing.add(&datagram);
+                head.segment_bytes = growing.segment_bytes();
+                counters.packets_joined += 1;
+                return true;
+            }
+        }
+        coalescer.begin(kept, datagram, interface);
+        false
     }
 
     /// Takes out what leaves, in order. The list comes back with [`Slots::put_back`], empty, so that its
@@ -221,19 +313,24 @@ impl Slots {
                 release(&mut self.pool, buffer);
             }
         }
+        for buffer in self.spare.drain(..) {
+            release(&mut self.pool, buffer);
+        }
     }
 
-    /// Counts what became of a write of `wanted_bytes` bytes, header included.
-    pub(crate) fn count_write(&mut self, result: Result<usize, Errno>, wanted_bytes: usize) {
+    /// Counts what became of a write of `wanted_bytes` bytes, header included, that holds `packets` packets.
+    pub(crate) fn count_write(&mut self, result: Result<usize, Errno>, wanted_bytes: usize, packets: u8) {
         let counters = &mut self.counters;
+        let packets = u64::from(packets);
         match result {
             Ok(written) if written == wanted_bytes => {
-                counters.packets_written += 1;
-                counters.bytes_written += wanted_bytes.saturating_sub(HEADER_BYTES) as u64;
+                counters.packets_written += packets;
+                let left_behind = packets.saturating_sub(1) * HEADERS_BYTES as u64;
+                counters.bytes_written += wanted_bytes.saturating_sub(HEADER_BYTES) as u64 + left_behind;
             }
-            Ok(_) => counters.short_writes += 1,
-            Err(Errno::AGAIN | Errno::NOBUFS) => counters.queue_full += 1,
-            Err(_) => counters.write_errors += 1,
+            Ok(_) => counters.short_writes += packets,
+            Err(Errno::AGAIN | Errno::NOBUFS) => counters.queue_full += packets,
+            Err(_) => counters.write_errors += packets,
         }
     }
 
@@ -256,6 +353,13 @@ impl Slots {
             }
         }
     }
+}
+
+/// The header that a packet leaves with, and the packet.
+fn parts<'a>(pool: &'a mut Pool, outgoing: &'a mut Outgoing) -> (VirtioNetHeader, &'a [u8]) {
+    let bytes = pool.bytes_mut(&mut outgoing.buffer).get(outgoing.range.clone()).unwrap_or_default();
+    let Some((header, packet)) = bytes.split_first_chunk() else { return (VirtioNetHeader::WHOLE, &[]) };
+    (VirtioNetHeader::parse(*header), packet)
 }
 
 /// Writes `header` at `start` of a whole buffer.
@@ -373,10 +477,10 @@ mod tests {
     #[test]
     fn writes_are_counted_by_what_became_of_them() {
         let mut slots = Slots::new(1).unwrap();
-        slots.count_write(Ok(112), 112);
-        slots.count_write(Ok(50), 112);
-        slots.count_write(Err(Errno::AGAIN), 112);
-        slots.count_write(Err(Errno::IO), 112);
+        slots.count_write(Ok(112), 112, 1);
+        slots.count_write(Ok(50), 112, 1);
+        slots.count_write(Err(Errno::AGAIN), 112, 1);
+        slots.count_write(Err(Errno::IO), 112, 1);
         let expected = DeviceCounters {
             packets_written: 1,
             bytes_written: 100,

@@ -48,7 +48,9 @@ impl Runtime {
         let ticker = match mode {
             Mode::Fuel => None,
             Mode::Epoch => {
-                Some(Ticker::start(&engine).map_err(|error| format!("no thread for the clock: {error}"))?)
+                let ticking = engine.clone();
+                let ticker = Ticker::start(move || ticking.increment_epoch());
+                Some(ticker.map_err(|error| format!("no thread for the clock: {error}"))?)
             }
         };
         Ok(Self { engine, ticker })

@@ -2,14 +2,16 @@
 //!
 //! It ticks while calls run, and a little longer, since waking costs more than a tick; then it sleeps, so that a
 //! forwarder that opens no flows loses no time to it. A call must never run without the clock, however long its
-//! thread is kept from running, so each one is counted from its begin to its end.
+//! thread is kept from running, so each one is counted from its begin to its end. Who sleeps and who wakes is
+//! decided in [`turns`], and only carried out here.
+
+mod turns;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use wasmtime::Engine;
+use turns::{Clock, Shared, Step};
 
 /// How often the epoch advances.
 pub(crate) const TICK: Duration = Duration::from_micros(100);
@@ -17,66 +19,49 @@ pub(crate) const TICK: Duration = Duration::from_micros(100);
 /// The longest budget that a call may have: a configuration that says more gets this.
 pub(crate) const BUDGET_MAX: Duration = Duration::from_secs(1);
 
-/// Ticks without a call after which the thread sleeps: some milliseconds.
-const IDLE_TICKS_MAX: u32 = 20;
-
-#[derive(Debug)]
-struct State {
-    /// Calls that run.
-    calls: AtomicU32,
-    is_parked: AtomicBool,
-    is_stopped: AtomicBool,
-}
-
 /// The thread, and what calls tell it.
 #[derive(Debug)]
 pub(crate) struct Ticker {
-    state: Arc<State>,
+    shared: Arc<Shared>,
     thread: Thread,
     handle: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// Starts the thread.
+    /// Starts the thread, which calls `advance` once for each tick.
     ///
     /// # Errors
     /// When the system has no more threads.
-    pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let state = Arc::new(State {
-            calls: AtomicU32::new(0),
-            is_parked: AtomicBool::new(false),
-            is_stopped: AtomicBool::new(false),
-        });
-        let (shared, engine) = (Arc::clone(&state), engine.clone());
-        let handle = thread::Builder::new()
-            .name("evenkeel-ticker".to_owned())
-            .spawn(move || tick(&shared, &engine))?;
-        Ok(Self { state, thread: handle.thread().clone(), handle: Some(handle) })
+    pub(crate) fn start(advance: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let its = Arc::clone(&shared);
+        let handle =
+            thread::Builder::new().name("evenkeel-ticker".to_owned()).spawn(move || tick(&its, advance))?;
+        Ok(Self { shared, thread: handle.thread().clone(), handle: Some(handle) })
     }
 
     /// A call begins; it ends with the value.
     pub(crate) fn call(&self) -> Running<'_> {
-        self.state.calls.fetch_add(1, Ordering::SeqCst);
-        if self.state.is_parked.swap(false, Ordering::SeqCst) {
+        if self.shared.begin() {
             self.thread.unpark();
         }
-        Running(&self.state.calls)
+        Running(&self.shared)
     }
 }
 
 /// A call that runs.
 #[derive(Debug)]
-pub(crate) struct Running<'a>(&'a AtomicU32);
+pub(crate) struct Running<'a>(&'a Shared);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.end();
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.state.is_stopped.store(true, Ordering::SeqCst);
+        self.shared.stop();
         self.thread.unpark();
         if let Some(handle) = self.handle.take() {
             // The thread ends within a tick; it has nothing to say.
@@ -85,29 +70,109 @@ impl Drop for Ticker {
     }
 }
 
-fn tick(state: &State, engine: &Engine) {
-    let mut idle = 0_u32;
-    while !state.is_stopped.load(Ordering::Relaxed) {
-        idle = if state.calls.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
-        if idle > IDLE_TICKS_MAX {
-            park(state);
-            idle = 0;
+fn tick(shared: &Shared, mut advance: impl FnMut()) {
+    let mut clock = Clock::default();
+    loop {
+        match clock.step(shared) {
+            Step::Tick => {
+                thread::sleep(TICK);
+                advance();
+            }
+            Step::Sleep => thread::park(),
+            Step::End => break,
         }
-        thread::sleep(TICK);
-        engine.increment_epoch();
     }
 }
 
-/// Waits for the next call. A call is counted before it looks whether we are parked, and we do both the other way
-/// round, so one of the two sees the other. A call that wakes us may have ended when we look: then we say anew that
-/// we are parked before we look again, or the next call would not know.
-fn park(state: &State) {
-    loop {
-        state.is_parked.store(true, Ordering::SeqCst);
-        if state.calls.load(Ordering::SeqCst) > 0 || state.is_stopped.load(Ordering::SeqCst) {
-            break;
-        }
-        thread::park();
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
+
+    use super::turns::IDLE_TICKS_MAX;
+    use super::*;
+
+    /// Far more than anything here takes on a machine that is busy with other things: only a test that fails
+    /// waits for so long.
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// More ticks than come without a call, and one that may have begun before the call.
+    const TICKS_OF_A_CALL: u32 = IDLE_TICKS_MAX + 2;
+
+    fn counted() -> (Ticker, Receiver<()>) {
+        let (sender, ticks) = channel();
+        let ticker = Ticker::start(move || {
+            // Nobody listens any more at the end of a test.
+            let _ = sender.send(());
+        });
+        (ticker.unwrap(), ticks)
     }
-    state.is_parked.store(false, Ordering::SeqCst);
+
+    /// Returns when the thread sleeps or is about to, with no tick left.
+    fn let_it_sleep(ticker: &Ticker, ticks: &Receiver<()>) {
+        let began = Instant::now();
+        while !ticker.shared.is_asleep() {
+            assert!(began.elapsed() < LONG, "nobody calls, so the clock sleeps and says so");
+            thread::yield_now();
+        }
+        ticks.try_iter().for_each(drop);
+    }
+
+    /// Drops it where a thread that does not end makes a test fail and not wait.
+    fn end(ticker: Ticker) {
+        let (sender, ended) = channel();
+        thread::spawn(move || {
+            drop(ticker);
+            // Nobody listens any more when it was too late.
+            let _ = sender.send(());
+        });
+        ended.recv_timeout(LONG).expect("the thread is told, and ends");
+    }
+
+    fn expect_ticks(ticks: &Receiver<()>) {
+        ticks.try_iter().for_each(drop);
+        for _ in 0..TICKS_OF_A_CALL {
+            ticks.recv_timeout(LONG).expect("a call runs, so the clock ticks");
+        }
+    }
+
+    #[test]
+    fn a_call_has_ticks_after_calls_too_short_to_be_seen() {
+        let (ticker, ticks) = counted();
+        for _ in 0..10 {
+            let_it_sleep(&ticker, &ticks);
+            drop(ticker.call());
+            let_it_sleep(&ticker, &ticks);
+            let _running = ticker.call();
+            expect_ticks(&ticks);
+        }
+        end(ticker);
+    }
+
+    #[test]
+    fn a_call_has_ticks_after_many_threads_called_while_the_clock_fell_asleep() {
+        let (ticker, ticks) = counted();
+        for _ in 0..10 {
+            let_it_sleep(&ticker, &ticks);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..1_000).for_each(|_| drop(ticker.call())));
+                }
+            });
+            let _running = ticker.call();
+            expect_ticks(&ticks);
+        }
+        end(ticker);
+    }
+
+    #[test]
+    fn the_thread_ends_awake_and_asleep() {
+        for is_asleep in [false, true] {
+            let (ticker, ticks) = counted();
+            if is_asleep {
+                let_it_sleep(&ticker, &ticks);
+            }
+            end(ticker);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::{Failure, output};
 /// Exit code 0 when a forwarder would start with it, 2 when not. Changes
 /// nothing and needs no rights.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = first_file())]
 pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -26,6 +27,18 @@ pub(crate) struct Arguments {
 enum Format {
     Text,
     Json,
+}
+
+/// A configuration to start from, as the quick start has it.
+const FIRST: &str = include_str!("first.toml");
+
+fn first_file() -> String {
+    let mut text = String::from("A first file, evenkeel.toml:\n\n");
+    for line in FIRST.lines() {
+        text.push_str(format!("  {line}").trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -51,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
         }
         Err(mistakes) => {
-            report(arguments.format, &mistakes)?;
+            report(arguments.format, &arguments.config.explain(mistakes))?;
             Err(Failure::Usage(String::new()))
         }
     }

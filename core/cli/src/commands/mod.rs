@@ -13,7 +13,7 @@ pub(crate) mod version;
 
 use std::path::PathBuf;
 
-use evenkeel_daemon::Components;
+use evenkeel_daemon::{Components, Mistakes};
 
 /// The configuration file of a command.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,20 @@ pub(crate) struct ConfigArgument {
 impl ConfigArgument {
     pub(crate) fn path(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(evenkeel_daemon::default_config)
+    }
+
+    /// The mistakes of a configuration; where there is no file, with what to do on this command line.
+    pub(crate) fn explain(&self, mistakes: impl Into<Mistakes>) -> Mistakes {
+        match mistakes.into() {
+            Mistakes::File(found) if !self.path().exists() => {
+                let also =
+                    if self.config.is_none() { "no evenkeel.toml is in this folder either; " } else { "" };
+                let help =
+                    "name an existing file with --config FILE; `evenkeel check --help` shows a first one";
+                Mistakes::File(found.help_to_find_it(&format!("{also}{help}")))
+            }
+            other @ (Mistakes::File(_) | Mistakes::Later(_)) => other,
+        }
     }
 }
 

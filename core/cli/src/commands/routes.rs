@@ -8,7 +8,7 @@ use crate::{Failure, output};
 
 /// Print what the machine needs for a configuration, as ip and sysctl commands
 ///
-/// The list is the one that `evenkeel run` applies with setup = "auto". With
+/// The list is the one that `evenkeel run` applies on this machine with setup = "auto". With
 /// setup = "manual" run it yourself: evenkeel routes | sh
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -21,11 +21,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = evenkeel_config::load(&arguments.config.path())
-        .map_err(|mistakes| Failure::Usage(mistakes.render(output::has_colour())))?;
+        .map_err(|found| Failure::Usage(arguments.config.explain(found).render(output::has_colour())))?;
+    let networks = setup::attached_networks().map_err(Failure::runtime)?;
     if arguments.json {
-        let commands: Vec<String> =
-            setup::plan_of_changes(&loaded.plan).iter().map(ToString::to_string).collect();
+        let changes = setup::plan_of_changes(&loaded.plan, &networks);
+        let commands: Vec<String> = changes.iter().map(ToString::to_string).collect();
         return output::answer(&format!("{:#}\n", json!({ "commands": commands })));
     }
-    output::answer(&setup::script(&loaded.plan))
+    output::answer(&setup::script(&loaded.plan, &networks))
 }

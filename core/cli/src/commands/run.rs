@@ -30,7 +30,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let options = Options { config: arguments.config.path(), components: components() };
     match evenkeel_daemon::run(options) {
         Ok(()) => Ok(()),
-        Err(RunError::Configuration(mistakes)) => Err(Failure::Usage(mistakes.render(output::has_colour()))),
+        Err(RunError::Configuration(mistakes)) => {
+            Err(Failure::Usage(arguments.config.explain(mistakes).render(output::has_colour())))
+        }
         Err(error) => Err(Failure::Runtime(format!("evenkeel: {error}"))),
     }
 }

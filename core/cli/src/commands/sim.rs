@@ -52,7 +52,7 @@ enum Command {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
-        Command::Stdio { config } => stdio(&config.path()),
+        Command::Stdio { config } => stdio(config),
     }
 }
 
@@ -72,14 +72,13 @@ fn run_scenario(path: &Path, seed: Option<u64>, is_json: bool) -> Result<(), Fai
 }
 
 /// Without a seed in the file it is zero, so that a session repeats.
-fn stdio(path: &Path) -> Result<(), Failure> {
-    let wrong = |mistakes: Mistakes| Failure::Usage(mistakes.render(output::has_colour()));
-    let loaded = evenkeel_config::load(path).map_err(|found| wrong(found.into()))?;
+fn stdio(config: &ConfigArgument) -> Result<(), Failure> {
+    let wrong = |mistakes: Mistakes| Failure::Usage(config.explain(mistakes).render(output::has_colour()));
+    let loaded = evenkeel_config::load(&config.path()).map_err(|found| wrong(found.into()))?;
     let seed = loaded.forwarder.seed.unwrap_or(0);
     let loaded = loaded.with_seed(seed);
     let guests = load_guests(&loaded, &components(), Mode::Fuel).map_err(wrong)?;
-    // An engine that is told an earlier time takes the latest that it has seen: that of the line's packet.
-    let mut command = |engine: &mut Engine, line: &str| control::execute(engine, line, Instant::ZERO);
+    let mut command = |engine: &mut Engine, line: &str, now: Instant| control::execute(engine, line, now);
     let result =
         evenkeel_sim::stdio::serve(loaded.plan.clone(), guests, stdin(), stdout().lock(), &mut command);
     match result {

@@ -88,7 +88,7 @@ impl World {
         self.forwarder_sh(
             "ip -o link show | sed 's/^[0-9]*: //; s/@[^:]*//' | grep -v ^lo | cut -d' ' -f1,4,5; ip -o -4 address show | sed 's/^[0-9]*: //'; \
              ip rule show; ip -4 route show table all | sort; sysctl net.ipv4.ip_forward; \
-             sysctl -a 2>/dev/null | grep 'ipv4.conf.*[.]rp_filter'",
+             sysctl -a 2>/dev/null | grep -E 'ipv4.conf.*[.]rp_filter|ipv4.neigh.*[.]proxy_delay'; ip neigh show proxy",
         )
     }
 
@@ -306,8 +306,9 @@ impl Forwarder {
     }
 
     /// What `evenkeel routes` prints.
-    pub(crate) fn routes(&self) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    pub(crate) fn routes(&self, world: &World) -> String {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &world.namespace("f"), env!("CARGO_BIN_EXE_evenkeel")]);
         let output = command.args(["routes", "--config"]).arg(&self.config).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

@@ -8,12 +8,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::Plan;
 use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
-use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, NeighbourAddRequest, RouteMessageBuilder};
 use rustix::io::Errno;
 
-use super::change::{Change, Selector, plan_of_changes};
+use super::change::{Attached, Change, Selector, plan_of_changes};
 use super::machine::{Before, Link, Machine, Presence, mark};
 use super::{SetupError, sysctl};
 
@@ -68,6 +69,14 @@ impl Setup {
         Ok(setup)
     }
 
+    /// The networks that the machine is attached to.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub async fn attached(&self) -> Result<Vec<Attached>, SetupError> {
+        Ok(Machine::look(&self.handle).await?.attached())
+    }
+
     /// Makes what `plan` needs and is not there; all of it, or nothing.
     ///
     /// # Errors
@@ -79,7 +88,7 @@ impl Setup {
             return Err(SetupError::InTheWay { reason: problem });
         }
         let mark = self.made.len();
-        for change in plan_of_changes(plan) {
+        for change in plan_of_changes(plan, &machine.attached()) {
             if let Err(error) = self.add_one(&machine, change).await {
                 self.revert_to(mark).await;
                 return Err(error);
@@ -127,7 +136,14 @@ impl Setup {
 
     /// Takes away what was made and `plan` does not need. Never fails: what resists is logged.
     pub async fn remove_all_but(&mut self, plan: &Plan) {
-        let wanted = plan_of_changes(plan);
+        let networks = match Machine::look(&self.handle).await {
+            Ok(machine) => machine.attached(),
+            Err(error) => {
+                tracing::warn!(%error, "the machine cannot be read, so what is not needed any more stays");
+                return;
+            }
+        };
+        let wanted = plan_of_changes(plan, &networks);
         let mut obsolete = Vec::new();
         let mut kept: Vec<Made> = Vec::new();
         for made in self.made.drain(..).collect::<Vec<_>>().into_iter().rev() {
@@ -183,7 +199,7 @@ impl Setup {
     pub async fn missing(&self, plan: &Plan) -> Result<Vec<String>, SetupError> {
         let machine = Machine::look(&self.handle).await?;
         let mut problems = machine.local_services(plan);
-        for change in plan_of_changes(plan) {
+        for change in plan_of_changes(plan, &machine.attached()) {
             match machine.presence(&change) {
                 Presence::Foreign | Presence::LeftBehind => {}
                 Presence::Missing | Presence::Differs(_) => problems.push(format!("missing: {change}")),
@@ -251,7 +267,17 @@ impl Setup {
                 *request.message_mut() = rule(*priority, selector, *table);
                 request.execute().await.map_err(refused)
             }
+            Change::ProxyNeighbour { address, interface } => {
+                self.proxy_neighbour(*address, index(machine, interface)?).execute().await.map_err(refused)
+            }
         }
+    }
+
+    fn proxy_neighbour(&self, address: Ipv4Addr, link: u32) -> NeighbourAddRequest {
+        let request = self.handle.neighbours().add(link, IpAddr::V4(address)).flags(NeighbourFlags::Proxy);
+        let mut request = request.state(NeighbourState::None);
+        request.message_mut().attributes.push(NeighbourAttribute::Protocol(mark()));
+        request
     }
 
     async fn remove(&self, machine: &Machine, change: &Change) -> Result<(), SetupError> {
@@ -271,6 +297,11 @@ impl Setup {
             }
             Change::Rule { priority, selector, table } => {
                 self.handle.rule().del(rule(*priority, selector, *table)).execute().await
+            }
+            Change::ProxyNeighbour { address, interface } => {
+                let Ok(link) = index(machine, interface) else { return Ok(()) };
+                let message = self.proxy_neighbour(*address, link).message_mut().clone();
+                self.handle.neighbours().del(message).execute().await
             }
         };
         match result {
@@ -300,7 +331,8 @@ impl Setup {
                 | Change::Link { .. }
                 | Change::Address { .. }
                 | Change::Route { .. }
-                | Change::Rule { .. },
+                | Change::Rule { .. }
+                | Change::ProxyNeighbour { .. },
                 _,
             ) => Ok(()),
         }

@@ -1,7 +1,8 @@
 //! What the machine needs so that packets of a plan reach the forwarder and leave it again.
 //!
-//! In: a plan. Out: a list of [`Change`]s, in the order in which they are made, each of which can be shown
-//! as a command of `ip` or `sysctl`. Reads nothing of the machine and changes nothing.
+//! In: a plan, and the networks that the machine is attached to. Out: a list of [`Change`]s, in the order in
+//! which they are made, each of which can be shown as a command of `ip` or `sysctl`. Reads nothing of the
+//! machine and changes nothing.
 //!
 //! ```text
 //! client -> [VIP route] -> tun -> engine -> tun -> [iif rule: main] -> real server
@@ -12,6 +13,10 @@
 //! this machine without the VIP has its replies taken to the forwarder, which knows no such flow. With source
 //! NAT there are no such rules. Two forwarders in one network namespace share the numbers below, so that at
 //! most one of them can have directors without source NAT; the second is refused.
+//!
+//! Neighbours in a network ask by ARP for a service's address that lies in it. The kernel answers for
+//! addresses that it is told of (proxy neighbours), as long as their route leads to another interface, which
+//! the forwarder's is. That comes last: nobody is called before the forwarder is ready.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -87,6 +92,24 @@ pub enum Change {
         /// The routing table.
         table: u32,
     },
+    /// The kernel answers ARP for this address on that interface.
+    ProxyNeighbour {
+        /// The address, which is not the kernel's.
+        address: Ipv4Addr,
+        /// The interface.
+        interface: String,
+    },
+}
+
+/// A network that an interface of the machine is attached to, where neighbours ask by ARP.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attached {
+    /// The interface.
+    pub interface: String,
+    /// The machine's address there.
+    pub address: Ipv4Addr,
+    /// Bits of the network part.
+    pub length: u8,
 }
 
 /// Which packets a rule is about.
@@ -114,13 +137,15 @@ impl Change {
             (Self::Link { interface: one, .. }, Self::Link { interface: two, .. }) => one == two,
             (Self::Address { .. }, Self::Address { .. })
             | (Self::Route { .. }, Self::Route { .. })
-            | (Self::Rule { .. }, Self::Rule { .. }) => self == other,
+            | (Self::Rule { .. }, Self::Rule { .. })
+            | (Self::ProxyNeighbour { .. }, Self::ProxyNeighbour { .. }) => self == other,
             (
                 Self::Sysctl { .. }
                 | Self::Link { .. }
                 | Self::Address { .. }
                 | Self::Route { .. }
-                | Self::Rule { .. },
+                | Self::Rule { .. }
+                | Self::ProxyNeighbour { .. },
                 _,
             ) => false,
         }
@@ -159,6 +184,9 @@ impl fmt::Display for Change {
                 }
                 write!(f, " protocol {PROTOCOL}")
             }
+            Self::ProxyNeighbour { address, interface } => {
+                write!(f, "ip neigh add proxy {address} dev {} protocol {PROTOCOL}", quoted(interface))
+            }
         }
     }
 }
@@ -184,11 +212,11 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Everything that the machine needs for `plan`, in the order in which it is made.
+/// Everything that a machine in these networks needs for `plan`, in the order in which it is made.
 ///
 /// Interfaces with frames are not the kernel's to route to and are left out, and so is what is not IPv4.
 #[must_use]
-pub fn plan_of_changes(plan: &Plan) -> Vec<Change> {
+pub fn plan_of_changes(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
     let interfaces: Vec<_> = plan
         .interfaces
         .iter()
@@ -213,6 +241,7 @@ pub fn plan_of_changes(plan: &Plan) -> Vec<Change> {
         table: TABLE_MAIN,
     }));
     changes.extend(reply_routes(plan));
+    changes.extend(proxy_neighbours(plan, networks));
     changes
 }
 
@@ -312,6 +341,30 @@ fn reply_routes(plan: &Plan) -> Vec<Change> {
     routes.chain(rules).collect()
 }
 
+/// For service addresses in a network of the machine: its kernel answers there when neighbours ask for them,
+/// and at once. By default it would take up to 0.8 s for addresses that are not its own.
+fn proxy_neighbours(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
+    let mut found = BTreeSet::new();
+    for network in networks.iter().filter(|network| !is_of_forwarder(plan, &network.interface)) {
+        let prefix = Prefix { address: network.address.into(), length: network.length };
+        for (_, address) in service_addresses(plan) {
+            if prefix.contains(address.into()) && address != network.address {
+                found.insert((network.interface.as_str(), address));
+            }
+        }
+    }
+    let interfaces: BTreeSet<&str> = found.iter().map(|(interface, _)| *interface).collect();
+    let at_once = interfaces.iter().map(|name| setting(&format!("net/ipv4/neigh/{name}/proxy_delay"), "0"));
+    let answers = found
+        .iter()
+        .map(|&(interface, address)| Change::ProxyNeighbour { address, interface: interface.to_owned() });
+    at_once.chain(answers).collect()
+}
+
+fn is_of_forwarder(plan: &Plan, name: &str) -> bool {
+    plan.interfaces.iter().any(|interface| interface.name == name)
+}
+
 /// The interface by which the engine reaches `address`: the longest prefix wins, then the first.
 fn way_out(plan: &Plan, address: IpAddr) -> Option<(usize, &str)> {
     let mut best: Option<(Prefix, usize)> = None;
@@ -379,7 +432,15 @@ mod tests {
     }
 
     fn commands(plan: &Plan) -> Vec<String> {
-        plan_of_changes(plan).iter().map(ToString::to_string).collect()
+        commands_in(plan, &[])
+    }
+
+    fn commands_in(plan: &Plan, networks: &[Attached]) -> Vec<String> {
+        plan_of_changes(plan, networks).iter().map(ToString::to_string).collect()
+    }
+
+    fn attached(interface: &str, address: [u8; 4], length: u8) -> Attached {
+        Attached { interface: interface.to_owned(), address: address.into(), length }
     }
 
     #[test]
@@ -447,6 +508,31 @@ mod tests {
         ] {
             assert!(commands.contains(&expected.to_owned()), "{expected}: {commands:?}");
         }
+    }
+
+    #[test]
+    fn arp_is_answered_for_services_in_networks_of_the_machine_and_for_nothing_else() {
+        let mut plan = plan();
+        let source = SourceNat { address: [10, 0, 3, 9].into(), ports: 1024..=65535 };
+        plan.directors[0].mode = Mode::Nat { source: Some(source) };
+        let networks = [
+            attached("eth0", [10, 0, 0, 1], 24),
+            attached("eth1.5", [10, 0, 3, 1], 24),
+            attached("eth1.5", [10, 0, 3, 2], 24),
+            attached("eth2", [192, 0, 2, 1], 24),
+            attached("tun0", [10, 0, 0, 7], 8),
+        ];
+        let mut expected = commands(&plan);
+        expected.extend(
+            [
+                "sysctl -w net.ipv4.neigh.eth0.proxy_delay=0",
+                "sysctl -w net/ipv4/neigh/eth1.5/proxy_delay=0",
+                "ip neigh add proxy 10.0.0.3 dev eth0 protocol 69",
+                "ip neigh add proxy 10.0.3.9 dev eth1.5 protocol 69",
+            ]
+            .map(str::to_owned),
+        );
+        assert_eq!(commands_in(&plan, &networks), expected);
     }
 
     #[test]

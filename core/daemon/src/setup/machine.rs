@@ -1,4 +1,5 @@
-//! What the machine has already: a picture of its links, addresses, routes, rules and settings.
+//! What the machine has already: a picture of its links, addresses, routes, rules, proxy neighbours and
+//! settings.
 //!
 //! In: one dump of each over netlink. Out: for a [`Change`], whether it is there, and whose it is. The
 //! picture is plain data, so that everything that is decided from it is tested without a kernel.
@@ -12,13 +13,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_core::{DefaultNla, Nla as _};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
-use super::change::{Change, PROTOCOL, Selector, service_addresses};
+use super::change::{Attached, Change, PROTOCOL, Selector, service_addresses};
 use super::{SetupError, sysctl};
 use evenkeel_engine::Plan;
 
@@ -32,6 +35,7 @@ pub(crate) struct Machine {
     pub(crate) addresses: Vec<Address>,
     pub(crate) routes: Vec<Route>,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) proxies: Vec<Proxy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) is_up: bool,
     pub(crate) mtu_bytes: u32,
+    /// Whether neighbours there ask by ARP.
+    pub(crate) has_arp: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +53,14 @@ pub(crate) struct Address {
     pub(crate) link: u32,
     pub(crate) address: Ipv4Addr,
     pub(crate) length: u8,
+}
+
+/// An address for which the kernel answers on a link though it is not its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proxy {
+    pub(crate) link: u32,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) protocol: u8,
 }
 
 /// A route that a route of ours could meet: unicast, without TOS and metric.
@@ -127,11 +141,27 @@ impl Machine {
         while let Some(message) = rules.try_next().await.map_err(failed("rules"))? {
             push(&mut machine.rules, rule(&message));
         }
+        let proxies = handle.neighbours().get().proxies().set_address_family(AddressFamily::Inet).execute();
+        let mut proxies = std::pin::pin!(proxies);
+        while let Some(message) = proxies.try_next().await.map_err(failed("proxy neighbours"))? {
+            push(&mut machine.proxies, proxy(&message));
+        }
         Ok(machine)
     }
 
     pub(crate) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
+    }
+
+    /// The networks in which neighbours ask by ARP.
+    pub(crate) fn attached(&self) -> Vec<Attached> {
+        let on_link = |address: &Address| {
+            let link = self.links.iter().find(|link| link.index == address.link && link.has_arp)?;
+            let (interface, length) = (link.name.clone(), address.length);
+            // An address without a network has no neighbours.
+            (length < 32).then_some(Attached { interface, address: address.address, length })
+        };
+        self.addresses.iter().filter_map(on_link).collect()
     }
 
     fn link_name(&self, index: Option<u32>) -> &str {
@@ -172,6 +202,16 @@ impl Machine {
                     None => Presence::Missing,
                 }
             }
+            Change::ProxyNeighbour { address, interface } => self.proxy_presence(*address, interface),
+        }
+    }
+
+    fn proxy_presence(&self, address: Ipv4Addr, interface: &str) -> Presence {
+        let Some(link) = self.link(interface) else { return Presence::Missing };
+        match self.proxies.iter().find(|proxy| proxy.link == link.index && proxy.address == address) {
+            Some(proxy) if proxy.protocol == PROTOCOL => Presence::LeftBehind,
+            Some(_) => Presence::Foreign,
+            None => Presence::Missing,
         }
     }
 
@@ -224,7 +264,22 @@ fn link(message: LinkMessage) -> Link {
             _ => {}
         }
     }
-    Link { index: message.header.index, name, is_up: message.header.flags.contains(LinkFlags::Up), mtu_bytes }
+    let flags = message.header.flags;
+    let has_arp = !flags.intersects(LinkFlags::Loopback | LinkFlags::Noarp | LinkFlags::Pointopoint);
+    Link { index: message.header.index, name, is_up: flags.contains(LinkFlags::Up), mtu_bytes, has_arp }
+}
+
+fn proxy(message: &NeighbourMessage) -> Option<Proxy> {
+    let mut address = None;
+    let mut protocol = 0;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(of)) => address = Some(*of),
+            NeighbourAttribute::Protocol(number) => protocol = u8::from(*number),
+            _ => {}
+        }
+    }
+    Some(Proxy { link: message.header.ifindex, address: address?, protocol })
 }
 
 fn route(message: &RouteMessage) -> Option<Route> {
@@ -323,7 +378,13 @@ mod tests {
     use super::*;
 
     fn machine() -> Machine {
-        let link = |index, name: &str, is_up| Link { index, name: name.to_owned(), is_up, mtu_bytes: 1500 };
+        let link = |index, name: &str, is_up| Link {
+            index,
+            name: name.to_owned(),
+            is_up,
+            mtu_bytes: 1500,
+            has_arp: name == "eth0",
+        };
         Machine {
             links: vec![link(1, "lo", true), link(2, "eth0", true), link(3, "tun0", false)],
             addresses: vec![Address { link: 2, address: Ipv4Addr::new(10, 0, 0, 3), length: 24 }],
@@ -372,6 +433,30 @@ mod tests {
         assert_eq!(machine.presence(&change), Presence::LeftBehind);
         machine.rules = vec![Rule { protocol: 0, ..rule }];
         assert_eq!(machine.presence(&change), Presence::Foreign);
+    }
+
+    #[test]
+    fn networks_are_those_in_which_neighbours_ask() {
+        let mut machine = machine();
+        let address = |link, last, length| Address { link, address: Ipv4Addr::new(10, 0, 0, last), length };
+        machine.addresses.extend([address(1, 5, 24), address(2, 6, 32), address(3, 7, 24)]);
+        let expected =
+            Attached { interface: "eth0".to_owned(), address: Ipv4Addr::new(10, 0, 0, 3), length: 24 };
+        assert_eq!(machine.attached(), [expected]);
+    }
+
+    #[test]
+    fn a_proxy_neighbour_belongs_to_one_link_and_carries_our_mark_or_not() {
+        let address = Ipv4Addr::new(10, 0, 0, 9);
+        let change = Change::ProxyNeighbour { address, interface: "eth0".to_owned() };
+        let proxy = |link, protocol| Proxy { link, address, protocol };
+        let mut machine = machine();
+        machine.proxies = vec![proxy(3, PROTOCOL)];
+        assert_eq!(machine.presence(&change), Presence::Missing);
+        machine.proxies.push(proxy(2, 0));
+        assert_eq!(machine.presence(&change), Presence::Foreign);
+        machine.proxies = vec![proxy(2, PROTOCOL)];
+        assert_eq!(machine.presence(&change), Presence::LeftBehind);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What the machine's kernel must know so that packets reach the forwarder: addresses, routes, rules and
 //! settings.
 //!
-//! In: a plan. Out: a list of changes ([`plan_of_changes`]), shown as commands (their `Display`) or made and
-//! taken back by [`Setup`]; both from the same list. Never touches a packet and never runs a program.
+//! In: a plan, and the networks of the machine ([`attached_networks`]). Out: a list of changes
+//! ([`plan_of_changes`]), shown as commands (their `Display`) or made and taken back by [`Setup`]; both from the
+//! same list. Never touches a packet and never runs a program.
 
 mod apply;
 mod change;
@@ -14,8 +15,8 @@ use rustix::io::Errno;
 
 pub use apply::{Mark, Setup};
 pub use change::{
-    Change, PRIORITY_FROM_FORWARDER, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN, TABLE_REPLIES,
-    plan_of_changes, service_addresses,
+    Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN,
+    TABLE_REPLIES, plan_of_changes, service_addresses,
 };
 
 /// Why the machine could not be set up. What had been changed until then has been taken back.
@@ -73,9 +74,19 @@ impl SetupError {
     }
 }
 
+/// The networks that this machine is attached to. Needs no rights and no runtime, and changes nothing.
+///
+/// # Errors
+/// When the system gives no netlink socket or does not answer on it.
+pub fn attached_networks() -> Result<Vec<Attached>, SetupError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| SetupError::Netlink { reason: error.to_string() })?;
+    runtime.block_on(async { Setup::open().await?.attached().await })
+}
+
 /// The script that `evenkeel routes` prints: the changes as commands, with what else must be known.
 #[must_use]
-pub fn script(plan: &Plan) -> String {
+pub fn script(plan: &Plan, networks: &[Attached]) -> String {
     use std::fmt::Write as _;
 
     let mut text = String::new();
@@ -83,7 +94,7 @@ pub fn script(plan: &Plan) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(text, "# evenkeel run creates {}; run these while it runs,", interfaces.join(", "));
     let _ = writeln!(text, "# or before, after: ip tuntap add dev NAME mode tun");
-    for change in plan_of_changes(plan) {
+    for change in plan_of_changes(plan, networks) {
         let _ = writeln!(text, "{change}");
     }
     text

@@ -2,6 +2,7 @@
 //! behave as one. Both backends run the same cases.
 
 mod fake;
+mod joining;
 mod wire;
 
 use std::os::fd::OwnedFd;

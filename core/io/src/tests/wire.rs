@@ -16,6 +16,7 @@ use crate::{DeviceCounters, IoChoice, Offloads, Tun, TunDevice, TunOptions, Wake
 on_both_backends! {
     datagrams_of_every_size_arrive_unchanged,
     super_packets_of_tcp_pass_whole,
+    datagrams_in_a_row_cross_the_kernel_as_one,
     a_hundred_thousand_packets_lose_no_buffer,
     a_write_to_an_interface_that_is_down_is_counted,
     an_interface_is_gone_as_soon_as_its_device_is,
@@ -151,6 +152,34 @@ fn super_packets_of_tcp_pass_whole(choice: IoChoice) {
         mean > 2_000,
         "packets of {mean} bytes on average are no super-packets, acknowledgements included"
     );
+}
+
+fn datagrams_in_a_row_cross_the_kernel_as_one(choice: IoChoice) {
+    let Some(near) = tun_in_namespace(&TunOptions::new("tun0"), LEFT) else { return };
+    let sender = udp(LEFT, 1000);
+    sender.connect((RIGHT, 2000)).unwrap();
+    let Some(far) = tun_in_namespace(&TunOptions::new("tun0"), RIGHT) else { return };
+    let receiver = udp(RIGHT, 2000);
+    let takes_super_packets = far.offloads() == Offloads::ChecksumTcpUdp;
+    let Some(mut device) = open(vec![near, far], choice) else { return };
+    let sizes: Vec<usize> = [&[700; 20][..], &[90], &[1; 20], &[1_472; 10], &[3, 0, 2]].concat();
+    let payload = |number: usize, size| vec![u8::try_from(number).unwrap(); size];
+    for (number, size) in sizes.iter().copied().enumerate() {
+        sender.send(&payload(number, size)).unwrap();
+    }
+    let other = |interface: InterfaceId| InterfaceId(1 - interface.0);
+    while turn(&mut device, other) > 0 {}
+    let mut bytes = [0; 2_000];
+    for (number, size) in sizes.iter().copied().enumerate() {
+        let length = receiver.recv(&mut bytes).unwrap();
+        assert_eq!(bytes[..length], payload(number, size), "datagram {number}");
+    }
+    settle(&mut device);
+    let counters = device.counters();
+    assert!(counters.packets_joined > 0 || !takes_super_packets, "{counters:?}");
+    assert_eq!(counters.packets_written, counters.packets_read, "{counters:?}");
+    assert_eq!(counters.bytes_written, counters.bytes_read, "{counters:?}");
+    assert_no_buffer_is_lost(&mut device);
 }
 
 fn a_hundred_thousand_packets_lose_no_buffer(choice: IoChoice) {
