@@ -21,7 +21,7 @@ INSTALL := CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
            $(CARGO) install --quiet --locked --debug --root $(TOOLS)
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain build demo test lint lint-format lint-clippy lint-engine lint-deny \
+.PHONY: help toolchain build demo test test-exhaustive lint lint-format lint-clippy lint-engine lint-deny \
         bench bench-instructions bench-memory bench-sim bench-e2e docs fuzz clean
 
 help: ## this list
@@ -53,6 +53,9 @@ test: toolchain ## every test, and a replay of the fuzz corpus
 	  echo "SKIPPED: the tests that need network namespaces and a TUN, for this reason:"; \
 	  $(TARGET)/debug/evenkeel lab run netns-lab/tests/scenarios/direct.toml; true; \
 	fi
+
+test-exhaustive: toolchain ## small spaces, all of them: 2^32 checksums (release, a minute at most)
+	$(CARGO) test --release --locked --package evenkeel-engine --test exhaustive
 
 lint: lint-format lint-clippy lint-engine lint-deny ## format, clippy, the engine without std, dependencies
 

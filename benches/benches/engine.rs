@@ -9,11 +9,10 @@ use evenkeel_engine::director::{
     NewFlow, Selection, ServerId, ServerLoad, ServerView, builtin, builtin::maglev_table,
 };
 use evenkeel_engine::flow::{Direction, FlowEntry, FlowState, FlowTable};
-use evenkeel_engine::nat::rewrite;
+use evenkeel_engine::nat::{Scope, rewrite};
 use evenkeel_engine::plan::Builtin;
-use evenkeel_engine::wire::checksum::Delta;
-use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol, ipv4};
-use evenkeel_engine::{Engine, Guests, Instant, InterfaceId, step};
+use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol, ip, ipv4};
+use evenkeel_engine::{Engine, Guests, Instant, step};
 
 fn tuple(client: u32) -> FiveTuple {
     let [_, a, b, c] = client.to_be_bytes();
@@ -27,7 +26,7 @@ fn tuple(client: u32) -> FiveTuple {
 }
 
 fn entry(client: u32) -> FlowEntry {
-    let FiveTuple { source, destination, source_port, destination_port, protocol } = tuple(client);
+    let FiveTuple { source, destination, source_port, destination_port, .. } = tuple(client);
     let mut entry = FlowEntry {
         client: source,
         service: destination,
@@ -37,19 +36,8 @@ fn entry(client: u32) -> FlowEntry {
         service_port: destination_port,
         server_port: 8080,
         mapped_port: source_port,
-        protocol,
-        state: FlowState::Udp,
-        director: 0,
-        server_slot: 0,
         expires: Instant::from_nanos(300_000_000_000),
-        generation: 1,
-        address_delta: Delta::NONE,
-        tuple_delta: Delta::NONE,
-        client_interface: InterfaceId(0),
-        server_interface: InterfaceId(0),
-        packets_original: 0,
-        packets_reply: 0,
-        bytes: 0,
+        ..FlowEntry::new(FlowState::Udp, 1)
     };
     entry.set_deltas();
     entry
@@ -66,14 +54,15 @@ fn parts(c: &mut Criterion) {
     });
     c.bench_function("rewrite a packet (destination NAT)", |b| {
         let entry = entry(7);
+        let scope = Scope { has_ports: true, needs_checksum: false, protocol: Protocol::UDP };
         let mut bytes = packet(7);
         b.iter(|| {
-            let mut ip = ipv4::Packet::reopen(black_box(&mut bytes)).unwrap();
-            rewrite(&mut ip, &entry, Direction::Original, false);
+            let mut ip = ip::Packet::reopen(black_box(&mut bytes), 20).unwrap();
+            rewrite(&mut ip, &entry, Direction::Original, scope);
         });
     });
     for flows in [1_u32 << 10, 1 << 20] {
-        let mut table = FlowTable::new(flows, HashKey([1, 2]));
+        let mut table = FlowTable::new(flows, 1, HashKey([1, 2]));
         let tuples: Vec<_> = (0..flows).map(|n| (tuple(n), tuple(n).hash(HashKey([1, 2])))).collect();
         for (client, (_, hash)) in (0..flows).zip(&tuples) {
             table.insert(entry(client), *hash).unwrap();

@@ -43,7 +43,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use evenkeel_engine::plan::DirectorPlan;
-use evenkeel_sim::scenario::{Scenario, ScenarioErrors};
+use evenkeel_engine::wire::Protocol;
+use evenkeel_sim::scenario::{Scenario, ScenarioErrors, Service};
 use serde::{Deserialize, Serialize};
 
 pub use comparison::{Comparison, ServerComparison, TOLERANCE_POINTS, compare};
@@ -158,14 +159,20 @@ pub fn run(
     Ok(outcome::judge(&scenario, &directors, seed, &findings))
 }
 
-fn real_servers(directors: &[DirectorPlan]) -> Vec<evenkeel_sim::scenario::Service> {
+fn real_servers(directors: &[DirectorPlan]) -> Vec<Service> {
     let mut services = Vec::new();
     for director in directors {
-        for server in &director.servers {
-            if let std::net::IpAddr::V4(address) = server.address {
-                let (port, protocol) = (server.port, director.protocol);
-                services.push(evenkeel_sim::scenario::Service { address, port, protocol });
-            }
+        for (server, binding) in director
+            .servers
+            .iter()
+            .flat_map(|server| director.binds.iter().map(move |binding| (server, binding)))
+        {
+            // Without a port of its own a real server is called where the client called.
+            let port = if server.port == 0 { binding.port() } else { Some(server.port) };
+            let (std::net::IpAddr::V4(address), Some(port)) = (server.address, port) else { continue };
+            let protocols =
+                binding.protocol.map_or_else(|| vec![Protocol::TCP, Protocol::UDP], |one| vec![one]);
+            services.extend(protocols.into_iter().map(|protocol| Service { address, port, protocol }));
         }
     }
     services

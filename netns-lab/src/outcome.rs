@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::plan::DirectorPlan;
 use evenkeel_sim::report::ServerReport;
-use evenkeel_sim::scenario::{Expectation, Expected, Scenario};
+use evenkeel_sim::scenario::{Expectation, Expected, Scenario, Service};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -107,13 +107,14 @@ fn servers(scenario: &Scenario, directors: &[Vec<DirectorPlan>], findings: &Find
             let answered = answered(scenario, plan, findings);
             let counted = |server: &str| stats_of(stats, &plan.name, server);
             let flows: u64 = plan.servers.iter().map(|server| number(counted(&server.name), "flows")).sum();
+            let service: Vec<String> = plan.binds.iter().map(ToString::to_string).collect();
             let weight: u64 = plan.servers.iter().map(|server| u64::from(server.weight)).sum();
             reports.extend(plan.servers.iter().map(|server| {
                 let counted = counted(&server.name);
                 ServerReport {
                     forwarder: forwarder.name.clone(),
                     director: plan.name.clone(),
-                    service: format!("{}:{}/{}", plan.address, plan.port, plan.protocol),
+                    service: service.join(" "),
                     server: server.name.clone(),
                     address: format!("{}:{}", server.address, server.port),
                     weight: server.weight,
@@ -145,9 +146,8 @@ fn answered(scenario: &Scenario, plan: &DirectorPlan, findings: &Findings) -> BT
     for result in &findings.loads {
         let load = usize::try_from(result.load).ok().and_then(|load| scenario.loads.get(load));
         let is_ours = load.is_some_and(|load| {
-            IpAddr::V4(load.service.address) == plan.address
-                && load.service.port == plan.port
-                && load.service.protocol == plan.protocol
+            let Service { address, port, protocol } = load.service;
+            plan.binds.iter().any(|binding| binding.serves(IpAddr::V4(address), port, protocol))
         });
         for (server, count) in result.flows.iter().filter(|_| is_ours) {
             *flows.entry(*server).or_insert(0) += count;
@@ -217,8 +217,10 @@ fn forwarder_metrics(findings: &Findings, drops: &BTreeMap<String, u64>) -> BTre
             }
         }
         let packets = stats.get("packets").unwrap_or(&Value::Null);
-        let ends: u64 =
-            ["forwarded", "answered", "consumed", "dropped"].iter().map(|end| number(packets, end)).sum();
+        let ends: u64 = ["forwarded", "answered", "consumed", "dropped", "waiting"]
+            .iter()
+            .map(|end| number(packets, end))
+            .sum();
         is_conserved &= number(packets, "in") == ends;
     }
     let mut metrics: BTreeMap<_, _> =
@@ -349,7 +351,7 @@ impl fmt::Display for Judgement {
 mod tests {
     use super::*;
     use crate::orders::{Counted, LoadResult};
-    use evenkeel_engine::plan::ServerPlan;
+    use evenkeel_engine::plan::{Binding, Builtin, ServerPlan};
     use serde_json::json;
     use std::path::Path;
 
@@ -382,23 +384,11 @@ equals = "0123456789abcdef"
 "#;
 
     fn director() -> DirectorPlan {
-        let server = |name: &str, last, weight| ServerPlan {
-            name: name.to_owned(),
-            address: IpAddr::from([10, 0, 3, last]),
-            port: 80,
-            weight,
-        };
-        DirectorPlan {
-            name: "web".to_owned(),
-            address: IpAddr::from([10, 0, 0, 3]),
-            port: 80,
-            protocol: evenkeel_engine::wire::Protocol::TCP,
-            mode: evenkeel_engine::plan::Mode::Nat { source: None },
-            scheduler: evenkeel_engine::plan::SchedulerPlan::Builtin(
-                evenkeel_engine::plan::Builtin::WeightedRoundRobin,
-            ),
-            servers: vec![server("s1", 20, 3), server("s2", 21, 1)],
-        }
+        let server =
+            |name: &str, last, weight| ServerPlan::new(name, IpAddr::from([10, 0, 3, last]), 80, weight);
+        let bind = Binding::of(IpAddr::from([10, 0, 0, 3]), 80, evenkeel_engine::wire::Protocol::TCP);
+        let servers = vec![server("s1", 20, 3), server("s2", 21, 1)];
+        DirectorPlan::new("web", bind, Builtin::WeightedRoundRobin, servers)
     }
 
     fn findings(broken: u64) -> Findings {

@@ -126,6 +126,8 @@ impl Device for SimDevice {
 mod tests {
     use super::*;
 
+    const AT: usize = evenkeel_engine::device::HEADROOM_BYTES;
+
     fn packet(byte: u8) -> Packet {
         Packet::copied_into(Vec::new(), &[byte; 20])
     }
@@ -137,8 +139,8 @@ mod tests {
             device.put(InterfaceId(0), packet(byte)).unwrap();
         }
         assert_eq!(device.receive(), BATCH_MAX);
-        assert!(device.forward(3, InterfaceId(1), 64..84));
-        assert!(device.forward(1, InterfaceId(0), 64..84));
+        assert!(device.forward(3, InterfaceId(1), AT..AT + 20));
+        assert!(device.forward(1, InterfaceId(0), AT..AT + 20));
         assert!(device.send(InterfaceId(2), &[9; 4]));
         assert!(!device.forward(BATCH_MAX, InterfaceId(0), 0..1));
         device.flush();

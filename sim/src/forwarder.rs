@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use evenkeel_engine::plan::{Layer, Mode, Plan};
+use evenkeel_engine::plan::{ANY_PORT, Binding, DirectorPlan, Layer, Mode, Plan, Prefix, SourceNat};
 use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Engine, Event as EngineEvent, Guests, Instant, PlanError, step};
@@ -49,6 +49,8 @@ pub struct KernelCounts {
 #[derive(Debug, Default)]
 struct Rules {
     addresses: BTreeMap<Ipv4Addr, InterfaceId>,
+    networks: Vec<(Prefix, InterfaceId)>,
+    /// Source address, protocol and source port of replies; port 0 stands for any.
     replies: BTreeMap<(Ipv4Addr, Protocol, u16), InterfaceId>,
 }
 
@@ -64,22 +66,30 @@ impl Rules {
             let fits = plan.routes.iter().rev().filter(|route| route.destination.contains(address));
             fits.max_by_key(|route| route.destination.length).map_or(first, |route| route.interface)
         };
-        for director in &plan.directors {
-            if let IpAddr::V4(address) = director.address {
-                rules.addresses.entry(address).or_insert(first);
+        for bind in plan.directors.iter().flat_map(|director| &director.binds) {
+            match bind.network.address {
+                IpAddr::V4(address) if bind.network.is_host() => {
+                    rules.addresses.entry(address).or_insert(first);
+                }
+                IpAddr::V4(_) => rules.networks.push((bind.network, first)),
+                IpAddr::V6(_) => {}
             }
         }
         for director in &plan.directors {
-            let Mode::Nat { source } = &director.mode;
+            let Mode::Nat { sources } = &director.mode else { continue };
             let towards = director.servers.first().map_or(first, |server| way_out(server.address));
-            if let Some(IpAddr::V4(address)) = source.as_ref().map(|source| source.address) {
-                rules.addresses.entry(address).or_insert(towards);
+            for source in sources {
+                if let IpAddr::V4(address) = source.address {
+                    rules.addresses.entry(address).or_insert(towards);
+                }
+            }
+            if sources.iter().any(is_for_all) {
                 continue;
             }
-            for server in &director.servers {
-                if let IpAddr::V4(address) = server.address {
-                    let key = (address, director.protocol, server.port);
-                    rules.replies.entry(key).or_insert_with(|| way_out(server.address));
+            for (address, port) in servers(director) {
+                for protocol in protocols(director) {
+                    let key = (address, protocol, port.unwrap_or(0));
+                    rules.replies.entry(key).or_insert_with(|| way_out(address.into()));
                 }
             }
         }
@@ -87,35 +97,77 @@ impl Rules {
     }
 
     fn find(&self, bytes: &[u8]) -> Option<InterfaceId> {
-        let by_address = packet::destination(bytes).and_then(|address| self.addresses.get(&address));
-        by_address.or_else(|| packet::sender(bytes).and_then(|key| self.replies.get(&key))).copied()
+        let destination = packet::destination(bytes);
+        let by_address = destination.and_then(|address| self.addresses.get(&address)).copied();
+        let by_network = || {
+            let to = destination?;
+            self.networks
+                .iter()
+                .find(|(network, _)| network.contains(to.into()))
+                .map(|(_, interface)| *interface)
+        };
+        let by_reply = || {
+            let (address, protocol, port) = packet::sender(bytes)?;
+            let exact = self.replies.get(&(address, protocol, port));
+            exact.or_else(|| self.replies.get(&(address, protocol, 0))).copied()
+        };
+        by_address.or_else(by_network).or_else(by_reply)
     }
 }
 
-/// The services that the real servers of a plan offer.
+/// Whether no flow keeps its own source.
+fn is_for_all(source: &SourceNat) -> bool {
+    source.interface_in.is_none() && source.interface_out.is_none() && source.service_ports == ANY_PORT
+}
+
+/// The real servers of a director, each with its port where that is one: the one that clients call goes for it.
+fn servers(director: &DirectorPlan) -> impl Iterator<Item = (Ipv4Addr, Option<u16>)> {
+    let called = match &director.binds[..] {
+        [bind] => bind.port(),
+        _ => None,
+    };
+    director.servers.iter().filter_map(move |server| match server.address {
+        IpAddr::V4(address) => Some((address, if server.port == 0 { called } else { Some(server.port) })),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// The protocols that a director serves, each once.
+fn protocols(director: &DirectorPlan) -> Vec<Protocol> {
+    let serves = |protocol: &Protocol| {
+        let is_bound = |bind: &Binding| bind.protocol.is_none_or(|bound| bound == *protocol);
+        director.binds.is_empty() || director.binds.iter().any(is_bound)
+    };
+    [Protocol::TCP, Protocol::UDP].into_iter().filter(serves).collect()
+}
+
+/// The services that the real servers of a plan offer. Those at whatever port the client called are not among them.
 pub(crate) fn real_servers(plan: &Plan) -> Vec<Service> {
     let mut services = Vec::new();
     for director in &plan.directors {
-        for server in &director.servers {
-            if let IpAddr::V4(address) = server.address {
-                services.push(Service { address, port: server.port, protocol: director.protocol });
+        for (address, port) in servers(director) {
+            for protocol in protocols(director) {
+                services.extend(port.map(|port| Service { address, port, protocol }));
             }
         }
     }
     services
 }
 
-/// The addresses that a plan serves with: VIPs and source-NAT addresses.
+/// The addresses that a plan serves with: VIPs and source-NAT addresses. Networks of VIPs are not among them.
 pub(crate) fn service_addresses(plan: &Plan) -> Vec<Ipv4Addr> {
     let mut addresses = Vec::new();
     for director in &plan.directors {
-        let Mode::Nat { source } = &director.mode;
-        let both = [Some(director.address), source.as_ref().map(|source| source.address)];
-        for address in both.into_iter().flatten() {
-            if let IpAddr::V4(address) = address {
-                addresses.push(address);
-            }
-        }
+        let sources = match &director.mode {
+            Mode::Nat { sources } => &sources[..],
+            Mode::Gateway | Mode::Tunnel { .. } => &[],
+        };
+        let bound = director.binds.iter().filter(|bind| bind.network.is_host());
+        let all = bound.map(|bind| bind.network.address).chain(sources.iter().map(|source| source.address));
+        addresses.extend(all.filter_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }));
     }
     addresses
 }
@@ -263,9 +315,7 @@ impl ForwarderNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_engine::plan::{
-        Builtin, DirectorPlan, InterfacePlan, Prefix, RoutePlan, SchedulerPlan, ServerPlan, SourceNat,
-    };
+    use evenkeel_engine::plan::{Builtin, InterfacePlan, RoutePlan, ServerPlan};
 
     fn v4(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -274,13 +324,7 @@ mod tests {
     fn plan(source: Option<&str>) -> Plan {
         let mut plan = Plan::empty();
         for name in ["tun0", "tun1"] {
-            let name = name.to_owned();
-            plan.interfaces.push(InterfacePlan {
-                name,
-                layer: Layer::Ip,
-                addresses: Vec::new(),
-                mtu_bytes: 1500,
-            });
+            plan.interfaces.push(InterfacePlan::new(name, Layer::Ip));
         }
         for (network, length, interface) in [("0.0.0.0", 0, 0), ("10.0.3.0", 24, 1)] {
             plan.routes.push(RoutePlan {
@@ -289,21 +333,13 @@ mod tests {
                 interface: InterfaceId(interface),
             });
         }
-        let source = source.map(|address| SourceNat { address: v4(address), ports: 1024..=65535 });
-        plan.directors.push(DirectorPlan {
-            name: "web".to_owned(),
-            address: v4("10.0.0.3"),
-            port: 80,
-            protocol: Protocol::TCP,
-            mode: Mode::Nat { source },
-            scheduler: SchedulerPlan::Builtin(Builtin::RoundRobin),
-            servers: vec![ServerPlan {
-                name: "s".to_owned(),
-                address: v4("10.0.3.20"),
-                port: 8080,
-                weight: 1,
-            }],
-        });
+        let sources: Vec<_> =
+            source.into_iter().map(|address| SourceNat::to(v4(address), 1024..=65535)).collect();
+        let servers = vec![ServerPlan::new("s", v4("10.0.3.20"), 8080, 1)];
+        let bind = Binding::of(v4("10.0.0.3"), 80, Protocol::TCP);
+        let mut director = DirectorPlan::new("web", bind, Builtin::RoundRobin, servers);
+        director.mode = Mode::Nat { sources };
+        plan.directors.push(director);
         plan
     }
 
@@ -331,6 +367,25 @@ mod tests {
         let find = |from, to| rules.find(packet(from, to).bytes());
         assert_eq!(find(("10.0.3.20", 8080), ("10.0.3.2", 5000)), Some(InterfaceId(1)));
         assert_eq!(find(("10.0.3.20", 8080), ("192.0.2.1", 9)), None);
+    }
+
+    #[test]
+    fn networks_of_addresses_and_servers_at_any_port_lead_into_the_tun() {
+        let mut plan = plan(None);
+        let director = &mut plan.directors[0];
+        director.binds = vec![Binding {
+            network: Prefix { address: v4("10.9.0.0"), length: 16 },
+            ports: ANY_PORT,
+            protocol: None,
+        }];
+        director.servers[0].port = 0;
+        let rules = Rules::new(&plan);
+        let find = |from, to| rules.find(packet(from, to).bytes());
+        assert_eq!(find(("192.0.2.1", 9), ("10.9.200.3", 80)), Some(InterfaceId(0)));
+        assert_eq!(find(("192.0.2.1", 9), ("10.10.0.3", 80)), None);
+        assert_eq!(find(("10.0.3.20", 22), ("192.0.2.1", 9)), Some(InterfaceId(1)));
+        assert_eq!(real_servers(&plan), []);
+        assert_eq!(service_addresses(&plan), Vec::<Ipv4Addr>::new());
     }
 
     #[test]

@@ -12,12 +12,16 @@
 //! * [`queue`], [`random`], [`trace`] time, chance and the proof that two runs are the same
 //! * [`packet`], [`payload`], [`tcp`] what hosts speak
 //! * [`device`] the engine's door; [`report`] what is told in the end
+//! * [`attack`] who tries to do harm, and what came of it
+//! * [`conformance`] recordings of other load balancers, replayed
 //!
 //! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
 //! and in any build: no clock, no thread, no unordered map, no mathematics of the platform. Nothing here
 //! opens a socket or a device.
 #![forbid(unsafe_code)]
 
+pub mod attack;
+pub mod conformance;
 pub mod device;
 mod forwarder;
 mod host;

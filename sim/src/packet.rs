@@ -197,21 +197,50 @@ pub fn build(
 
 /// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1).
 #[must_use]
-pub fn port_unreachable(mut buffer: Vec<u8>, about: &[u8]) -> Option<Packet> {
-    let (source, destination, ..) = ipv4(about).ok()?;
+pub fn port_unreachable(buffer: Vec<u8>, about: &[u8]) -> Option<Packet> {
+    let (_, destination, ..) = ipv4(about).ok()?;
+    icmp_about(buffer, (3, 3), destination, about)
+}
+
+/// The ICMP message of this type and code by `from` about the packet in `about`, of which the header and eight bytes
+/// are quoted (RFC 792).
+#[must_use]
+pub fn icmp_about(mut buffer: Vec<u8>, kind: (u8, u8), from: Ipv4Addr, about: &[u8]) -> Option<Packet> {
+    let (source, ..) = ipv4(about).ok()?;
     let header_bytes = usize::from(about.first()? & 15) * 4;
     let quoted = about.get(..header_bytes + 8)?;
-    let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    let mut message = vec![kind.0, kind.1, 0, 0, 0, 0, 0, 0];
     message.extend_from_slice(quoted);
     let check = finish(sum(&message)).to_be_bytes();
     message.get_mut(2..4)?.copy_from_slice(&check);
-    let header = ipv4_header(destination, source, Protocol::ICMP, IPV4_BYTES + message.len());
+    let header = ipv4_header(from, source, Protocol::ICMP, IPV4_BYTES + message.len());
     buffer.clear();
     buffer.resize(HEADROOM_BYTES, 0);
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
     Some(Packet { buffer, range })
+}
+
+/// Computes the header checksum of the IPv4 packet in `bytes` anew, after an edit.
+pub fn mend_header(bytes: &mut [u8]) {
+    let header_bytes = bytes.first().map_or(0, |first| usize::from(first & 15) * 4);
+    let Some(header) = bytes.get_mut(..header_bytes).filter(|header| header.len() >= IPV4_BYTES) else {
+        return;
+    };
+    if let Some(place) = header.get_mut(10..12) {
+        place.fill(0);
+    }
+    let check = finish(sum(header)).to_be_bytes();
+    if let Some(place) = header.get_mut(10..12) {
+        place.copy_from_slice(&check);
+    }
+}
+
+/// Whether bytes with a checksum among them, such as an IPv4 header or an ICMP message, add up.
+#[must_use]
+pub fn adds_up(bytes: &[u8]) -> bool {
+    finish(sum(bytes)) == 0
 }
 
 fn ipv4_header(

@@ -5,7 +5,7 @@ pub mod metric;
 mod table;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use evenkeel_engine::director::GuestStats;
 use evenkeel_engine::{DirectorStatus, ServerStatus};
@@ -377,7 +377,7 @@ fn report_of(director: &DirectorStatus, server: &ServerStatus) -> ServerReport {
     ServerReport {
         forwarder: String::new(),
         director: director.name.clone(),
-        service: format!("{}:{}/{}", director.address, director.port, director.protocol),
+        service: director.binds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         server: server.name.clone(),
         address: format!("{}:{}", server.address, server.port),
         weight: server.weight,
@@ -392,13 +392,15 @@ fn report_of(director: &DirectorStatus, server: &ServerStatus) -> ServerReport {
     }
 }
 
+/// Requests that clients of the director's services had answered by a server.
 fn answered(world: &World<'_>, director: &DirectorStatus, server: &ServerStatus) -> u64 {
-    let v4 = |address: IpAddr| match address {
-        IpAddr::V4(address) => address,
-        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    let IpAddr::V4(address) = server.address else { return 0 };
+    let is_served = |service: &Service| {
+        let called = (service.address.into(), service.port, service.protocol);
+        director.binds.iter().any(|bind| bind.serves(called.0, called.1, called.2))
     };
-    let service = Service { address: v4(director.address), port: director.port, protocol: director.protocol };
-    world.answers.get(&(service, v4(server.address))).copied().unwrap_or(0)
+    let counts = world.answers.iter();
+    counts.filter(|((service, by), _)| *by == address && is_served(service)).map(|(_, count)| count).sum()
 }
 
 /// A share in percent; 0 of nothing.

@@ -20,8 +20,8 @@ use crate::packet::Packet;
 
 /// The longest line that is read, in bytes, without its end: eight times the largest packet in hexadecimal.
 pub const LINE_MAX_BYTES: usize = 1 << 20;
-/// The largest packet or frame, in bytes: what the length field of IPv4 can say, and an Ethernet header.
-pub const PACKET_MAX_BYTES: usize = 65_535 + 14;
+/// The largest packet or frame, in bytes: an IPv6 header, what its length field can say, and an Ethernet header.
+pub const PACKET_MAX_BYTES: usize = 40 + 65_535 + 14;
 /// Timer steps that one line causes at most, so that a far "t" over many timers ends. Each step takes care of
 /// up to 1,024 flows; a full table of 16 million flows needs 16,384.
 const TIMER_STEPS_MAX: usize = 1 << 20;
@@ -299,7 +299,7 @@ fn words(error: &serde_json::Error) -> String {
     format!("{text} at column {}", error.column())
 }
 
-fn decode(digits: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn decode(digits: &str) -> Result<Vec<u8>, String> {
     let value = |digit: &u8| char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {
@@ -310,7 +310,7 @@ fn decode(digits: &str) -> Result<Vec<u8>, String> {
     bytes.ok_or_else(|| "something that is no hexadecimal digit".to_owned())
 }
 
-fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -62,7 +62,7 @@ fn without_source_nat_servers_need_a_gateway() {
     let scenario = library("nat-udp-snat.toml");
     let mut equipment = native_equipment(&scenario, 1);
     for director in &mut equipment[0].plan.directors {
-        director.mode = evenkeel_engine::plan::Mode::Nat { source: None };
+        director.mode = evenkeel_engine::plan::Mode::Nat { sources: Vec::new() };
     }
     let outcome = run(&scenario, equipment, Options::default()).unwrap();
     assert_conserved(&outcome);
@@ -125,17 +125,12 @@ fn plans_that_do_not_fit_are_refused_before_anything_runs() {
     ));
     assert!(matches!(refuse(|plan| plan.interfaces.clear()), RunError::NoInterface { .. }));
     let ethernet = refuse(|plan| {
-        plan.interfaces.push(InterfacePlan {
-            name: "eth0".to_owned(),
-            layer: Layer::Ethernet(MacAddress([2, 0, 0, 0, 0, 1])),
-            addresses: Vec::new(),
-            mtu_bytes: 1500,
-        })
+        plan.interfaces.push(InterfacePlan::new("eth0", Layer::Ethernet(MacAddress([2, 0, 0, 0, 0, 1]))));
     });
     assert!(ethernet.to_string().contains("interface eth0 is Ethernet"), "{ethernet}");
-    let taken = refuse(|plan| plan.directors[0].address = "10.0.3.20".parse().unwrap());
+    let taken = refuse(|plan| plan.directors[0].binds[0].network.address = "10.0.3.20".parse().unwrap());
     assert!(matches!(taken, RunError::AddressTaken { .. }), "{taken}");
-    let own = refuse(|plan| plan.directors[0].address = "10.0.3.1".parse().unwrap());
+    let own = refuse(|plan| plan.directors[0].binds[0].network.address = "10.0.3.1".parse().unwrap());
     assert!(own.to_string().starts_with("10.0.3.1 is an address of lb"), "{own}");
     let twice = refuse(|plan| plan.directors.push(plan.directors[0].clone()));
     assert!(matches!(twice, RunError::Plan { .. }), "{twice}");

@@ -105,19 +105,19 @@ codes! {
     Error DuplicateName = "duplicate-name",
     /// Something that is not an address.
     Error BadAddress = "bad-address",
-    /// An IPv6 address, which this version does not forward.
-    Error Ipv6 = "ipv6",
     /// Something that is not a network.
     Error BadNetwork = "bad-network",
+    /// Something that is not a netmask.
+    Error BadNetmask = "bad-netmask",
     /// Something that is not a MAC address.
     Error BadMac = "bad-mac",
     /// Something that is not a port from 1 to 65535.
     Error BadPort = "bad-port",
     /// Something that is not a range of ports.
     Error BadPortRange = "bad-port-range",
-    /// Something that is not `address:port/protocol`.
+    /// Something that is not `address:ports/protocol`.
     Error BadBind = "bad-bind",
-    /// A protocol other than `tcp` and `udp`.
+    /// A protocol that can not stand here.
     Error UnknownProtocol = "unknown-protocol",
     /// Something that is not a duration.
     Error BadDuration = "bad-duration",
@@ -125,23 +125,31 @@ codes! {
     Error BadSize = "bad-size",
     /// A scheduler that is not built in.
     Error UnknownScheduler = "unknown-scheduler",
-    /// A mode that this version does not have.
-    Error UnsupportedMode = "unsupported-mode",
+    /// A mode other than `nat`, `gateway` and `tunnel`.
+    Error UnknownMode = "unknown-mode",
     /// An interface that the file does not declare.
     Error UnknownInterface = "unknown-interface",
     /// A director that the file does not declare.
     Error UnknownDirector = "unknown-director",
-    /// Two directors have the same address, port and protocol.
+    /// The same addresses, ports and protocol are bound twice.
     Error DuplicateBinding = "duplicate-binding",
     /// Two real servers of a director have the same address and port.
     Error DuplicateServer = "duplicate-server",
     /// A real server has the address, port and protocol of a director, so that packets would go in circles.
     Error ServerIsDirector = "server-is-director",
+    /// A real server with another port than the VIP, where packets reach it unchanged.
+    Error PortUnchanged = "port-unchanged",
     /// The ports of a source NAT hold the port of a director on the same address.
     Error SnatOverlap = "snat-overlap",
+    /// An IPv4 address and an IPv6 address where both must be of one family.
+    Error FamilyMismatch = "family-mismatch",
+    /// Two things that exclude each other.
+    Error Conflict = "conflict",
+    /// A tunnel for whose outer packets there is no source address.
+    Error NoTunnelSource = "no-tunnel-source",
     /// A rule that is not exactly one of `match` and `ignore`.
     Error BadRule = "bad-rule",
-    /// A condition on ports in a rule without a protocol.
+    /// A condition on ports in a rule without a protocol that has ports.
     Error PortWithoutProtocol = "port-without-protocol",
     /// A text that names no component.
     Error BadComponent = "bad-component",
@@ -155,10 +163,20 @@ codes! {
     Warning AllDrained = "all-drained",
     /// No director: nothing is balanced.
     Warning NoDirectors = "no-directors",
+    /// A director without a binding to which no flow rule leads: it gets no packets.
+    Warning UnusedDirector = "unused-director",
+    /// Two directors serve some of the same ports, and neither serves fewer of them than the other.
+    Warning OverlappingBindings = "overlapping-bindings",
+    /// A rule of source NAT that an earlier one leaves nothing.
+    Warning ShadowedSnat = "shadowed-snat",
+    /// The mode `gateway` over an interface that gives packets to the system, which routes them to the VIP again.
+    Warning GatewayOverTun = "gateway-over-tun",
     /// Several interfaces and no default route: packets to other networks are dropped.
     Warning NoDefaultRoute = "no-default-route",
     /// A flow without rules holds no packet.
     Warning EmptyFlow = "empty-flow",
+    /// A rule whose conditions no packet meets.
+    Warning NeverHolds = "never-holds",
 }
 
 /// Text that would repair the file.

@@ -1,12 +1,12 @@
-//! The small texts of the file: durations, sizes, addresses, ports, names. Pure leaves.
+//! The small texts of the file: durations, sizes, protocols, names. Pure leaves. Those about addresses and ports are
+//! in [`addresses`](crate::addresses).
 //!
 //! What comes in: a text. What goes out: its meaning, or a [`Flaw`] that says what is wrong with it. A form
 //! never looks anything up and never knows where its text stands.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use evenkeel_engine::plan::{Builtin, Prefix};
+use evenkeel_engine::plan::Builtin;
 use evenkeel_engine::time::Duration;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::wire::ethernet::MacAddress;
@@ -30,11 +30,11 @@ pub(crate) struct Flaw {
 }
 
 impl Flaw {
-    fn new(code: Code, message: String, help: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, message: String, help: impl Into<String>) -> Self {
         Self { code, message, help: help.into(), instead: None }
     }
 
-    fn instead(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn instead(mut self, text: impl Into<String>) -> Self {
         self.instead = Some(text.into());
         self
     }
@@ -150,168 +150,83 @@ pub(crate) fn show_size(bytes: u64) -> String {
     fits.map_or_else(|| format!("{bytes}B"), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
-fn not_ipv4(text: &str) -> Flaw {
-    let message = format!("{} is an IPv6 address, and this version forwards only IPv4", quote(text));
-    Flaw::new(Code::Ipv6, message, "write an IPv4 address")
-}
-
-/// An IPv4 address.
-pub(crate) fn address(text: &str) -> Result<Ipv4Addr, Flaw> {
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
-        return Ok(address);
-    }
-    if text.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>().is_ok() {
-        return Err(not_ipv4(text));
-    }
-    let message = format!("{} is not an IPv4 address", quote(text));
-    let flaw = Flaw::new(Code::BadAddress, message, "write four numbers from 0 to 255, as in `10.0.0.1`");
-    Err(match text.split_once('/') {
-        Some((address, _)) if address.parse::<Ipv4Addr>().is_ok() => flaw.instead(address),
-        _ => flaw,
-    })
-}
-
-/// An address that a host can have: not zero, not a group, not the broadcast address.
-pub(crate) fn host_address(text: &str) -> Result<Ipv4Addr, Flaw> {
-    let address = address(text)?;
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
-        let message = format!("{} can not be the address of a host", quote(text));
-        return Err(Flaw::new(Code::BadAddress, message, "write the address of one host"));
-    }
-    Ok(address)
-}
-
-/// A port from 1 to 65535.
-pub(crate) fn port(text: &str) -> Result<u16, Flaw> {
-    const HELP: &str = "write a port from 1 to 65535";
-    match text.parse::<u16>() {
-        Ok(0) => Err(Flaw::new(Code::BadPort, "port 0 can not be used".to_owned(), HELP)),
-        Ok(port) if !text.starts_with('+') => Ok(port),
-        Ok(_) | Err(_) => Err(Flaw::new(Code::BadPort, format!("{} is not a port", quote(text)), HELP)),
-    }
-}
-
-/// An address and a port.
-pub(crate) fn endpoint(text: &str) -> Result<(Ipv4Addr, u16), Flaw> {
-    let Some((before, after)) = text.rsplit_once(':') else {
-        let flaw = address(text).err().filter(|flaw| flaw.code == Code::Ipv6);
-        return Err(flaw.unwrap_or_else(|| {
-            let message = format!("{} has no port", quote(text));
-            Flaw::new(Code::BadAddress, message, "write an address and a port, as in `10.0.3.20:80`")
-        }));
-    };
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(not_ipv4(text));
-    }
-    Ok((host_address(before)?, port(after)?))
-}
-
-/// An address, a port and a protocol.
-pub(crate) fn bind(text: &str) -> Result<(Ipv4Addr, u16, Protocol), Flaw> {
-    const HELP: &str = "write `ADDRESS:PORT/PROTOCOL`, as in `10.0.0.3:80/tcp`";
-    let Some((place, name)) = text.rsplit_once('/') else {
-        let message = format!("{} has no protocol", quote(text));
-        let flaw = Flaw::new(Code::BadBind, message, HELP);
-        return Err(match endpoint(text) {
-            Ok(_) => flaw.instead(format!("{text}/tcp")),
-            Err(inner) if inner.code == Code::Ipv6 => inner,
-            Err(_) => flaw,
-        });
-    };
-    if !place.contains(':') {
-        return Err(Flaw::new(Code::BadBind, format!("{} has no port", quote(text)), HELP));
-    }
-    let (address, port) = endpoint(place)?;
-    let protocol = protocol(name).map_err(|flaw| Flaw {
-        instead: flaw.instead.as_ref().map(|name| format!("{place}/{name}")),
-        ..flaw
-    })?;
-    Ok((address, port, protocol))
-}
-
 /// `tcp` or `udp`.
 pub(crate) fn protocol(text: &str) -> Result<Protocol, Flaw> {
     match text {
         "tcp" => Ok(Protocol::TCP),
         "udp" => Ok(Protocol::UDP),
-        _ => {
-            let message = format!("the protocol {} is unknown", quote(text));
-            let flaw = Flaw::new(Code::UnknownProtocol, message, "write `tcp` or `udp`");
-            Err(match nearest(text, ["tcp", "udp"]) {
-                Some(near) => flaw.instead(near),
-                None => flaw,
-            })
+        _ => Err(unknown_protocol(text, &["tcp", "udp"], "write `tcp` or `udp`")),
+    }
+}
+
+/// The protocol of a flow rule.
+pub(crate) fn rule_protocol(text: &str) -> Result<Protocol, Flaw> {
+    match text {
+        "icmp" => Ok(Protocol::ICMP),
+        "icmpv6" => Ok(Protocol::ICMPV6),
+        _ => protocol(text).map_err(|_| {
+            unknown_protocol(
+                text,
+                &["tcp", "udp", "icmpv6", "icmp"],
+                "write `tcp` or `udp`, `icmp` or `icmpv6`",
+            )
+        }),
+    }
+}
+
+fn unknown_protocol(text: &str, known: &[&'static str], help: &str) -> Flaw {
+    let message = format!("the protocol {} is unknown", quote(text));
+    let flaw = Flaw::new(Code::UnknownProtocol, message, help);
+    match nearest(text, known.iter().copied()) {
+        Some(near) => flaw.instead(near),
+        None => flaw,
+    }
+}
+
+/// How packets reach a real server, without the details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ModeName {
+    /// `nat`
+    Nat,
+    /// `gateway`
+    Gateway,
+    /// `tunnel`
+    Tunnel,
+}
+
+impl ModeName {
+    /// The word that stands in the file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Gateway => "gateway",
+            Self::Tunnel => "tunnel",
         }
     }
 }
 
-/// The length of a prefix, in bits.
-fn prefix_length(text: &str, whole: &str) -> Result<u8, Flaw> {
-    let length = text.parse::<u8>().ok().filter(|length| *length <= 32 && !text.starts_with('+'));
-    length.ok_or_else(|| {
-        let message = format!("{} is not the length of an IPv4 prefix in {}", quote(text), quote(whole));
-        Flaw::new(Code::BadNetwork, message, "write a length from 0 to 32, as in `192.0.2.0/24`")
-    })
-}
-
-/// The network part of an address.
-fn network_of(address: Ipv4Addr, length: u8) -> Ipv4Addr {
-    let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-    Ipv4Addr::from_bits(address.to_bits() & mask)
-}
-
-/// The network in which an interface's own address lies.
-pub(crate) fn network_around(own: Prefix) -> Option<Prefix> {
-    match own.address {
-        IpAddr::V4(address) => {
-            let address = IpAddr::V4(network_of(address, own.length));
-            Some(Prefix { address, length: own.length })
-        }
-        IpAddr::V6(_) => None,
+/// A mode.
+pub(crate) fn mode(text: &str) -> Result<ModeName, Flaw> {
+    const NAMES: [&str; 3] = ["nat", "gateway", "tunnel"];
+    match text {
+        "nat" => return Ok(ModeName::Nat),
+        "gateway" => return Ok(ModeName::Gateway),
+        "tunnel" => return Ok(ModeName::Tunnel),
+        _ => {}
     }
-}
-
-/// An interface's own address with the length of its network.
-pub(crate) fn interface_address(text: &str) -> Result<Prefix, Flaw> {
-    let Some((before, length)) = text.split_once('/') else {
-        host_address(text)?;
-        let message = format!("{} has no prefix length", quote(text));
-        let help = "write the address and the length of its network, as in `10.99.0.1/24`";
-        return Err(Flaw::new(Code::BadNetwork, message, help).instead(format!("{text}/24")));
+    let message = format!("the mode {} is unknown", quote(text));
+    let flaw = Flaw::new(Code::UnknownMode, message, "write one of `nat`, `gateway`, `tunnel`");
+    // The names that other systems use for the same.
+    let known = match text.to_lowercase().as_str() {
+        "masq" | "masquerade" | "dnat" | "fullnat" | "full-nat" => Some("nat"),
+        "dr" | "dsr" | "direct" | "route" | "gatewaying" => Some("gateway"),
+        "ipip" | "gre" | "gue" | "tun" | "encap" => Some("tunnel"),
+        _ => nearest(text, NAMES),
     };
-    let address = IpAddr::V4(host_address(before)?);
-    Ok(Prefix { address, length: prefix_length(length, text)? })
-}
-
-/// A network; an address alone is a network of one.
-pub(crate) fn network(text: &str) -> Result<Prefix, Flaw> {
-    let (before, length) = text.split_once('/').unwrap_or((text, "32"));
-    let address = address(before)?;
-    let length = prefix_length(length, text)?;
-    let network = network_of(address, length);
-    if network != address {
-        let message = format!("{} has bits beyond the length of its prefix", quote(text));
-        let flaw = Flaw::new(Code::BadNetwork, message, "write the network, or the address without a length");
-        return Err(flaw.instead(format!("{network}/{length}")));
-    }
-    Ok(Prefix { address: IpAddr::V4(address), length })
-}
-
-/// One port or a range.
-pub(crate) fn port_range(text: &str) -> Result<RangeInclusive<u16>, Flaw> {
-    let (low, high) = text.split_once(['-', ':']).unwrap_or((text, text));
-    let (first, last) = (port(low.trim())?, port(high.trim())?);
-    if first > last {
-        let message = format!("the range of ports {} is upside down", quote(text));
-        let flaw = Flaw::new(Code::BadPortRange, message, "write the lower port first");
-        return Err(flaw.instead(format!("{last}-{first}")));
-    }
-    if text.contains(':') || text.contains(' ') {
-        let message = format!("{} is not a range of ports", quote(text));
-        let flaw = Flaw::new(Code::BadPortRange, message, "write two ports with a hyphen between them");
-        return Err(flaw.instead(format!("{first}-{last}")));
-    }
-    Ok(first..=last)
+    Err(match known {
+        Some(known) => flaw.instead(known),
+        None => flaw,
+    })
 }
 
 /// A MAC address of one interface.
@@ -432,51 +347,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bind_says_what_it_lacks() {
-        let vip = Ipv4Addr::new(10, 0, 0, 3);
-        assert_eq!(bind("10.0.0.3:80/tcp"), Ok((vip, 80, Protocol::TCP)));
-        let cases = [
-            ("10.0.0.3:80", Code::BadBind),
-            ("10.0.0.3/tcp", Code::BadBind),
-            ("10.0.0.3", Code::BadBind),
-            ("", Code::BadBind),
-            ("10.0.0.3:0/udp", Code::BadPort),
-            ("10.0.0.3:65536/udp", Code::BadPort),
-            ("10.0.0.3:+80/udp", Code::BadPort),
-            ("10.0.0.300:80/tcp", Code::BadAddress),
-            ("0.0.0.0:80/tcp", Code::BadAddress),
-            ("224.0.0.1:80/tcp", Code::BadAddress),
-            ("10.0.0.3:80/sctp", Code::UnknownProtocol),
-            ("[fd00::3]:80/tcp", Code::Ipv6),
-            ("fd00::3:80/tcp", Code::Ipv6),
-            ("[fd00::3]:80", Code::Ipv6),
-        ];
-        for (text, code) in cases {
-            assert_eq!(bind(text).unwrap_err().code, code, "{text}");
+    fn modes_are_known_by_the_names_of_other_systems_too() {
+        assert_eq!(mode("nat"), Ok(ModeName::Nat));
+        for (text, known) in [("masq", "nat"), ("DSR", "gateway"), ("ipip", "tunnel"), ("gatewy", "gateway")]
+        {
+            let flaw = mode(text).unwrap_err();
+            assert_eq!((flaw.code, flaw.instead.as_deref()), (Code::UnknownMode, Some(known)), "{text}");
         }
-        assert_eq!(bind("10.0.0.3:80/TCP").unwrap_err().instead.as_deref(), Some("10.0.0.3:80/tcp"));
-        assert_eq!(bind("10.0.0.3:80").unwrap_err().instead.as_deref(), Some("10.0.0.3:80/tcp"));
+        assert_eq!(mode("bridge").unwrap_err().instead, None);
+        for known in [ModeName::Nat, ModeName::Gateway, ModeName::Tunnel] {
+            assert_eq!(mode(known.name()), Ok(known));
+        }
     }
 
     #[test]
-    fn a_network_has_no_bits_beyond_its_length() {
-        assert_eq!(network("0.0.0.0/0").unwrap().length, 0);
-        assert_eq!(network("192.0.2.7").unwrap().length, 32);
-        assert_eq!(network("192.0.2.7/24").unwrap_err().instead.as_deref(), Some("192.0.2.0/24"));
-        for text in ["192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.0/255.255.255.0"] {
-            assert_eq!(network(text).unwrap_err().code, Code::BadNetwork, "{text}");
-        }
-        assert_eq!(network("fd00::/8").unwrap_err().code, Code::Ipv6);
-    }
-
-    #[test]
-    fn port_ranges_run_upwards() {
-        assert_eq!(port_range("1024-65535"), Ok(1024..=65535));
-        assert_eq!(port_range("80"), Ok(80..=80));
-        assert_eq!(port_range("9-8").unwrap_err().instead.as_deref(), Some("8-9"));
-        assert_eq!(port_range("8:9").unwrap_err().instead.as_deref(), Some("8-9"));
-        assert_eq!(port_range("0-9").unwrap_err().code, Code::BadPort);
-        assert_eq!(port_range("1-2-3").unwrap_err().code, Code::BadPort);
+    fn rules_know_more_protocols_than_bindings() {
+        assert_eq!(rule_protocol("icmpv6"), Ok(Protocol::ICMPV6));
+        assert_eq!(rule_protocol("udp"), Ok(Protocol::UDP));
+        assert_eq!(protocol("icmp").unwrap_err().code, Code::UnknownProtocol);
+        assert_eq!(rule_protocol("icmp6").unwrap_err().instead.as_deref(), Some("icmpv6"));
+        assert_eq!(protocol("TCP").unwrap_err().instead.as_deref(), Some("tcp"));
     }
 
     #[test]

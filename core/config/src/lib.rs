@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod diagnostic;
 mod forms;
 mod loaded;

@@ -86,7 +86,7 @@ impl Places {
         self.0.insert((kind, name.to_owned(), key.to_owned()), span.clone());
     }
 
-    fn find(&self, kind: &'static str, name: &str, key: &str) -> Option<&Range<usize>> {
+    pub(crate) fn find(&self, kind: &'static str, name: &str, key: &str) -> Option<&Range<usize>> {
         let find = |key: &str| self.0.get(&(kind, name.to_owned(), key.to_owned()));
         find(key).or_else(|| find(""))
     }

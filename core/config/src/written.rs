@@ -10,9 +10,17 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+mod director;
+mod either;
 
 use crate::{Io, Setup};
+
+pub(crate) use director::{
+    Director, Encapsulation, MidStream, Netmask, Persistence, Ping, Scheduler, Server, SourceNat, Tunnel,
+};
+pub(crate) use either::{OneOrMany, TextOrTable};
 
 /// A value and where it stands in the file, in bytes.
 #[derive(Clone, Debug)]
@@ -122,22 +130,30 @@ texts! {
     DurationText: "duration", r"^[0-9]+(ns|us|ms|s|m|h|d)$", ["900s", "15m", "500ms", "200us"];
     /// A whole number and a unit: `B`, `KiB`, `MiB` or `GiB`.
     SizeText: "size", r"^[0-9]+(B|KiB|MiB|GiB)$", ["16MiB", "64KiB"];
-    /// An IPv4 address.
-    AddressText: "address", r"^[0-9.]+$", ["10.0.0.1"];
-    /// An IPv4 address and a port from 1 to 65535.
-    EndpointText: "address:port", r"^[0-9.]+:[0-9]+$", ["10.0.3.20:80"];
-    /// An IPv4 address, a port from 1 to 65535 and a protocol, `tcp` or `udp`.
-    BindText: "address:port/protocol", r"^[0-9.]+:[0-9]+/(tcp|udp)$", ["10.0.0.3:80/tcp", "10.0.0.3:53/udp"];
-    /// An IPv4 address of an interface and the length of its network, 0 to 32.
-    InterfaceAddressText: "address/length", r"^[0-9.]+/[0-9]+$", ["10.99.0.1/24"];
-    /// An IPv4 network, bits beyond the length being zero; an address alone is a network of length 32.
-    NetworkText: "network", r"^[0-9.]+(/[0-9]+)?$", ["192.0.2.0/24", "192.0.2.7", "0.0.0.0/0"];
+    /// An IPv4 or IPv6 address.
+    AddressText: "address", r"^[0-9A-Fa-f.:]+$", ["10.0.0.1", "fc00::1"];
+    /// An address and a port from 1 to 65535. An IPv6 address stands in brackets. Without a port, the one that the
+    /// client called is kept.
+    EndpointText: "address:port", r"^([0-9.]+(:[0-9]+)?|\[[0-9A-Fa-f.:]+\](:[0-9]+)?|[0-9A-Fa-f.:]+)$",
+        ["10.0.3.20:80", "[fc00::20]:80", "10.0.3.20", "fc00::20"];
+    /// An address or a network, a port, a range of ports or `*` for any port, and `tcp` or `udp`. An IPv6 address
+    /// stands in brackets. After `*` the protocol may be left out: both are served. Any port means pings as well,
+    /// where they are forwarded.
+    BindText: "address:ports/protocol",
+        r"^([0-9.]+|\[[0-9A-Fa-f.:]+\])(/[0-9]+)?:([0-9]+(-[0-9]+)?/(tcp|udp)|\*(/(tcp|udp))?)$",
+        ["10.0.0.3:80/tcp", "[fc00::3]:53/udp", "10.0.0.3:*", "10.0.0.3:50000-51000/udp", "10.0.0.0/24:443/tcp", "[fc00:1::]/96:*/tcp"];
+    /// An address of an interface and the length of its network: 0 to 32, for IPv6 to 128.
+    InterfaceAddressText: "address/length", r"^[0-9A-Fa-f.:]+/[0-9]+$", ["10.99.0.1/24", "fc00::1/64"];
+    /// A network, bits beyond the length being zero; an address alone is a network of one.
+    NetworkText: "network", r"^[0-9A-Fa-f.:]+(/[0-9]+)?$", ["192.0.2.0/24", "192.0.2.7", "0.0.0.0/0", "2001:db8::/32", "::/0"];
+    /// An IPv4 mask of ones and then zeros.
+    NetmaskText: "netmask", r"^[0-9.]+$", ["255.255.255.0"];
     /// One port or two with a hyphen between them, both included, from 1 to 65535.
     PortRangeText: "ports", r"^[0-9]+(-[0-9]+)?$", ["1024-65535", "8000"];
     /// Six bytes in hexadecimal, separated by colons; not a group address.
     MacText: "MAC address", r"^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", ["02:00:00:00:00:01"];
-    /// The protocol of layer 4: `tcp` or `udp`.
-    ProtocolText: "protocol", r"^(tcp|udp)$", ["tcp", "udp"];
+    /// The protocol of layer 4: `tcp` or `udp`; `icmp` or `icmpv6` for pings, where they are forwarded.
+    ProtocolText: "protocol", r"^(tcp|udp|icmp|icmpv6)$", ["tcp", "udp", "icmp", "icmpv6"];
     /// Letters, digits, `_` and `-`; 1 to 27 of them.
     NameText: "name", r"^[A-Za-z0-9_-]{1,27}$", ["web", "rate-guard"];
     /// The name of an interface that the file declares.
@@ -149,8 +165,9 @@ texts! {
     ComponentText: "component", r"^.+$", ["bundled:maglev", "schedulers/mine.wasm"];
     /// `permit`, `deny`, `skip`, or `director NAME`.
     FlowPolicyText: "flow policy", r"^(permit|deny|skip|director [A-Za-z0-9_-]{1,27})$", ["permit", "deny", "skip", "director web"];
-    /// How packets reach the real servers; `nat` in this version.
-    ModeText: "mode", r"^nat$", ["nat"];
+    /// How packets reach the real servers: `nat` replaces their destination; `gateway` hands them, unchanged, to the
+    /// real server as the next hop; `tunnel` sends them, unchanged, inside other packets.
+    ModeText: "mode", r"^(nat|gateway|tunnel)$", ["nat", "gateway", "tunnel"];
 }
 
 /// The whole file. Every table is optional but `interface`.
@@ -161,14 +178,16 @@ pub(crate) struct File {
     pub(crate) forwarder: Option<At<Forwarder>>,
     /// Bounds of what the forwarder keeps and sends.
     pub(crate) limits: Option<At<Limits>>,
-    /// How long a flow lives without packets. The defaults are those of IPVS in Linux 6.1.
+    /// How long a flow lives without packets: those of a profile, and each can be set apart from it.
     pub(crate) timeouts: Option<At<Timeouts>>,
+    /// How packets are handled on their way, whatever their director.
+    pub(crate) handling: Option<At<Handling>>,
     /// The interfaces, each under its name; at most 64. The first in the file is the first for the forwarder.
     #[schemars(required)]
     pub(crate) interface: Option<At<Named<Interface>>>,
     /// Where packets leave: the longest matching prefix wins, then the first in the file. The networks of the
     /// interfaces' own addresses are routes already, after the ones written here; when there is exactly one
-    /// interface, a default route to it comes last.
+    /// interface, a default route of each family to it comes last.
     pub(crate) route: Option<At<Vec<At<Route>>>>,
     /// The virtual services, each under its name (1 to 27 letters, digits, `_` or `-`).
     pub(crate) director: Option<At<Named<Director>>>,
@@ -207,25 +226,55 @@ pub(crate) struct Limits {
     /// The most flows that are kept. A full table drops new flows and keeps the ones that it has.
     #[schemars(range(min = 1, max = 16_777_216), extend("default" = 1_048_576))]
     pub(crate) flows: Option<At<i64>>,
+    /// The most flows beside these whose opening nobody has answered yet, at most as many as `flows`. When one more
+    /// begins, the one that has waited longest gives way, so that a flood of openings takes no other flow's place.
+    /// Without the key it is 65535, or `flows` where that is less.
+    #[schemars(range(min = 1, max = 65_535), extend("default" = 65_535))]
+    pub(crate) half_open: Option<At<i64>>,
+    /// The most flows of one client address; 0 for no bound.
+    #[schemars(range(min = 0, max = 16_777_216), extend("default" = 0))]
+    pub(crate) flows_per_client: Option<At<i64>>,
+    /// The most clients that stick to a real server, all directors together. Beyond it the one whose time ends next is
+    /// forgotten.
+    #[schemars(range(min = 1, max = 16_777_216), extend("default" = 65_536))]
+    pub(crate) persistent: Option<At<i64>>,
     /// The most packets of the forwarder's own (answers, errors) a second, all kinds together.
     #[schemars(range(min = 0, max = 1_000_000), extend("default" = 1_000))]
     pub(crate) answers_per_second: Option<At<i64>>,
+}
+
+/// Whose timeouts hold where the file sets none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Profile {
+    /// Those of IPVS in Linux 6.1.
+    Ipvs,
+    /// Those that RFC 5382, 7857, 4787 and 5508 ask for.
+    Rfc,
 }
 
 /// Timeouts; each from 10 ms to 30 days.
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Timeouts {
+    /// Whose timeouts hold where none is written: `ipvs`, those of IPVS in Linux 6.1, which are the defaults shown here;
+    /// or `rfc`, those that RFC 5382 and 7857 ask for TCP (7440s once both sides have spoken, else 240s), RFC 4787 for
+    /// UDP (300s) and RFC 5508 for ICMP (60s).
+    #[schemars(extend("default" = "ipvs"))]
+    pub(crate) profile: Option<At<Profile>>,
     /// TCP, both sides have spoken. From 10ms to 30d, as the others.
     #[schemars(extend("default" = "900s"))]
     pub(crate) tcp_established: Option<At<DurationText>>,
     /// TCP, the client's SYN has been seen.
     #[schemars(extend("default" = "120s"))]
     pub(crate) tcp_syn_sent: Option<At<DurationText>>,
-    /// TCP, the real server has answered the SYN.
+    /// TCP, the real server has answered the SYN; in the modes `gateway` and `tunnel`, the client's SYN has been seen.
     #[schemars(extend("default" = "60s"))]
     pub(crate) tcp_syn_received: Option<At<DurationText>>,
-    /// TCP, one side has closed.
+    /// TCP, the client has closed.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) tcp_close_wait: Option<At<DurationText>>,
+    /// TCP, the real server has closed.
     #[schemars(extend("default" = "120s"))]
     pub(crate) tcp_fin_wait: Option<At<DurationText>>,
     /// TCP, both sides have closed.
@@ -237,6 +286,40 @@ pub(crate) struct Timeouts {
     /// UDP.
     #[schemars(extend("default" = "300s"))]
     pub(crate) udp: Option<At<DurationText>>,
+    /// Pings that are forwarded.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) icmp: Option<At<DurationText>>,
+}
+
+/// Handling of packets.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Handling {
+    /// An IPv4 packet that does not fit on the way out is cut, unless it forbids that. Else it is dropped, and its
+    /// sender is told what fits.
+    #[schemars(extend("default" = true))]
+    pub(crate) cut: Option<At<bool>>,
+    /// The largest segment that a TCP SYN may announce, in bytes; larger ones are lowered to it. In the modes `gateway`
+    /// and `tunnel` only the client's SYN comes by, so that what travels in a tunnel is bounded at the real server
+    /// instead. Less than 88, the least that Linux takes for itself, is more header than data.
+    #[schemars(range(min = 88, max = 65_535))]
+    pub(crate) mss: Option<At<i64>>,
+    /// A UDP datagram over IPv4 that came without a checksum is given one by NAT, as IPVS does. Else it stays without.
+    #[schemars(extend("default" = false))]
+    pub(crate) fill_udp_checksum: Option<At<bool>>,
+    /// A packet that would open a flow is checked up to its layer-4 checksum first.
+    #[schemars(extend("default" = false))]
+    pub(crate) verify_checksums: Option<At<bool>>,
+    /// A flow whose real server the configuration no longer has ends with its next packet, which opens a new one where
+    /// it can. Else such packets are dropped, and the flow goes on when the real server comes back.
+    #[schemars(extend("default" = false))]
+    pub(crate) expire_nodest: Option<At<bool>>,
+    /// A client does not stick to a real server of weight 0. Else it does, until its time ends.
+    #[schemars(extend("default" = false))]
+    pub(crate) expire_quiescent: Option<At<bool>>,
+    /// A client whose flow is refused for want of room (flows, ports, `flows_per_client`) is told so by ICMP.
+    #[schemars(extend("default" = false))]
+    pub(crate) tell_exhausted: Option<At<bool>>,
 }
 
 /// What an interface carries.
@@ -264,6 +347,9 @@ pub(crate) struct Interface {
     /// The largest IP packet that leaves there, in bytes.
     #[schemars(range(min = 68, max = 65_535), extend("default" = 1_500))]
     pub(crate) mtu: Option<At<i64>>,
+    /// The interface by which packets and frames leave, as they are, that are not for the forwarder: frames to other
+    /// hosts, other protocols, addresses without a director. Both must be of the same kind. Without it they are dropped.
+    pub(crate) pass_to: Option<At<InterfaceNameText>>,
 }
 
 /// One route.
@@ -273,111 +359,11 @@ pub(crate) struct Route {
     /// The destinations that it serves.
     #[schemars(required)]
     pub(crate) to: Option<At<NetworkText>>,
-    /// The router to hand packets to. Without one the destinations are on the link itself.
+    /// The router to hand packets to, of the same family. Without one the destinations are on the link itself.
     pub(crate) via: Option<At<AddressText>>,
     /// Where packets leave.
     #[schemars(required)]
     pub(crate) interface: Option<At<InterfaceNameText>>,
-}
-
-/// One virtual service.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Director {
-    /// The VIP, the port and the protocol. Only one director may have them.
-    #[schemars(required)]
-    pub(crate) bind: Option<At<BindText>>,
-    /// How packets reach the real servers: `nat` translates the destination.
-    #[schemars(extend("default" = "nat"))]
-    pub(crate) mode: Option<At<ModeText>>,
-    /// Full NAT: the source is translated too, so that real servers answer to the forwarder whatever their
-    /// gateway is. Without it real servers see the client's address and must send their answers through the
-    /// forwarder.
-    pub(crate) snat: Option<At<SourceNat>>,
-    /// Who picks the real server of a new flow.
-    #[schemars(extend("default" = "wlc"))]
-    pub(crate) scheduler: Option<At<Scheduler>>,
-    /// The real servers; their order matters to the schedulers. At most 65535.
-    pub(crate) server: Option<At<Vec<At<Server>>>>,
-}
-
-/// Source NAT.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SourceNat {
-    /// The address that real servers see; one that is routed to the forwarder.
-    #[schemars(required)]
-    pub(crate) address: Option<At<AddressText>>,
-    /// The ports that may be used. A client's own port is kept when it is in the range and free. Must not hold
-    /// the port of a director on the same address and protocol.
-    #[schemars(extend("default" = "1024-65535"))]
-    pub(crate) ports: Option<At<PortRangeText>>,
-}
-
-/// The name of a built-in scheduler, or a component.
-#[derive(Clone, Debug)]
-pub(crate) enum Scheduler {
-    /// A built-in one.
-    Builtin(String),
-    /// A component.
-    Component(SchedulerComponent),
-}
-
-impl<'de> Deserialize<'de> for Scheduler {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Scheduler;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a built-in scheduler or a table")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Scheduler::Builtin(text.to_owned()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                SchedulerComponent::deserialize(MapAccessDeserializer::new(map)).map(Scheduler::Component)
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl JsonSchema for Scheduler {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Scheduler".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                generator.subschema_for::<BuiltinText>(),
-                generator.subschema_for::<SchedulerComponent>(),
-            ]
-        })
-    }
-}
-
-/// A component that schedules.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SchedulerComponent {
-    /// Which component.
-    #[schemars(required)]
-    pub(crate) component: Option<At<ComponentText>>,
-    /// The built-in scheduler that answers, in the same call, when the component does not.
-    #[schemars(extend("default" = "wlc"))]
-    pub(crate) fallback: Option<At<BuiltinText>>,
-    /// The most time that one call may take, from 10us to 1s. The simulator counts instructions instead.
-    #[schemars(extend("default" = "200us"))]
-    pub(crate) budget: Option<At<DurationText>>,
-    /// The most linear memory that the component may have, from 64KiB to 1GiB.
-    #[schemars(extend("default" = "16MiB"))]
-    pub(crate) memory: Option<At<SizeText>>,
-    /// The component's own options, given to it as TOML text of at most 65536 bytes.
-    #[schemars(extend("x-form" = "table"))]
-    pub(crate) options: Option<At<Options>>,
 }
 
 /// A table that only a component understands.
@@ -395,21 +381,6 @@ impl JsonSchema for Options {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "object" })
     }
-}
-
-/// One real server.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Server {
-    /// The name; unique in its director.
-    #[schemars(required)]
-    pub(crate) name: Option<At<NameText>>,
-    /// The RIP and the port. Only one real server of a director may have them.
-    #[schemars(required)]
-    pub(crate) address: Option<At<EndpointText>>,
-    /// The share of new flows, relative to the other real servers; 0 drains: no new flows, old ones live on.
-    #[schemars(range(min = 0, max = 65_535), extend("default" = 1))]
-    pub(crate) weight: Option<At<i64>>,
 }
 
 /// What happens when something does not decide.
@@ -524,9 +495,9 @@ pub(crate) struct Conditions {
     pub(crate) src: Option<At<NetworkText>>,
     /// The destination address.
     pub(crate) dst: Option<At<NetworkText>>,
-    /// The source port. Needs `proto`.
+    /// The source port. Needs `proto`, `tcp` or `udp`.
     pub(crate) srcport: Option<At<Ports>>,
-    /// The destination port. Needs `proto`.
+    /// The destination port. Needs `proto`, `tcp` or `udp`.
     pub(crate) dstport: Option<At<Ports>>,
     /// Conditions that must not hold, none of them.
     pub(crate) not: Option<At<Negated>>,

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use evenkeel_config::{ForwarderConfig, Io, Loaded, Plan, Setup, load, parse, parse_in};
 use evenkeel_engine::InterfaceId;
+use evenkeel_engine::forward::tunnel::Encapsulation;
 use evenkeel_engine::plan::{
-    Builtin, Condition, FlowAction, GuestPlan, Layer, Mode, PolicyPlan, Prefix, SchedulerPlan, Test,
+    ANY_PORT, Binding, Builtin, Condition, FlowAction, GuestPlan, Handling, Layer, MidStream, Mode,
+    Persistence, Ping, PolicyPlan, Prefix, SchedulerPlan, SourceNat, Test, Timeouts,
 };
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::wire::ethernet::MacAddress;
@@ -29,6 +32,7 @@ fn the_smallest_file_has_the_defaults_of_the_engine() {
     let empty = Plan::empty();
     assert_eq!(plan.limits, empty.limits);
     assert_eq!(plan.timeouts, empty.timeouts);
+    assert_eq!(plan.handling, empty.handling);
     assert!(plan.default_permit && plan.directors.is_empty() && plan.policies.is_empty());
     assert_eq!(
         (plan.interfaces.len(), plan.interfaces[0].layer, plan.interfaces[0].mtu_bytes),
@@ -76,7 +80,8 @@ fn interfaces_and_directors_keep_the_order_of_the_file() {
     assert_eq!(names, ["zz", "aa"]);
     assert_eq!(plan.interfaces[1].layer, Layer::Ethernet(MacAddress([2, 0, 0, 0, 0, 1])));
     assert_eq!(plan.interfaces[1].addresses, [prefix("10.0.3.1", 24), prefix("10.0.4.1", 16)]);
-    let names: Vec<_> = plan.directors.iter().map(|one| (one.name.as_str(), one.protocol)).collect();
+    let names: Vec<_> =
+        plan.directors.iter().map(|one| (one.name.as_str(), one.binds[0].protocol.unwrap())).collect();
     assert_eq!(names, [("z", Protocol::TCP), ("a", Protocol::UDP)]);
     let routes: Vec<_> =
         plan.routes.iter().map(|one| (one.destination, one.gateway, one.interface)).collect();
@@ -94,10 +99,12 @@ fn one_interface_implies_a_default_route_after_the_written_ones() {
     let text = "[interface.tun0]\nkind = 'tun'\naddress = ['10.99.0.1/24']\n\
                 [[route]]\nto = '10.1.0.0/16'\ninterface = 'tun0'\n";
     let routes: Vec<_> = loaded(text).plan.routes.iter().map(|route| route.destination).collect();
-    assert_eq!(routes, [prefix("10.1.0.0", 16), prefix("10.99.0.0", 24), prefix("0.0.0.0", 0)]);
+    let implied = [prefix("10.99.0.0", 24), prefix("0.0.0.0", 0), prefix("::", 0)];
+    assert_eq!(routes, [vec![prefix("10.1.0.0", 16)], implied.to_vec()].concat());
     let text = format!("{text}[[route]]\nto = '0.0.0.0/0'\nvia = '10.99.0.2'\ninterface = 'tun0'\n");
     let plan = loaded(&text).plan;
-    let defaults: Vec<_> = plan.routes.iter().filter(|route| route.destination.length == 0).collect();
+    let defaults: Vec<_> =
+        plan.routes.iter().filter(|route| route.destination == prefix("0.0.0.0", 0)).collect();
     assert_eq!(defaults.len(), 1);
     assert_eq!(defaults[0].gateway, Some("10.99.0.2".parse().unwrap()));
 }
@@ -113,9 +120,10 @@ fn a_director_is_what_is_written() {
     )
     .plan;
     let director = &plan.directors[0];
-    assert_eq!((director.address, director.port), ("10.0.0.3".parse().unwrap(), 80));
+    assert_eq!(director.binds, [Binding::of("10.0.0.3".parse().unwrap(), 80, Protocol::TCP)]);
     assert_eq!(director.scheduler, SchedulerPlan::Builtin(Builtin::SourceHashing));
-    let Mode::Nat { source: Some(source) } = &director.mode else { panic!("{:?}", director.mode) };
+    let Mode::Nat { sources } = &director.mode else { panic!("{:?}", director.mode) };
+    let [source] = &sources[..] else { panic!("{sources:?}") };
     assert_eq!((source.address, source.ports.clone()), ("10.0.0.3".parse().unwrap(), 2000..=3000));
     let servers: Vec<_> =
         director.servers.iter().map(|one| (one.name.as_str(), one.port, one.weight)).collect();
@@ -201,4 +209,223 @@ fn a_seed_decides_the_keys_whether_it_is_written_or_given() {
     assert_eq!(given.forwarder.seed, Some(7));
     assert_ne!(written.plan.hash_key, loaded(text).plan.hash_key);
     assert_ne!(written.clone().with_seed(8).plan.hash_key, written.plan.hash_key);
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A plan of one director on two Ethernet interfaces with addresses of both families.
+fn director(text: &str) -> evenkeel_engine::plan::DirectorPlan {
+    let text = format!(
+        "[interface.lan]\nkind = 'ethernet'\nmac = '02:00:00:00:00:01'\naddress = ['10.0.3.1/24', 'fc00:3::1/64']\n\
+         [interface.wan]\nkind = 'ethernet'\nmac = '02:00:00:00:00:02'\naddress = ['192.0.2.1/24']\n\
+         [[route]]\nto = '0.0.0.0/0'\nvia = '192.0.2.254'\ninterface = 'wan'\n\
+         [[route]]\nto = '::/0'\nvia = 'fc00:3::fe'\ninterface = 'lan'\n[director.web]\n{text}"
+    );
+    let loaded = loaded(&text);
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    loaded.plan.directors.into_iter().next().unwrap()
+}
+
+#[test]
+fn every_form_of_binding_is_taken() {
+    let director = director(
+        "bind = ['10.0.0.3:80/tcp', '10.0.0.3:*', '10.0.0.3:50000-51000/udp', '10.0.0.0/24:443/tcp']\n\
+         server = [{ name = 's', address = '10.0.3.20' }]\n",
+    );
+    let host = Prefix::host(ip("10.0.0.3"));
+    let tcp = Some(Protocol::TCP);
+    let expected = [
+        Binding::of(ip("10.0.0.3"), 80, Protocol::TCP),
+        Binding { network: host, ports: ANY_PORT, protocol: None },
+        Binding { network: host, ports: 50_000..=51_000, protocol: Some(Protocol::UDP) },
+        Binding { network: prefix("10.0.0.0", 24), ports: 443..=443, protocol: tcp },
+    ];
+    assert_eq!(director.binds, expected);
+    assert_eq!((director.servers[0].address, director.servers[0].port), (ip("10.0.3.20"), 0));
+}
+
+#[test]
+fn ipv6_stands_wherever_ipv4_does() {
+    let director = director(
+        "bind = ['[fc00::3]:53/udp', '[fc00:1::]/96:*/tcp']\nsnat = { address = 'fc00:3::1' }\n\
+         server = [{ name = 's', address = '[fc00:3::20]:5353' }]\n\
+         [[flow]]\nname = 'f'\npolicy = 'deny'\nrule = [{ match = { src = '2001:db8::/32', proto = 'icmpv6' } }]\n",
+    );
+    let shown: Vec<_> = director.binds.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["[fc00::3]:53/udp", "[fc00:1::]/96:*/tcp"]);
+    assert_eq!(director.mode, Mode::Nat { sources: vec![SourceNat::to(ip("fc00:3::1"), 1024..=65_535)] });
+    assert_eq!((director.servers[0].address, director.servers[0].port), (ip("fc00:3::20"), 5353));
+}
+
+#[test]
+fn source_nat_may_have_conditions() {
+    let director = director(
+        "bind = ['10.0.0.3:80/tcp', '10.0.0.3:50000-51000/udp']\n\
+         snat = [{ address = '10.0.3.2', ports = '2000-3000', in = 'wan', out = 'lan', service_ports = '50000-51000' },\n\
+         { address = '10.0.3.1', service_ports = '80' }, { address = '10.0.3.3' }]\n\
+         server = [{ name = 's', address = '10.0.3.20' }]\n",
+    );
+    let Mode::Nat { sources } = director.mode else { panic!("{:?}", director.mode) };
+    let first = SourceNat {
+        interface_in: Some(InterfaceId(1)),
+        interface_out: Some(InterfaceId(0)),
+        service_ports: 50_000..=51_000,
+        ..SourceNat::to(ip("10.0.3.2"), 2000..=3000)
+    };
+    let second = SourceNat { service_ports: 80..=80, ..SourceNat::to(ip("10.0.3.1"), 1024..=65_535) };
+    assert_eq!(sources, [first, second, SourceNat::to(ip("10.0.3.3"), 1024..=65_535)]);
+}
+
+#[test]
+fn unchanged_packets_go_to_the_port_of_the_vip_or_any() {
+    let gateway = |server: &str| {
+        director(&format!(
+            "bind = '10.0.0.3:80/tcp'\nmode = 'gateway'\nserver = [{{ name = 's', address = '{server}' }}]\n"
+        ))
+    };
+    assert_eq!(gateway("10.0.3.20").mode, Mode::Gateway);
+    assert_eq!(gateway("10.0.3.20").servers[0].port, 0);
+    assert_eq!(gateway("10.0.3.20:80").servers[0].port, 80);
+}
+
+#[test]
+fn tunnels_carry_either_family_to_either() {
+    let tunnel = |text: &str| {
+        let director = director(&format!(
+            "bind = ['10.0.0.3:80/tcp', '[fc00::3]:80/tcp']\nmode = 'tunnel'\n{text}\n\
+             server = [{{ name = 'a', address = '10.0.3.20' }}, {{ name = 'b', address = 'fc00:3::20' }}]\n"
+        ));
+        director.mode
+    };
+    let of = |encapsulation| Mode::Tunnel { encapsulation, sources: Vec::new(), ttl: None };
+    assert_eq!(tunnel(""), of(Encapsulation::IpIp));
+    assert_eq!(tunnel("tunnel = {}"), of(Encapsulation::IpIp));
+    assert_eq!(tunnel("tunnel = { encapsulation = 'gre' }"), of(Encapsulation::Gre { checksum: false }));
+    let text = "tunnel = { encapsulation = 'gre', checksum = true }";
+    assert_eq!(tunnel(text), of(Encapsulation::Gre { checksum: true }));
+    let gue = Encapsulation::Gue { port: 6080, checksum: false };
+    assert_eq!(tunnel("tunnel = { encapsulation = 'gue' }"), of(gue));
+    let text = "tunnel = { encapsulation = 'gue', checksum = true, port = 5555, source = ['10.0.3.9', 'fc00:3::9'], ttl = 64 }";
+    let expected = Mode::Tunnel {
+        encapsulation: Encapsulation::Gue { port: 5555, checksum: true },
+        sources: vec![ip("10.0.3.9"), ip("fc00:3::9")],
+        ttl: Some(64),
+    };
+    assert_eq!(tunnel(text), expected);
+}
+
+#[test]
+fn how_a_director_answers_and_clients_stick_is_taken() {
+    let with = |text: &str| {
+        director(&format!(
+            "bind = '10.0.0.3:53/udp'\n{text}\nserver = [{{ name = 's', address = '10.0.3.20:53' }}]\n"
+        ))
+    };
+    let plain = with("");
+    assert_eq!(
+        (plain.mid_stream, plain.ping, plain.is_one_packet),
+        (MidStream::Refuse, Ping::WhenUsable, false)
+    );
+    assert_eq!(plain.persistence, None);
+    let other = with("mid_stream = 'pick'\nping = 'forward'\none_packet = true\npersistence = '60s'");
+    assert_eq!((other.mid_stream, other.ping, other.is_one_packet), (MidStream::Pick, Ping::Forward, true));
+    let sticky = |seconds, length_v4, length_v6| {
+        Some(Persistence { timeout: Duration::from_secs(seconds), length_v4, length_v6 })
+    };
+    assert_eq!(other.persistence, sticky(60, 32, 128));
+    assert_eq!(with("mid_stream = 'drop'\nping = 'always'").mid_stream, MidStream::Drop);
+    assert_eq!(with("persistence = {}").persistence, sticky(300, 32, 128));
+    let mask = "persistence = { timeout = '1h', netmask = '255.255.255.0', netmask6 = 64 }";
+    assert_eq!(with(mask).persistence, sticky(3600, 24, 64));
+    assert_eq!(with("persistence = { netmask = 0 }").persistence, sticky(300, 0, 128));
+}
+
+#[test]
+fn one_packet_takes_what_has_one_name() {
+    for bind in ["'10.0.0.3:53/udp'", "['10.0.0.3:53/udp', '10.0.0.3:53/tcp']"] {
+        let text = format!(
+            "bind = {bind}\none_packet = true\nserver = [{{ name = 's', address = '10.0.3.20:5353' }}]"
+        );
+        assert!(director(&text).is_one_packet, "{bind}");
+    }
+    let any = "bind = '10.0.0.3:*'\none_packet = true\nserver = [{ name = 's', address = '10.0.3.20' }]";
+    assert!(director(any).is_one_packet, "each port is answered from itself");
+    let one_sided = "bind = '10.0.0.0/24:*'\nmode = 'tunnel'\none_packet = true\n\
+                     server = [{ name = 's', address = '10.0.3.20' }]";
+    assert!(director(one_sided).is_one_packet, "answers do not come by");
+}
+
+#[test]
+fn real_servers_have_bounds() {
+    let director = director(
+        "bind = '10.0.0.3:53/udp'\n\
+         server = [{ name = 's', address = '10.0.3.20', max_flows = 100, min_flows = 100 }, { name = 't', address = '10.0.3.21' }]\n",
+    );
+    let bounds: Vec<_> = director.servers.iter().map(|one| (one.flows_upper, one.flows_lower)).collect();
+    assert_eq!(bounds, [(100, 100), (0, 0)]);
+}
+
+#[test]
+fn limits_timeouts_and_handling_are_taken_one_by_one() {
+    let plan = |text: &str| loaded(&format!("{text}\n[interface.tun0]\nkind = 'tun'\n")).plan;
+    let limits = plan("[limits]\nflows = 1000\nflows_per_client = 9\npersistent = 7").limits;
+    assert_eq!((limits.flows_max, limits.half_open_max), (1000, 1000), "at most as many as flows");
+    assert_eq!((limits.flows_per_client, limits.persistent_max), (9, 7));
+    assert_eq!(plan("[limits]\nflows = 70000").limits.half_open_max, 65_535);
+    assert_eq!(plan("[limits]\nhalf_open = 12").limits.half_open_max, 12);
+    assert_eq!(plan("[timeouts]\nprofile = 'ipvs'").timeouts, Timeouts::default());
+    assert_eq!(plan("[timeouts]\nprofile = 'rfc'").timeouts, Timeouts::rfc());
+    let seconds = Duration::from_secs;
+    let mixed = plan("[timeouts]\ntcp_close_wait = '5s'\nicmp = '6s'\nprofile = 'rfc'").timeouts;
+    assert_eq!(mixed, Timeouts { tcp_close_wait: seconds(5), icmp: seconds(6), ..Timeouts::rfc() });
+    let handling = plan(
+        "[handling]\ncut = false\nmss = 88\nfill_udp_checksum = true\nverify_checksums = true\n\
+         expire_nodest = true\nexpire_quiescent = true\ntell_exhausted = true",
+    )
+    .handling;
+    let expected = Handling {
+        cuts: false,
+        mss_bytes: Some(88),
+        fills_udp_checksum: true,
+        verifies_checksums: true,
+        expires_nodest: true,
+        expires_quiescent: true,
+        tells_exhausted: true,
+    };
+    assert_eq!(handling, expected);
+    let only = plan("[handling]\ntell_exhausted = true").handling;
+    assert_eq!(only, Handling { tells_exhausted: true, ..Handling::default() });
+}
+
+#[test]
+fn interfaces_pass_on_what_is_not_for_the_forwarder() {
+    let plan = loaded(
+        "[interface.a]\nkind = 'ethernet'\nmac = '02:00:00:00:00:01'\npass_to = 'b'\n\
+         [interface.b]\nkind = 'ethernet'\nmac = '02:00:00:00:00:02'\npass_to = 'a'\n\
+         address = ['fc00::1/64', '10.0.0.1/8']\n",
+    )
+    .plan;
+    let passes: Vec<_> = plan.interfaces.iter().map(|one| one.passes_to).collect();
+    assert_eq!(passes, [Some(InterfaceId(1)), Some(InterfaceId(0))]);
+    assert_eq!(plan.interfaces[1].addresses, [prefix("fc00::1", 64), prefix("10.0.0.1", 8)]);
+    let networks: Vec<_> = plan.routes.iter().map(|route| route.destination).collect();
+    assert_eq!(networks, [prefix("fc00::", 64), prefix("10.0.0.0", 8)]);
+}
+
+/// What the configuration lets through, the engine takes.
+#[test]
+fn the_engine_takes_the_example() {
+    let loaded = loaded(evenkeel_config::reference::EXAMPLE);
+    let mut plan = loaded.with_seed(1).plan;
+    plan.policies.retain(|policy| matches!(policy, PolicyPlan::Rules(_)));
+    for director in &mut plan.directors {
+        if matches!(director.scheduler, SchedulerPlan::Guest(_)) {
+            director.scheduler = SchedulerPlan::Builtin(Builtin::Maglev);
+        }
+    }
+    let guests = evenkeel_engine::Guests::default();
+    let engine = evenkeel_engine::Engine::new(plan, guests, evenkeel_engine::Instant::ZERO);
+    assert!(engine.is_ok(), "{:?}", engine.err());
 }

@@ -67,6 +67,7 @@ fn the_documented_defaults_are_the_real_ones() {
         ("forwarder", "[forwarder]"),
         ("limits", "[limits]"),
         ("timeouts", "[timeouts]"),
+        ("handling", "[handling]"),
         ("policy", "[policy]"),
     ];
     let rest = "[interface.tun0]\nkind = 'tun'\n[director.web]\nbind = '10.0.0.3:80/tcp'\n\
@@ -84,50 +85,81 @@ fn the_documented_defaults_are_the_real_ones() {
             assert_eq!(loaded.forwarder, bare.forwarder, "{name}.{key}");
         }
     }
-    assert_eq!(tried, 13, "a section or a default was added: try it here");
+    assert_eq!(tried, 25, "a section or a default was added: try it here");
 }
 
 fn plan(text: &str) -> Plan {
     parse(text, "plan.toml").unwrap_or_else(|found| panic!("{found}")).plan
 }
 
-#[test]
-fn the_documented_defaults_of_interfaces_directors_and_components_are_the_real_ones() {
-    let short = plan(
-        "[interface.tun0]\nkind = 'tun'\n\
+/// Interfaces, directors and components that say only what they must.
+const SHORT: &str = "[interface.tun0]\nkind = 'tun'\naddress = ['10.99.0.1/24']\n\
          [director.a]\nbind = '10.0.0.3:80/tcp'\nsnat = { address = '10.99.0.1' }\n\
          server = [{ name = 's', address = '10.0.3.20:80' }]\n\
          [director.b]\nbind = '10.0.0.3:81/tcp'\nscheduler = { component = 'bundled:maglev' }\n\
-         server = [{ name = 's', address = '10.0.3.20:80' }]\n\
+         persistence = {}\nserver = [{ name = 's', address = '10.0.3.20:80' }]\n\
+         [director.c]\nbind = '10.0.0.3:82/tcp'\nmode = 'tunnel'\n\
+         server = [{ name = 's', address = '10.0.3.20' }]\n\
+         [director.d]\nbind = '10.0.0.3:83/tcp'\nmode = 'tunnel'\ntunnel = { encapsulation = 'gue' }\n\
+         server = [{ name = 's', address = '10.0.3.20' }]\n\
          [[policy.component]]\nname = 'g'\ncomponent = 'bundled:rate-guard'\n\
-         [[flow]]\nname = 'f'\nrule = [{ match = {} }]\n",
-    );
+         [[flow]]\nname = 'f'\nrule = [{ match = {} }]\n";
+
+#[test]
+fn the_documented_defaults_of_interfaces_directors_and_components_are_the_real_ones() {
+    let short = plan(SHORT);
     let director = &schema()["properties"]["director"]["additionalProperties"]["properties"];
-    let default = |schema: &serde_json::Value, key: &str| schema[key]["default"].to_string();
+    let default = |schema: &serde_json::Value, key: &str| {
+        assert!(!schema[key]["default"].is_null(), "{key} has no default in {schema}");
+        schema[key]["default"].to_string()
+    };
     let component = &director["scheduler"]["anyOf"][1]["properties"];
     let policy = &schema()["properties"]["policy"]["properties"]["component"]["items"]["properties"];
     let interface = &schema()["properties"]["interface"]["additionalProperties"]["properties"];
     let server = &director["server"]["items"]["properties"];
     let flow = &schema()["properties"]["flow"]["items"]["properties"];
+    let tunnel = &director["tunnel"]["properties"];
+    let stickiness = &director["persistence"]["anyOf"][1]["properties"];
+    let answers = format!(
+        "mid_stream = {}\nping = {}\none_packet = {}\n",
+        default(director, "mid_stream"),
+        default(director, "ping"),
+        default(director, "one_packet")
+    );
     let long = plan(&format!(
-        "[interface.tun0]\nkind = 'tun'\nmtu = {}\n\
-         [director.a]\nbind = '10.0.0.3:80/tcp'\nmode = {}\nscheduler = {}\n\
+        "[interface.tun0]\nkind = 'tun'\naddress = ['10.99.0.1/24']\nmtu = {}\n\
+         [director.a]\nbind = '10.0.0.3:80/tcp'\nmode = {}\nscheduler = {}\n{answers}\
          snat = {{ address = '10.99.0.1', ports = {} }}\n\
-         server = [{{ name = 's', address = '10.0.3.20:80', weight = {} }}]\n\
+         server = [{{ name = 's', address = '10.0.3.20:80', weight = {}, max_flows = {}, min_flows = {} }}]\n\
          [director.b]\nbind = '10.0.0.3:81/tcp'\nmode = 'nat'\n\
          scheduler = {{ component = 'bundled:maglev', fallback = {}, budget = {}, memory = {} }}\n\
+         persistence = {{ timeout = {}, netmask = {}, netmask6 = {} }}\n\
          server = [{{ name = 's', address = '10.0.3.20:80' }}]\n\
+         [director.c]\nbind = '10.0.0.3:82/tcp'\nmode = 'tunnel'\n\
+         tunnel = {{ encapsulation = {}, checksum = {} }}\n\
+         server = [{{ name = 's', address = '10.0.3.20' }}]\n\
+         [director.d]\nbind = '10.0.0.3:83/tcp'\nmode = 'tunnel'\n\
+         tunnel = {{ encapsulation = 'gue', port = {} }}\n\
+         server = [{{ name = 's', address = '10.0.3.20' }}]\n\
          [[policy.component]]\nname = 'g'\ncomponent = 'bundled:rate-guard'\n\
          on_fault = {}\nbudget = {}\nmemory = {}\n\
          [[flow]]\nname = 'f'\npolicy = {}\nrule = [{{ match = {{}} }}]\n",
         default(interface, "mtu"),
         default(director, "mode"),
         default(director, "scheduler"),
-        default(&director["snat"]["properties"], "ports"),
+        default(&director["snat"]["anyOf"][0]["properties"], "ports"),
         default(server, "weight"),
+        default(server, "max_flows"),
+        default(server, "min_flows"),
         default(component, "fallback"),
         default(component, "budget"),
         default(component, "memory"),
+        default(stickiness, "timeout"),
+        default(stickiness, "netmask"),
+        default(stickiness, "netmask6"),
+        default(tunnel, "encapsulation"),
+        default(tunnel, "checksum"),
+        default(tunnel, "port"),
         default(policy, "on_fault"),
         default(policy, "budget"),
         default(policy, "memory"),

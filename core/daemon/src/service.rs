@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_config::{ForwarderConfig, Io, Loaded, Setup as Who, Subject};
-use evenkeel_engine::plan::Layer;
+use evenkeel_engine::plan::{Layer, Mode};
 use evenkeel_engine::{Event, Plan};
 use evenkeel_io::{Backend, DeviceError, IoChoice, MonotonicClock, Tun, TunOptions};
 use evenkeel_plugin_host::Host;
@@ -29,7 +29,7 @@ use crate::control::{self, Answer, ControlError, Listener};
 use crate::data_path::{self, DataPath, Ended};
 use crate::events::{EventLog, KEPT_MAX};
 use crate::prepare::{Components, Mistakes, Prepared, draw_seed, prepare_with_host};
-use crate::setup::{Setup, SetupError};
+use crate::setup::{self, Setup, SetupError};
 
 /// How long the data path may take to forward what has arrived when it is told to stop: some thousand packets
 /// take milliseconds.
@@ -102,8 +102,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let system = |what| move |error| RunError::System { what, error };
     let seed = draw_seed().map_err(system("random numbers"))?;
     let seed = |written: Option<u64>| written.unwrap_or(seed);
-    let (prepared, host) = prepare_with_host(&options.config, &options.components, seed)?;
-    check_interfaces(&prepared.loaded)?;
+    let (mut prepared, host) = prepare_with_host(&options.config, &options.components, seed)?;
+    fit_interfaces(&mut prepared.loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("event loop"))?;
     let tasks = LocalSet::new();
@@ -114,8 +114,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
     result
 }
 
-/// Refuses interfaces that only the simulator has.
-fn check_interfaces(loaded: &Loaded) -> Result<(), Mistakes> {
+/// Refuses interfaces that only the simulator has, and adds those that gateway mode needs.
+fn fit_interfaces(loaded: &mut Loaded) -> Result<(), Mistakes> {
     let mut mistakes = Vec::new();
     for interface in &loaded.plan.interfaces {
         if let Layer::Ethernet(_) = interface.layer {
@@ -124,7 +124,24 @@ fn check_interfaces(loaded: &Loaded) -> Result<(), Mistakes> {
             mistakes.push(loaded.diagnostic_at(Subject::Interface(&interface.name, "kind"), &message, help));
         }
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(Mistakes::Later(mistakes)) }
+    if !mistakes.is_empty() {
+        return Err(Mistakes::Later(mistakes));
+    }
+    match setup::spread(&loaded.plan) {
+        Ok(plan) => loaded.plan = plan,
+        Err(reason) => {
+            let first = loaded.plan.interfaces.first().map_or("", |interface| interface.name.as_str());
+            let help = "write mode = \"tunnel\" where the real servers can take packets out of tunnels";
+            let subject = Subject::Interface(first, "name");
+            return Err(Mistakes::Later(vec![loaded.diagnostic_at(subject, &reason, help)]));
+        }
+    }
+    Ok(())
+}
+
+/// Whether packets of `plan` may be wrapped, which super-packets can not be.
+fn has_tunnel(plan: &Plan) -> bool {
+    plan.directors.iter().any(|director| matches!(director.mode, Mode::Tunnel { .. }))
 }
 
 struct Signals {
@@ -210,6 +227,9 @@ async fn start(
     plan: &Plan,
     setup: &mut Setup,
 ) -> Result<Started, RunError> {
+    if has_tunnel(plan) {
+        tracing::info!("a director has the mode tunnel: packets are taken in one by one, without offloads");
+    }
     let tuns = open_tuns(plan, settings.setup)?;
     let (engine, _) = prepared.into_engine(MonotonicClock.now())?;
     let (events, incoming) = mpsc::channel(KEPT_MAX);
@@ -229,10 +249,12 @@ async fn start(
     Ok(Started { listener, data_path, ended, incoming })
 }
 
-/// Opens the interfaces of the plan, in its order.
+/// Opens the interfaces of the plan, in its order. Where packets may be wrapped they are taken in whole and with their
+/// checksums: a device cuts super-packets by their own headers, not by those inside.
 fn open_tuns(plan: &Plan, who: Who) -> Result<Vec<Tun>, DeviceError> {
     let open = |interface: &evenkeel_engine::plan::InterfacePlan| {
         let mut options = TunOptions::new(&interface.name);
+        options.has_offloads = !has_tunnel(plan);
         options.mtu_bytes = match who {
             Who::Auto => Some(interface.mtu_bytes),
             Who::Manual => None,
@@ -364,9 +386,9 @@ impl Forwarder {
             Prepared::again(&path, &mut host, seed)
         };
         let prepared = tokio::task::spawn_blocking(work).await.map_err(|error| format!("a bug: {error}"))?;
-        let Prepared { loaded, guests, written_seed } =
+        let Prepared { mut loaded, guests, written_seed } =
             prepared.map_err(|mistakes| mistakes.lines().join("\n"))?;
-        check_interfaces(&loaded).map_err(|mistakes| mistakes.lines().join("\n"))?;
+        fit_interfaces(&mut loaded).map_err(|mistakes| mistakes.lines().join("\n"))?;
         let mut notes = self.notes(&loaded, written_seed);
         self.check_unchanged(&loaded)?;
         notes.extend(loaded.warnings.iter().flat_map(|warning| Mistakes::from(warning.clone()).lines()));
@@ -403,6 +425,13 @@ impl Forwarder {
             plan.interfaces.iter().map(|interface| interface.name.clone()).collect()
         };
         let (old, new) = (names(&self.plan.borrow()), names(&loaded.plan));
+        if old == new && has_tunnel(&loaded.plan) && !has_tunnel(&self.plan.borrow()) {
+            return Err(
+                "the first director in the mode tunnel needs interfaces without offloads; restart the \
+                        forwarder for that"
+                    .to_owned(),
+            );
+        }
         if old == new {
             return Ok(());
         }

@@ -8,11 +8,16 @@ use core::net::IpAddr;
 
 use crate::engine::Guests;
 use crate::error::PlanError;
-use crate::plan::{DirectorPlan, FlowAction, Mode, Plan, PolicyPlan, SchedulerPlan, Test};
+use crate::plan::{
+    Binding, DirectorPlan, FlowAction, Mode, Plan, PolicyPlan, SchedulerPlan, ServerPlan, Test,
+};
 use crate::wire::Protocol;
 
-/// The most directors, servers of one director, and interfaces: their places are 16 bits wide.
+/// The most directors, and servers of one director: their places are 16 bits wide.
 const PLACES_MAX: usize = 65_535;
+
+/// The most interfaces: entries keep their numbers in 8 bits.
+const INTERFACES_MAX: usize = 255;
 
 /// Checks `plan`. `is_loaded` says whether the guest of a director or policy is there already.
 pub(crate) fn check(
@@ -21,28 +26,38 @@ pub(crate) fn check(
     is_loaded: impl Fn(&DirectorPlan) -> bool,
 ) -> Result<(), PlanError> {
     in_range("directors", plan.directors.len(), 0, PLACES_MAX, "0 to 65535")?;
-    in_range("interfaces", plan.interfaces.len(), 0, PLACES_MAX, "0 to 65535")?;
+    in_range("interfaces", plan.interfaces.len(), 0, INTERFACES_MAX, "0 to 255")?;
     in_range("flows_max", plan.limits.flows_max as usize, 1, 1 << 24, "1 to 16777216")?;
+    in_range("half_open_max", usize::from(plan.limits.half_open_max), 1, PLACES_MAX, "1 to 65535")?;
+    in_range("persistent_max", plan.limits.persistent_max as usize, 1, 1 << 24, "1 to 16777216")?;
+    if let Some(mss_bytes) = plan.handling.mss_bytes {
+        in_range("mss_bytes", usize::from(mss_bytes), 88, PLACES_MAX, "88 to 65535")?;
+    }
     for route in &plan.routes {
         is_interface(plan, "a route", route.interface.index())?;
     }
     for interface in &plan.interfaces {
         in_range(&interface.name, usize::from(interface.mtu_bytes), 68, PLACES_MAX, "68 to 65535")?;
+        if let Some(other) = interface.passes_to {
+            is_interface(plan, &interface.name, other.index())?;
+        }
     }
     let mut names: BTreeMap<&str, ()> = BTreeMap::new();
-    let mut bindings: BTreeMap<(IpAddr, u16, Protocol), &str> = BTreeMap::new();
+    let mut bindings: BTreeMap<String, &str> = BTreeMap::new();
     for director in &plan.directors {
         if names.insert(&director.name, ()).is_some() {
             return Err(PlanError::DuplicateDirector { name: director.name.clone() });
         }
-        check_director(director)?;
-        let binding = (director.address, director.port, director.protocol);
-        if let Some(first) = bindings.insert(binding, &director.name) {
-            return Err(PlanError::DuplicateBinding {
-                first: first.to_string(),
-                second: director.name.clone(),
-                binding: format!("{}:{}/{}", director.address, director.port, director.protocol),
-            });
+        check_director(plan, director)?;
+        for binding in &director.binds {
+            let binding = binding.to_string();
+            if let Some(first) = bindings.insert(binding.clone(), &director.name) {
+                return Err(PlanError::DuplicateBinding {
+                    first: first.to_string(),
+                    second: director.name.clone(),
+                    binding,
+                });
+            }
         }
         if let SchedulerPlan::Guest(guest) = &director.scheduler
             && !guests.schedulers.contains_key(&director.name)
@@ -55,32 +70,94 @@ pub(crate) fn check(
     plan.policies.iter().try_for_each(|policy| check_policy(plan, policy, guests))
 }
 
-fn check_director(director: &DirectorPlan) -> Result<(), PlanError> {
+fn check_director(plan: &Plan, director: &DirectorPlan) -> Result<(), PlanError> {
     let name = &director.name;
-    is_v4(name, director.address)?;
-    in_range(&format!("{name} port"), usize::from(director.port), 1, PLACES_MAX, "1 to 65535")?;
-    if director.protocol != Protocol::TCP && director.protocol != Protocol::UDP {
-        let value = u64::from(director.protocol.0);
+    for binding in &director.binds {
+        check_binding(name, binding)?;
+    }
+    in_range(&format!("{name} servers"), director.servers.len(), 0, PLACES_MAX, "0 to 65535")?;
+    if let Some(persistence) = &director.persistence {
+        let lengths = (usize::from(persistence.length_v4), usize::from(persistence.length_v6));
+        in_range(&format!("{name} persistence length"), lengths.0, 0, 32, "0 to 32")?;
+        in_range(&format!("{name} persistence length for IPv6"), lengths.1, 0, 128, "0 to 128")?;
+    }
+    match &director.mode {
+        Mode::Nat { sources } => {
+            if director.is_one_packet && !sources.is_empty() {
+                return Err(PlanError::Conflict {
+                    name: name.clone(),
+                    reason: "one packet at a time leaves no flow behind, and source NAT needs one for the answers",
+                });
+            }
+            for interface in sources.iter().flat_map(|rule| [rule.interface_in, rule.interface_out]).flatten()
+            {
+                is_interface(plan, name, interface.index())?;
+            }
+        }
+        Mode::Gateway => {}
+        Mode::Tunnel { ttl, .. } => {
+            in_range(&format!("{name} ttl"), ttl.map_or(1, usize::from), 1, 255, "1 to 255")?
+        }
+    }
+    let mut seen: BTreeMap<(IpAddr, u16), ()> = BTreeMap::new();
+    for server in &director.servers {
+        let title = format!("{name}/{}", server.name);
+        in_range(&format!("{title} weight"), server.weight as usize, 0, PLACES_MAX, "0 to 65535")?;
+        check_server(director, server)?;
+        if seen.insert((server.address, server.port), ()).is_some() {
+            return Err(PlanError::DuplicateServer { director: name.clone(), name: server.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn check_binding(name: &str, binding: &Binding) -> Result<(), PlanError> {
+    if let Some(protocol) = binding.protocol
+        && protocol != Protocol::TCP
+        && protocol != Protocol::UDP
+    {
+        let value = u64::from(protocol.0);
         return Err(PlanError::OutOfRange {
             name: format!("{name} protocol"),
             value,
             range: "tcp (6), udp (17)",
         });
     }
-    in_range(&format!("{name} servers"), director.servers.len(), 0, PLACES_MAX, "0 to 65535")?;
-    match &director.mode {
-        Mode::Nat { source: None } => {}
-        Mode::Nat { source: Some(source) } => is_v4(name, source.address)?,
+    let most = if binding.network.address.is_ipv4() { 32 } else { 128 };
+    let length = usize::from(binding.network.length);
+    in_range(&format!("{name} prefix length"), length, 0, most, "0 to 32, for IPv6 to 128")?;
+    if binding.is_any_port() {
+        return Ok(());
     }
-    let mut seen: BTreeMap<(IpAddr, u16), ()> = BTreeMap::new();
-    for server in &director.servers {
-        let title = format!("{name}/{}", server.name);
-        is_v4(&title, server.address)?;
-        in_range(&format!("{title} port"), usize::from(server.port), 1, PLACES_MAX, "1 to 65535")?;
-        in_range(&format!("{title} weight"), server.weight as usize, 0, PLACES_MAX, "0 to 65535")?;
-        if seen.insert((server.address, server.port), ()).is_some() {
-            return Err(PlanError::DuplicateServer { director: name.clone(), name: server.name.clone() });
+    let (first, last) = (usize::from(*binding.ports.start()), usize::from(*binding.ports.end()));
+    in_range(&format!("{name} port"), first, 1, PLACES_MAX, "1 to 65535")?;
+    in_range(&format!("{name} last port"), last, first, PLACES_MAX, "the first port to 65535")
+}
+
+/// Whether packets for the director can reach this server unchanged, or be translated to it.
+fn check_server(director: &DirectorPlan, server: &ServerPlan) -> Result<(), PlanError> {
+    let conflict = |reason| {
+        let name = format!("{}/{}", director.name, server.name);
+        Err(PlanError::Conflict { name, reason })
+    };
+    let is_v4 = server.address.is_ipv4();
+    if director.mode.is_one_sided() {
+        let differs = |binding: &Binding| binding.port() != Some(server.port);
+        if server.port != 0 && director.binds.iter().any(differs) {
+            return conflict(
+                "packets reach the real server unchanged in the modes gateway and tunnel, so its port must be that of \
+                 the VIP, or 0",
+            );
         }
+    } else if !director.binds.is_empty()
+        && director.binds.iter().all(|binding| binding.network.address.is_ipv4() != is_v4)
+    {
+        return conflict("NAT does not translate between IPv4 and IPv6; tunnels carry one in the other");
+    }
+    if director.mode == Mode::Gateway
+        && director.binds.iter().any(|binding| binding.network.address.is_ipv4() != is_v4)
+    {
+        return conflict("the mode gateway needs a real server of the same family as the VIP");
     }
     Ok(())
 }
@@ -119,15 +196,6 @@ fn is_interface(plan: &Plan, name: &str, place: usize) -> Result<(), PlanError> 
     }
     let target: String = format!("interface number {place}");
     Err(PlanError::UnknownReference { name: name.to_string(), target })
-}
-
-fn is_v4(name: &str, address: IpAddr) -> Result<(), PlanError> {
-    match address {
-        IpAddr::V4(_) => Ok(()),
-        IpAddr::V6(address) => {
-            Err(PlanError::NotIpv4 { name: name.to_string(), address: address.to_string() })
-        }
-    }
 }
 
 fn in_range(name: &str, value: usize, low: usize, high: usize, range: &'static str) -> Result<(), PlanError> {

@@ -1,7 +1,7 @@
 //! What the engine counts. Every packet that comes in is counted once as it comes and once as it ends:
-//! `packets_in = forwarded + answered + consumed + dropped`.
+//! `packets_in = forwarded + answered + consumed + dropped + waiting`.
 
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, Verdict};
 
 /// How many reasons there are.
 const REASONS: usize = DropReason::ALL.len();
@@ -19,6 +19,14 @@ pub struct Counters {
     pub answered: u64,
     /// Packets that were for the engine itself.
     pub consumed: u64,
+    /// Packets that are kept now: for a neighbour that has not answered, or a first fragment that has not come.
+    pub waiting: u64,
+    /// Packets that were not ours and were passed on as they came; they count as forwarded too.
+    pub passed: u64,
+    /// Packets that were cut since they did not fit; they count as forwarded once.
+    pub cut: u64,
+    /// Half-open flows that gave way to newer ones.
+    pub half_open_evicted: u64,
     /// Packets that were born here and left: ICMP errors, ARP requests.
     pub born: u64,
     /// Packets that were born here and found no place to leave by.
@@ -44,6 +52,26 @@ impl Counters {
         }
     }
 
+    /// Counts how a packet ended.
+    #[inline]
+    pub(crate) fn count_end(&mut self, end: Verdict) {
+        match end {
+            Verdict::Forward(_) | Verdict::Replace(_) => self.forwarded += 1,
+            Verdict::Answer(_) => self.answered += 1,
+            Verdict::Consume => self.consumed += 1,
+            Verdict::Hold => self.waiting += 1,
+            Verdict::Drop(reason) => self.count_drop(reason),
+        }
+    }
+
+    /// Counts packets that were kept and went nowhere after all.
+    pub(crate) fn give_up(&mut self, reason: DropReason, count: u64) {
+        self.waiting = self.waiting.saturating_sub(count);
+        if let Some(dropped) = self.dropped.get_mut(reason as usize) {
+            *dropped += count;
+        }
+    }
+
     /// Packets that were dropped for `reason`.
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
@@ -64,6 +92,7 @@ impl Counters {
     /// Whether every packet that came in has had exactly one end.
     #[must_use]
     pub fn is_conserved(&self) -> bool {
-        self.packets_in == self.forwarded + self.answered + self.consumed + self.dropped_total()
+        let ended = self.forwarded + self.answered + self.consumed + self.dropped_total();
+        self.packets_in == ended + self.waiting
     }
 }

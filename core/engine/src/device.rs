@@ -18,8 +18,9 @@ use crate::verdict::InterfaceId;
 /// (a component's batch of 32 costs a tenth of 32 single calls), and few enough to stay in cache.
 pub const BATCH_MAX: usize = 64;
 
-/// Bytes in front of a received packet that the engine may grow into (Ethernet or a tunnel's outer header).
-pub const HEADROOM_BYTES: usize = 64;
+/// Bytes in front of a received packet that the engine may grow into: Ethernet and a tunnel's outer header (IPv6, UDP
+/// and GUE) are 66, rounded up so that packets stay where their device aligned them.
+pub const HEADROOM_BYTES: usize = 80;
 
 /// What a device offloads for one packet, in the terms of the virtio-net header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,21 +9,26 @@ use alloc::vec::Vec;
 use crate::check::check;
 use crate::counters::Counters;
 use crate::device::{BATCH_MAX, Device};
+use crate::director::sticky::{self, Sticky};
 use crate::director::{Directors, Fault, Scheduler};
 use crate::error::{CommandError, PlanError};
 use crate::event::{EVENTS_MAX, Event};
-use crate::flow::{Direction, FlowEntry, FlowId, FlowTable};
+use crate::exit::Exit;
+use crate::flow::fragments::Fragments;
+use crate::flow::{Clients, Direction, FlowEntry, FlowId, FlowState, FlowTable, Traits};
 use crate::forward::Routes;
 use crate::nat::{PoolKey, PortPools};
-use crate::neighbour::Neighbours;
 use crate::open::Opening;
-use crate::plan::{Mode, Plan, PolicyPlan};
+use crate::outbox::Kind;
+use crate::plan::{Plan, PolicyPlan};
 use crate::policy::Policy;
 use crate::policy::rules::Rules;
-use crate::reply::{AnswerLimit, Outbox};
+use crate::reply::AnswerLimit;
 use crate::status::{DirectorStatus, PolicyStatus};
 use crate::time::Instant;
+use crate::verdict::DropReason;
 use crate::walk::Walk;
+use crate::wire::Address;
 
 /// Flows that one call of [`Engine::handle_timeout`] takes out at most, so that the end of many flows at once
 /// holds up no packet for more than a fraction of a millisecond. The rest is due in the next call.
@@ -66,20 +71,20 @@ impl Stage {
 /// Packets in, verdicts out. See the [crate] for the order of calls.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) plan: Plan,
-    pub(crate) generation: u32,
+    /// Plans that have been applied.
+    plans: u64,
+    /// The number of the plan in force, as entries keep it: never 0.
+    pub(crate) generation: u16,
     pub(crate) now: Instant,
-    pub(crate) counters: Counters,
     pub(crate) flows: FlowTable,
-    pub(crate) directors: Directors,
+    pub(crate) fragments: Fragments,
+    pub(crate) clients: Clients,
     pub(crate) stages: Vec<Stage>,
-    pub(crate) routes: Routes,
-    pub(crate) neighbours: Neighbours,
+    pub(crate) directors: Directors,
+    pub(crate) sticky: Sticky,
     pub(crate) ports: PortPools,
-    pub(crate) outbox: Outbox,
-    pub(crate) answers: AnswerLimit,
-    /// Nanoseconds that a flow lives without packets, by its state.
-    pub(crate) lifetimes: [u64; 8],
+    /// What all flows share on the way out, the plan and the counters among it.
+    pub(crate) exit: Exit,
     /// Whether the table has been full, and ports have run out, since a flow ended last.
     pub(crate) was_full: bool,
     pub(crate) was_exhausted: bool,
@@ -96,24 +101,22 @@ impl Engine {
     /// When the plan contradicts itself or lacks a guest.
     pub fn new(plan: Plan, guests: Guests, now: Instant) -> Result<Self, PlanError> {
         let mut engine = Self {
+            plans: 0,
             generation: 0,
             now,
-            counters: Counters::default(),
-            flows: FlowTable::new(1, plan.hash_key),
-            directors: Directors::default(),
+            flows: FlowTable::new(1, 1, plan.hash_key),
+            fragments: Fragments::default(),
+            clients: Clients::default(),
             stages: Vec::new(),
-            routes: Routes::default(),
-            neighbours: Neighbours::default(),
+            directors: Directors::default(),
+            sticky: Sticky::default(),
             ports: PortPools::default(),
-            outbox: Outbox::default(),
-            answers: AnswerLimit::new(plan.limits.answers_per_second),
-            lifetimes: [0; 8],
+            exit: Exit::new(plan.limits.answers_per_second),
             was_full: false,
             was_exhausted: false,
             walks: vec![Walk::NONE; BATCH_MAX],
             opening: Opening::new(),
             events: VecDeque::new(),
-            plan: Plan::empty(),
         };
         engine.apply(plan, guests, now)?;
         Ok(engine)
@@ -124,25 +127,37 @@ impl Engine {
     /// How many plans have been applied; the first is 1.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        u64::from(self.generation)
+        self.plans
     }
 
     /// The plan in force.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
-        &self.plan
+        &self.exit.plan
     }
 
     /// What has been counted since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
-        &self.counters
+        &self.exit.counters
     }
 
     /// Flows in the flow table.
     #[must_use]
     pub fn flow_count(&self) -> usize {
         self.flows.len()
+    }
+
+    /// Flows among them whose opening nobody has answered yet.
+    #[must_use]
+    pub const fn half_open_count(&self) -> usize {
+        self.flows.half_open()
+    }
+
+    /// Clients that stick to a real server.
+    #[must_use]
+    pub fn sticky_count(&self) -> usize {
+        self.sticky.len()
     }
 
     /// Every flow, in the order of their places in the flow table.
@@ -154,6 +169,12 @@ impl Engine {
     #[must_use]
     pub fn ports_held(&self) -> u64 {
         self.ports.held()
+    }
+
+    /// Bytes of fragments that wait for the first one of their datagram.
+    #[must_use]
+    pub const fn fragment_bytes_waiting(&self) -> usize {
+        self.fragments.waiting_bytes()
     }
 
     /// The directors of the plan, in its order.
@@ -174,13 +195,29 @@ impl Engine {
 
     // Handle. Batches are in `walk`.
 
-    /// Takes out flows that are over at `now`, at most 1,024 in one call.
+    /// Takes out flows that are over at `now`, at most 1,024 in one call, and gives up what has waited too long for its
+    /// neighbour or its first fragment.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.tick(now);
         for _ in 0..EXPIRIES_MAX {
             let Some(entry) = self.flows.expire(now) else { break };
             self.farewell(&entry);
         }
+        self.sticky.expire(now);
+        self.handle_waiting(now);
+    }
+
+    /// Gives up what has waited too long for its neighbour or its first fragment.
+    fn handle_waiting(&mut self, now: Instant) {
+        if self.fragments.datagrams() == 0 && self.exit.neighbours.count() == 0 {
+            return;
+        }
+        let given_up = self.fragments.handle_timeout(now) as u64;
+        self.exit.counters.give_up(DropReason::FragmentTimeout, given_up);
+        while let Some((reason, count)) = self.fragments.poll_given_up() {
+            self.exit.counters.give_up(reason, count);
+        }
+        self.exit.age_neighbours(&self.directors, now);
     }
 
     // Commands.
@@ -196,21 +233,64 @@ impl Engine {
             known.is_some_and(|known| *known.scheduler_plan() == director.scheduler)
         })?;
         let now = self.tick(now);
+        let known: Vec<Address> = self.directors.own_addresses().collect();
+        let lengths: Vec<_> = self.sticky.places().map(|place| (place, self.lengths_of(place))).collect();
         self.directors.apply(&plan, &mut guests, now);
-        self.stages = stages(&plan, guests);
-        self.routes = Routes::new(&plan);
-        if plan.interfaces != self.plan.interfaces {
-            self.neighbours.clear();
+        for (place, before) in lengths {
+            if before != self.lengths_of(place) {
+                self.sticky.forget(place);
+            }
         }
-        self.answers = AnswerLimit::new(plan.limits.answers_per_second);
-        self.set_lifetimes(&plan);
-        if self.flows.flows_max() != plan.limits.flows_max as usize || self.flows.key() != plan.hash_key {
+        self.stages = stages(&plan, guests);
+        self.exit.routes = Routes::new(&plan);
+        let has_new_links = plan.interfaces != self.exit.plan.interfaces;
+        if has_new_links {
+            self.exit.neighbours.clear();
+            let given_up = self.exit.neighbours.take_expired();
+            self.exit.counters.give_up(DropReason::NeighbourUnresolved, given_up);
+        }
+        self.exit.answers = AnswerLimit::new(plan.limits.answers_per_second);
+        for (place, state) in self.exit.lifetimes.iter_mut().zip(FlowState::ALL) {
+            let nanoseconds = state.timeout(&plan.timeouts).as_nanos();
+            *place = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+        }
+        let limits = &plan.limits;
+        self.sticky.set_most(limits.persistent_max);
+        let clients = self.flows.iter().map(|entry| entry.client);
+        self.clients.set_most(limits.flows_per_client, clients);
+        let before = &self.exit.plan.limits;
+        let is_resized = (before.flows_max, before.half_open_max) != (limits.flows_max, limits.half_open_max);
+        if is_resized || self.flows.key() != plan.hash_key || self.plans == 0 {
             self.rebuild_flows(&plan);
         }
-        self.plan = plan;
-        self.generation += 1;
-        self.push_event(Event::PlanApplied { generation: u64::from(self.generation) });
+        self.exit.set_plan(plan);
+        self.plans += 1;
+        self.next_generation();
+        let new = self.directors.own_addresses().filter(|own| has_new_links || !known.contains(own));
+        self.exit.announce(new.collect::<Vec<_>>().into_iter());
+        self.push_event(Event::PlanApplied { generation: self.plans });
         Ok(())
+    }
+
+    /// How many bits of a client's address count at the director at `place`, if clients stick there.
+    fn lengths_of(&self, place: u16) -> Option<(u8, u8)> {
+        let director = self.directors.at(place).filter(|director| !director.is_removed)?;
+        let persistence = director.persistence.as_ref()?;
+        Some((persistence.length_v4, persistence.length_v6))
+    }
+
+    /// Counts plans as entries do. When the numbers have run out, every entry is marked as one of an older plan.
+    fn next_generation(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
+            self.flows.set_generation(0);
+            self.generation = 1;
+        }
+    }
+
+    /// Tells every link anew where our addresses are, as after a take-over from another forwarder.
+    pub fn announce(&mut self) {
+        self.exit.announce(self.directors.own_addresses().collect::<Vec<_>>().into_iter());
     }
 
     /// Changes the weight of a real server (0 to 65,535; 0 drains) until the next plan.
@@ -239,18 +319,27 @@ impl Engine {
 
     // Poll.
 
-    /// Gives the packets that were born here to `device`. Returns how many it took.
+    /// Gives the packets that wait in the engine's outbox to `device`. Returns how many it took.
     pub fn transmit<D: Device>(&mut self, device: &mut D) -> usize {
+        if self.exit.outbox.is_empty() && self.exit.neighbours.count() == 0 {
+            return 0;
+        }
+        self.exit.release();
+        let expired = self.exit.neighbours.take_expired();
+        let counters = &mut self.exit.counters;
+        counters.give_up(DropReason::NeighbourUnresolved, expired);
         let mut sent = 0;
-        for (interface, packet) in self.outbox.packets() {
-            if device.send(interface, packet) {
-                sent += 1;
-                self.counters.born += 1;
-            } else {
-                self.counters.born_lost += 1;
+        for (interface, kind, packet) in self.exit.outbox.packets() {
+            let is_sent = device.send(interface, packet);
+            sent += usize::from(is_sent);
+            match (kind, is_sent) {
+                (Kind::Born | Kind::Piece, true) => counters.born += 1,
+                (Kind::Born | Kind::Piece, false) => counters.born_lost += 1,
+                (Kind::Released, true) => counters.forwarded += 1,
+                (Kind::Released, false) => counters.count_drop(DropReason::DeviceQueueFull),
             }
         }
-        self.outbox.clear();
+        self.exit.outbox.clear();
         sent
     }
 
@@ -262,7 +351,13 @@ impl Engine {
     /// When [`Engine::handle_timeout`] has something to do next, if ever.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.flows.next_expiry()
+        let all = [
+            self.flows.next_expiry(),
+            self.sticky.next_expiry(),
+            self.fragments.next_timeout(),
+            self.exit.neighbours.next_timeout(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     // Shared with the walk.
@@ -277,7 +372,7 @@ impl Engine {
         if self.events.len() < EVENTS_MAX {
             self.events.push_back(event);
         } else {
-            self.counters.events_lost += 1;
+            self.exit.counters.events_lost += 1;
         }
     }
 
@@ -296,11 +391,18 @@ impl Engine {
     }
 
     /// Settles what a flow that has left the table held: its load and its port.
-    fn farewell(&mut self, entry: &FlowEntry) {
-        self.counters.flows_closed += 1;
+    pub(crate) fn farewell(&mut self, entry: &FlowEntry) {
+        self.exit.counters.flows_closed += 1;
         self.was_full = false;
         self.was_exhausted = false;
         self.release_port(entry);
+        self.clients.close(entry.client);
+        if entry.traits.has(Traits::STICKS)
+            && let Some(persistence) =
+                self.directors.at(entry.director).and_then(|it| it.persistence.as_ref())
+        {
+            self.sticky.close(&sticky::key(entry.director, entry.client, persistence), entry.server_slot);
+        }
         let hash = entry.tuple(Direction::Original).hash(self.flows.key());
         if let Some(director) = self.directors.at_mut(entry.director) {
             director.close(entry.server_slot, entry.state, hash, self.now);
@@ -310,29 +412,25 @@ impl Engine {
 
     /// Gives the port of a flow with source NAT back.
     pub(crate) fn release_port(&mut self, entry: &FlowEntry) {
-        if entry.mapped != entry.client {
+        if entry.traits.has(Traits::HOLDS_PORT) {
             self.ports.release(pool_key(entry), entry.mapped_port);
-        }
-    }
-
-    fn set_lifetimes(&mut self, plan: &Plan) {
-        use crate::flow::FlowState::{
-            Closed, Established, FinClient, FinServer, SynReceived, SynSent, TimeWait, Udp,
-        };
-        let states = [Udp, SynSent, SynReceived, Established, FinClient, FinServer, TimeWait, Closed];
-        for (place, state) in self.lifetimes.iter_mut().zip(states) {
-            let nanoseconds = state.timeout(&plan.timeouts).as_nanos();
-            *place = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
         }
     }
 
     /// Moves the flows to a table of another size or key. Those beyond a smaller bound end.
     fn rebuild_flows(&mut self, plan: &Plan) {
-        let old = core::mem::replace(&mut self.flows, FlowTable::new(plan.limits.flows_max, plan.hash_key));
+        let limits = &plan.limits;
+        let new = FlowTable::new(limits.flows_max, limits.half_open_max, plan.hash_key);
+        let old = core::mem::replace(&mut self.flows, new);
         for entry in old.iter() {
             let hash = entry.tuple(Direction::Original).hash(plan.hash_key);
-            if self.flows.insert(entry.clone(), hash).is_err() {
-                self.farewell(entry);
+            match self.flows.insert(entry.clone(), hash) {
+                Ok(inserted) => {
+                    if let Some(evicted) = inserted.evicted {
+                        self.farewell(&evicted);
+                    }
+                }
+                Err(_) => self.farewell(entry),
             }
         }
     }
@@ -344,7 +442,7 @@ pub(crate) const fn pool_key(entry: &FlowEntry) -> PoolKey {
         mapped: entry.mapped,
         server: entry.server,
         server_port: entry.server_port,
-        protocol: entry.protocol,
+        protocol: entry.protocol(),
     }
 }
 
@@ -355,11 +453,4 @@ fn stages(plan: &Plan, mut guests: Guests) -> Vec<Stage> {
         PolicyPlan::Guest { name, .. } => guests.policies.remove(name).map(Stage::Guest),
     };
     plan.policies.iter().filter_map(stage).collect()
-}
-
-/// The address and ports of source NAT, for directors that use it.
-pub(crate) const fn source_nat(mode: &Mode) -> Option<&crate::plan::SourceNat> {
-    match mode {
-        Mode::Nat { source } => source.as_ref(),
-    }
 }

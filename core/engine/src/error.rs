@@ -56,13 +56,13 @@ pub enum PlanError {
         /// The range in words.
         range: &'static str,
     },
-    /// An address family that the engine does not forward.
-    #[error("{name}: {address} is not an IPv4 address")]
-    NotIpv4 {
-        /// What it is the address of.
+    /// Two things that exclude each other.
+    #[error("{name}: {reason}")]
+    Conflict {
+        /// What they are said of.
         name: String,
-        /// The address.
-        address: String,
+        /// Why they do.
+        reason: &'static str,
     },
 }
 

@@ -45,7 +45,11 @@ pub mod wire;
 
 mod check;
 mod engine;
+mod enter;
+mod exit;
+mod link;
 mod open;
+mod outbox;
 mod status;
 mod walk;
 

@@ -8,17 +8,19 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::device::{BATCH_MAX, Device, PacketBuffer};
-use crate::director::NewFlow;
-use crate::engine::{Engine, pool_key, source_nat};
+use crate::director::sticky;
+use crate::director::{NewFlow, Pinged};
+use crate::engine::{Engine, pool_key};
 use crate::event::Event;
-use crate::flow::{FlowEntry, FlowId, FlowState, InsertError};
+use crate::flow::tcp_track::TcpTrack;
+use crate::flow::{Direction, FlowEntry, FlowState, InsertError, Traits};
+use crate::plan::{Binding, MidStream};
 use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::reply::IcmpError;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
-use crate::walk::Walk;
-use crate::wire::checksum::Delta;
-use crate::wire::{FiveTuple, Protocol};
+use crate::walk::{Subject, Walk};
+use crate::wire::{FiveTuple, Protocol, checksum};
 
 /// Room for the new flows of one batch, allocated once.
 #[derive(Debug, Default)]
@@ -27,6 +29,10 @@ pub(crate) struct Opening {
     asking: Vec<PolicyFlow>,
     verdicts: Vec<PolicyVerdict>,
     picking: Vec<NewFlow>,
+    /// Who sticks to a real server and is asked about now, so that another flow of the same client waits its turn.
+    sticking: Vec<sticky::Key>,
+    /// Which leaders are asked about.
+    asked: Vec<usize>,
     answers: Vec<Option<u16>>,
 }
 
@@ -36,8 +42,35 @@ struct Leader {
     slot: usize,
     hash: u64,
     tuple: FiveTuple,
-    opens: bool,
+    kind: Opener,
+    /// Whether its sender is to get a reset if it opens nothing.
+    is_reset: bool,
     fate: Fate,
+}
+
+/// What the packet is that would open a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opener {
+    /// One that opens a flow: a SYN, a datagram, a query.
+    First,
+    /// A TCP segment from the middle of a connection.
+    MidStream,
+    /// One that opens none: a later fragment, an answer without a question.
+    Never,
+}
+
+impl Opener {
+    fn of(walk: &Walk) -> Self {
+        let FiveTuple { protocol, source_port, .. } = walk.tuple;
+        match protocol {
+            _ if walk.subject == Subject::LaterFragment => Self::Never,
+            Protocol::TCP if walk.segment.flags.is_opening() => Self::First,
+            Protocol::TCP => Self::MidStream,
+            // The identifier of an answer stands at the other end.
+            Protocol::ICMP | Protocol::ICMPV6 if source_port == 0 => Self::Never,
+            _ => Self::First,
+        }
+    }
 }
 
 /// How far the decision about a new flow has come.
@@ -60,24 +93,35 @@ impl Opening {
             asking: Vec::with_capacity(BATCH_MAX),
             verdicts: vec![PolicyVerdict::Skip; BATCH_MAX],
             picking: Vec::with_capacity(BATCH_MAX),
+            sticking: Vec::with_capacity(BATCH_MAX),
+            asked: Vec::with_capacity(BATCH_MAX),
             answers: vec![None; BATCH_MAX],
         }
     }
 
-    /// Notes the walks that no flow is known for, one leader for each tuple.
-    fn gather(&mut self, walks: &[Walk]) {
+    /// Notes the walks that no flow is known for: one leader for each tuple, or where some director schedules each
+    /// datagram on its own, each datagram.
+    fn gather(&mut self, walks: &[Walk], has_one_packet: bool) {
         self.leaders.clear();
         for (slot, walk) in walks.iter().enumerate().filter(|(_, walk)| walk.end.is_none()) {
-            if self.leader_of(walk).is_none() {
-                let opens = walk.tuple.protocol != Protocol::TCP || walk.flags.is_opening();
-                let (hash, tuple) = (walk.hash, walk.tuple);
-                self.leaders.push(Leader { slot, hash, tuple, opens, fate: Fate::Asked });
+            let is_alone = has_one_packet && walk.protocol == Protocol::UDP;
+            if is_alone || self.first_of(walk).is_none() {
+                let (hash, tuple, kind) = (walk.hash, walk.tuple, Opener::of(walk));
+                self.leaders.push(Leader { slot, hash, tuple, kind, is_reset: false, fate: Fate::Asked });
             }
         }
     }
 
-    fn leader_of(&self, walk: &Walk) -> Option<&Leader> {
+    /// The first leader with the tuple of `walk`.
+    fn first_of(&self, walk: &Walk) -> Option<&Leader> {
         self.leaders.iter().find(|leader| leader.hash == walk.hash && leader.tuple == walk.tuple)
+    }
+
+    /// The leader that the packet in `slot` is, or else the one that it follows.
+    fn leader_of(&self, walk: &Walk, slot: usize) -> Option<&Leader> {
+        // They were noted in the order of the slots.
+        let own = self.leaders.binary_search_by_key(&slot, |leader| leader.slot).ok();
+        own.and_then(|place| self.leaders.get(place)).or_else(|| self.first_of(walk))
     }
 }
 
@@ -85,16 +129,22 @@ impl Engine {
     /// Opens the flows of all `walks` that have no end yet, and gives every one of these an end.
     pub(crate) fn open_flows<D: Device>(&mut self, device: &mut D, walks: &mut [Walk], now: Instant) {
         let mut opening = core::mem::take(&mut self.opening);
-        opening.gather(walks);
+        opening.gather(walks, self.directors.has_one_packet());
         self.ask_policies(&mut opening, walks, now);
         self.find_directors(&mut opening);
         self.ask_schedulers(&mut opening, now);
         for slot in 0..walks.len() {
             let Some(walk) = walks.get_mut(slot).filter(|walk| walk.end.is_none()) else { continue };
             let mut packet = device.packet(slot);
+            let leader = opening.leader_of(walk, slot).copied();
             if !self.pass(&mut packet, walk, now) {
-                let leader = opening.leader_of(walk).copied();
                 self.open_or_refuse(&mut packet, walk, leader, slot, now);
+            } else if let Some(Leader { fate: Fate::Picked(place, view), slot: own, .. }) = leader
+                && own == slot
+                && let Some(director) = self.directors.at_mut(place)
+            {
+                // An earlier packet of the batch has opened its flow.
+                director.unassign(view, walk.protocol, now);
             }
         }
         self.opening = opening;
@@ -138,50 +188,115 @@ impl Engine {
     fn find_directors(&self, opening: &mut Opening) {
         for leader in &mut opening.leaders {
             if leader.fate == Fate::Asked {
-                leader.fate = if self.plan.default_permit {
+                leader.fate = if self.exit.plan.default_permit {
                     fate_by_binding(&self.directors, &leader.tuple)
                 } else {
                     Fate::Refused(DropReason::PolicyDenied)
                 };
             }
-            if let Fate::To(place) = leader.fate {
-                let director = self.directors.at(place);
-                if director.is_none_or(|director| director.protocol != leader.tuple.protocol) {
-                    leader.fate = Fate::Refused(DropReason::NoDirector);
-                } else if !leader.opens {
-                    leader.fate = Fate::Refused(DropReason::NoFlow);
-                }
+            if let Fate::To(place) = leader.fate
+                && let Some(reason) = self.reason_against(place, leader)
+            {
+                let mid_stream = self.directors.at(place).map(|director| director.mid_stream);
+                leader.is_reset = leader.kind == Opener::MidStream && mid_stream == Some(MidStream::Refuse);
+                leader.fate = Fate::Refused(reason);
             }
         }
     }
 
-    /// Asks the scheduler of each director that has new flows, once for all of them.
+    /// Why the director at `place` can not take the flow of `leader`, if it can not.
+    fn reason_against(&self, place: u16, leader: &Leader) -> Option<DropReason> {
+        let Some(director) = self.directors.at(place) else { return Some(DropReason::NoDirector) };
+        let protocol = leader.tuple.protocol;
+        let mut bound = director.binds.iter().filter_map(|binding| binding.protocol).peekable();
+        let is_query = protocol == Protocol::ICMP || protocol == Protocol::ICMPV6;
+        // Flow rules lead to a director whatever it is bound to, but its real servers speak what it is bound to.
+        if !is_query && bound.peek().is_some() && bound.all(|bound| bound != protocol) {
+            return Some(DropReason::NoDirector);
+        }
+        match (leader.kind, director.mid_stream) {
+            (Opener::First, _) | (Opener::MidStream, MidStream::Pick) => None,
+            (Opener::MidStream, MidStream::Refuse | MidStream::Drop) => Some(DropReason::NoFlow),
+            (Opener::Never, _) if is_query => Some(DropReason::IcmpUnhandled),
+            (Opener::Never, _) => Some(DropReason::Fragment),
+        }
+    }
+
+    /// Asks the scheduler of each director that has new flows, once for all of them. A client that sticks to a real
+    /// server is not asked about; of several flows of a new such client the first is, and the others follow it.
     fn ask_schedulers(&mut self, opening: &mut Opening, now: Instant) {
-        // Each turn serves one director; a batch has at most as many as packets.
+        // Each turn serves one director, and at least one flow of it.
         for _ in 0..opening.leaders.len() {
             let next = opening.leaders.iter().find_map(|leader| match leader.fate {
                 Fate::To(place) => Some(place),
                 Fate::Asked | Fate::Picked(..) | Fate::Refused(_) => None,
             });
             let Some(place) = next else { break };
-            opening.picking.clear();
-            let its = opening.leaders.iter().filter(|leader| leader.fate == Fate::To(place));
-            opening.picking.extend(its.map(|leader| NewFlow { hash: leader.hash, tuple: leader.tuple }));
+            self.gather_questions(opening, place, now);
+            if opening.picking.is_empty() {
+                continue;
+            }
             let Some(answers) = opening.answers.get_mut(..opening.picking.len()) else { break };
             answers.fill(None);
             let Some(director) = self.directors.at_mut(place) else { break };
-            self.counters.scheduler_calls += 1;
+            self.exit.counters.scheduler_calls += 1;
             director.pick(&opening.picking, answers, now);
             let fault = director.scheduler_mut().take_fault();
             if fault.is_some() {
                 let name = director.name.clone();
                 self.push_fault(&name, fault);
             }
-            let its = opening.leaders.iter_mut().filter(|leader| leader.fate == Fate::To(place));
-            for (leader, answer) in its.zip(answers) {
-                leader.fate =
+            for (number, answer) in opening.asked.iter().zip(answers) {
+                let fate =
                     answer.map_or(Fate::Refused(DropReason::NoServer), |view| Fate::Picked(place, view));
+                let Some(leader) = opening.leaders.get_mut(*number) else { continue };
+                leader.fate = fate;
+                if let Fate::Picked(place, view) = fate {
+                    self.stick(place, leader, view, now);
+                }
             }
+        }
+    }
+
+    /// Notes what to ask the scheduler of the director at `place`, after settling what needs no asking.
+    fn gather_questions(&mut self, opening: &mut Opening, place: u16, now: Instant) {
+        opening.picking.clear();
+        opening.sticking.clear();
+        opening.asked.clear();
+        let needs_weight = self.exit.plan.handling.expires_quiescent;
+        let Some(director) = self.directors.at_mut(place) else { return };
+        for (number, leader) in opening.leaders.iter_mut().enumerate() {
+            if leader.fate != Fate::To(place) {
+                continue;
+            }
+            if let Some(persistence) = &director.persistence {
+                let key = sticky::key(place, leader.tuple.source, persistence);
+                let known = self.sticky.find(&key);
+                let view = known.and_then(|(slot, id)| director.view_of(slot, id, needs_weight));
+                if let Some(view) = view {
+                    director.assign(view, leader.tuple.protocol, now);
+                    leader.fate = Fate::Picked(place, view);
+                    continue;
+                }
+                if opening.sticking.contains(&key) {
+                    continue;
+                }
+                opening.sticking.push(key);
+            }
+            opening.asked.push(number);
+            opening.picking.push(NewFlow { hash: leader.hash, tuple: leader.tuple });
+        }
+    }
+
+    /// Lets the client of `leader` stick to the server with this view from now on, before its flow is open: other flows
+    /// of the same batch follow it.
+    fn stick(&mut self, place: u16, leader: &Leader, view: u16, now: Instant) {
+        let Some(director) = self.directors.at(place) else { return };
+        if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
+            let key = sticky::key(place, leader.tuple.source, persistence);
+            self.sticky.open(key, slot, id, persistence.timeout, now);
+            // The flow counts when it is open.
+            self.sticky.close(&key, slot);
         }
     }
 
@@ -196,17 +311,19 @@ impl Engine {
         let fate = leader.map_or(Fate::Asked, |leader| leader.fate);
         let is_leader = leader.is_some_and(|leader| leader.slot == slot);
         let result = match fate {
-            Fate::Picked(director, view) if is_leader => self.open_flow(walk, director, view, now),
+            Fate::Picked(director, view) if is_leader => self.open_checked(packet, walk, director, view, now),
             // The flow of its leader could not be opened, so neither can this one.
             Fate::Picked(..) | Fate::Asked | Fate::To(_) => Err(DropReason::NoServer),
+            Fate::Refused(DropReason::NoDirector) => self.answer_one_packet(packet, walk, now),
             Fate::Refused(reason) => Err(reason),
         };
         match result {
+            Ok(Some(end)) => walk.end = Some(end),
             // The flow is there now, so the packet is one of a known flow.
-            Ok(_) => {
+            Ok(None) => {
                 self.pass(packet, walk, now);
             }
-            Err(reason) => walk.end = Some(self.refuse(packet, walk, reason, now)),
+            Err(reason) => walk.end = Some(self.refuse(packet, walk, leader, reason, now)),
         }
     }
 
@@ -215,44 +332,153 @@ impl Engine {
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &Walk,
+        leader: Option<Leader>,
         reason: DropReason,
         now: Instant,
     ) -> Verdict {
-        if reason == DropReason::NoServer {
-            self.send_error(packet, walk.range.clone(), IcmpError::PortUnreachable, now);
+        let is_others = reason == DropReason::NoDirector
+            // Where somebody else may serve it, nobody is told.
+            && (walk.is_foreign || self.passes(walk) || !self.directors.is_served(walk.tuple.destination));
+        if reason == DropReason::NoDirector && !is_others && walk.protocol == Protocol::TCP {
+            // At an address of source NAT alone, a SYN that nobody asked for is met with silence (RFC 5382 REQ-4).
+            if walk.segment.flags.is_opening() && !self.directors.is_bound(walk.tuple.destination) {
+                return Verdict::Drop(reason);
+            }
+            let told = self.exit.send_reset(packet, walk, now);
+            return Verdict::Drop(told.err().unwrap_or(reason));
         }
-        let is_lost = reason == DropReason::NoFlow;
-        let told = if is_lost { self.send_reset(packet, walk.range.clone(), now) } else { Ok(()) };
+        let is_full = matches!(
+            reason,
+            DropReason::FlowTableFull | DropReason::PortsExhausted | DropReason::ClientLimit
+        );
+        let error = if reason == DropReason::NoServer || (reason == DropReason::NoDirector && !is_others) {
+            Some(IcmpError::PortUnreachable)
+        } else {
+            (is_full && self.exit.plan.handling.tells_exhausted).then_some(IcmpError::Prohibited)
+        };
+        if let Some(error) = error {
+            self.exit.send_error(packet, walk, error, &self.directors, now);
+        }
+        let is_reset = reason == DropReason::NoFlow && leader.is_some_and(|leader| leader.is_reset);
+        let told = if is_reset { self.exit.send_reset(packet, walk, now) } else { Ok(()) };
         Verdict::Drop(told.err().unwrap_or(reason))
     }
 
-    /// Enters the flow of `walk` into the table, towards the server that was picked.
-    fn open_flow(&mut self, walk: &Walk, place: u16, view: u16, now: Instant) -> Result<FlowId, DropReason> {
-        let result = self.make_entry(walk, place, view, now).and_then(|entry| {
-            let inserted = self.flows.insert(entry.clone(), walk.hash);
-            inserted.map_err(|error| {
-                self.release_port(&entry);
-                match error {
-                    InsertError::Full => {
-                        self.note_full();
-                        DropReason::FlowTableFull
-                    }
-                    InsertError::Taken => DropReason::PortsExhausted,
-                }
-            })
-        });
-        let Some(director) = self.directors.at_mut(place) else { return Err(DropReason::NoDirector) };
-        match result {
-            Ok(id) => {
-                let slot = director.open(view);
-                if let (Some(entry), Some(slot)) = (self.flows.entry_mut(id), slot) {
-                    entry.server_slot = slot;
-                }
-                self.counters.flows_opened += 1;
-            }
-            Err(_) => director.unassign(view),
+    fn passes(&self, walk: &Walk) -> bool {
+        self.exit.plan.interfaces.get(walk.interface.index()).is_some_and(|plan| plan.passes_to.is_some())
+    }
+
+    /// Opens the flow of `walk` if its packet adds up, or sends it on alone where each packet is scheduled on its own.
+    fn open_checked(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        walk: &mut Walk,
+        place: u16,
+        view: u16,
+        now: Instant,
+    ) -> Result<Option<Verdict>, DropReason> {
+        let is_one_packet = walk.protocol == Protocol::UDP
+            && self.directors.at(place).is_some_and(|director| director.is_one_packet);
+        let result = if self.exit.plan.handling.verifies_checksums && !adds_up(packet, walk) {
+            Err(DropReason::BadChecksum)
+        } else if is_one_packet {
+            self.send_one(packet, walk, place, view, now).map(Some)
+        } else {
+            self.open_flow(walk, place, view, now).map(|()| None)
+        };
+        if (result.is_err() || is_one_packet)
+            && let Some(director) = self.directors.at_mut(place)
+        {
+            director.unassign(view, walk.protocol, now);
         }
         result
+    }
+
+    /// Sends a packet to the server that was picked, and forgets it.
+    fn send_one(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        walk: &mut Walk,
+        place: u16,
+        view: u16,
+        now: Instant,
+    ) -> Result<Verdict, DropReason> {
+        let mut entry = self.make_entry(walk, place, view, now)?;
+        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Original, &self.directors, now)?;
+        if let Some(director) = self.directors.at_mut(place) {
+            let slot = director.open_and_close(view);
+            if let Some(server) = slot.and_then(|slot| director.server_mut(slot)) {
+                server.count(Direction::Original, carried.length);
+            }
+        }
+        Ok(carried.verdict)
+    }
+
+    /// Sends a datagram that answers one that was scheduled on its own back to its client, in the service's name.
+    fn answer_one_packet(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        walk: &mut Walk,
+        now: Instant,
+    ) -> Result<Option<Verdict>, DropReason> {
+        let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
+        if protocol != Protocol::UDP {
+            return Err(DropReason::NoDirector);
+        }
+        let place = self.directors.one_packet_of(source, source_port).ok_or(DropReason::NoDirector)?;
+        let director = self.directors.at(place).ok_or(DropReason::NoDirector)?;
+        let is_its = |binding: &&Binding| binding.network.address.is_ipv4() == source.is_v4();
+        let binding = director.binds.iter().find(is_its).ok_or(DropReason::NoDirector)?;
+        let out = self.exit.routes.find(destination).ok_or(DropReason::NoRoute)?;
+        let mut entry = FlowEntry {
+            client: destination,
+            service: binding.network.address.into(),
+            server: source,
+            mapped: destination,
+            client_port: destination_port,
+            service_port: binding.port().unwrap_or(source_port),
+            server_port: source_port,
+            mapped_port: destination_port,
+            director: place,
+            interfaces: interfaces(out.interface, walk.interface),
+            ..FlowEntry::new(FlowState::Udp, self.generation)
+        };
+        entry.set_deltas();
+        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Reply, &self.directors, now)?;
+        Ok(Some(carried.verdict))
+    }
+
+    /// Enters the flow of `walk` into the table, towards the server that was picked.
+    fn open_flow(&mut self, walk: &Walk, place: u16, view: u16, now: Instant) -> Result<(), DropReason> {
+        let client = walk.tuple.source;
+        if !self.clients.may_open(client) {
+            return Err(DropReason::ClientLimit);
+        }
+        let mut entry = self.make_entry(walk, place, view, now)?;
+        let director = self.directors.at_mut(place).ok_or(DropReason::NoDirector)?;
+        entry.server_slot = director.identity(view).ok_or(DropReason::NoServer)?.0;
+        let inserted = self.flows.insert(entry.clone(), walk.hash).map_err(|error| {
+            self.release_port(&entry);
+            match error {
+                InsertError::Full => {
+                    self.note_full();
+                    DropReason::FlowTableFull
+                }
+                InsertError::Taken => DropReason::PortsExhausted,
+            }
+        })?;
+        if let Some(evicted) = inserted.evicted {
+            self.exit.counters.half_open_evicted += 1;
+            self.farewell(&evicted);
+        }
+        let Some(director) = self.directors.at_mut(place) else { return Err(DropReason::NoDirector) };
+        director.open(view, walk.protocol);
+        if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
+            self.sticky.open(sticky::key(place, client, persistence), slot, id, persistence.timeout, now);
+        }
+        self.clients.open(client);
+        self.exit.counters.flows_opened += 1;
+        Ok(())
     }
 
     fn make_entry(
@@ -264,10 +490,28 @@ impl Engine {
     ) -> Result<FlowEntry, DropReason> {
         let director = self.directors.at(place).ok_or(DropReason::NoDirector)?;
         let server = director.viewed(view).ok_or(DropReason::NoServer)?;
-        let out = self.routes.find(server.address).ok_or(DropReason::NoRoute)?;
+        let out = self.exit.routes.find(server.address).ok_or(DropReason::NoRoute)?;
         let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
-        let state = if protocol == Protocol::TCP { FlowState::SynSent } else { FlowState::Udp };
-        let lifetime = self.lifetimes.get(state as usize).copied().unwrap_or(0);
+        let is_one_sided = director.mode.is_one_sided();
+        if !is_one_sided && server.address.is_v4() != destination.is_v4() {
+            return Err(DropReason::NoServer);
+        }
+        let state = match protocol {
+            Protocol::UDP => FlowState::Udp,
+            Protocol::TCP if is_one_sided => FlowState::SynReceived,
+            Protocol::TCP => FlowState::SynSent,
+            _ => FlowState::Icmp,
+        };
+        let is_query = state == FlowState::Icmp;
+        let keeps_port = server.port == 0 || is_query || is_one_sided;
+        let mut traits = Traits::HALF_OPEN;
+        if is_one_sided {
+            traits = traits.with(Traits::ONE_SIDED);
+        }
+        if director.persistence.is_some() {
+            traits = traits.with(Traits::STICKS);
+        }
+        let lifetime = self.exit.lifetime(state);
         let mut entry = FlowEntry {
             client: source,
             service: destination,
@@ -275,23 +519,17 @@ impl Engine {
             mapped: source,
             client_port: source_port,
             service_port: destination_port,
-            server_port: server.port,
+            server_port: if keeps_port { destination_port } else { server.port },
             mapped_port: source_port,
-            protocol,
-            state,
+            traits,
             director: place,
-            server_slot: 0,
             expires: Instant::from_nanos(now.as_nanos().saturating_add(lifetime)),
-            generation: self.generation,
-            address_delta: Delta::NONE,
-            tuple_delta: Delta::NONE,
-            client_interface: walk.interface,
-            server_interface: out.interface,
-            packets_original: 0,
-            packets_reply: 0,
-            bytes: 0,
+            interfaces: interfaces(walk.interface, out.interface),
+            track: TcpTrack::default(),
+            ..FlowEntry::new(state, self.generation)
         };
-        if let Some(nat) = source_nat(&director.mode) {
+        let nat = director.source_nat(walk.interface, out.interface, destination_port, source.is_v4());
+        if let Some(nat) = nat {
             entry.mapped = nat.address.into();
             let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, walk.hash);
             let Some(port) = taken else {
@@ -300,13 +538,48 @@ impl Engine {
                 return Err(DropReason::PortsExhausted);
             };
             entry.mapped_port = port;
+            entry.traits = entry.traits.with(Traits::HOLDS_PORT);
         }
         entry.set_deltas();
         Ok(entry)
     }
 }
 
+/// The numbers of two interfaces as an entry keeps them; a plan has at most 255.
+fn interfaces(client: crate::InterfaceId, server: crate::InterfaceId) -> [u8; 2] {
+    [client, server].map(|interface| u8::try_from(interface.0).unwrap_or(u8::MAX))
+}
+
+/// Whether the layer-4 checksum of a whole packet is right, or left to the device.
+fn adds_up(packet: &mut PacketBuffer<'_>, walk: &Walk) -> bool {
+    if packet.offload.needs_checksum || walk.subject != Subject::Packet {
+        return true;
+    }
+    let start = walk.range.start + usize::from(walk.layer_4);
+    let payload = packet.buffer.get(start..walk.range.end).unwrap_or_default();
+    let FiveTuple { source, destination, protocol, .. } = walk.tuple;
+    let is_none = protocol == Protocol::UDP && payload.get(6..8) == Some(&[0, 0]);
+    let length = u32::try_from(payload.len()).unwrap_or(0);
+    let sum = match protocol {
+        Protocol::ICMP => 0,
+        _ if source.is_v4() => {
+            let length = u16::try_from(payload.len()).unwrap_or(0);
+            checksum::pseudo_header_v4(source.v4_bytes(), destination.v4_bytes(), protocol.0, length)
+        }
+        _ => checksum::pseudo_header_v6(source.v6_bytes(), destination.v6_bytes(), protocol.0, length),
+    };
+    (is_none && source.is_v4()) || checksum::is_valid(sum, payload)
+}
+
 impl Engine {
+    /// Notes that the flow table has become full, once until there is room again.
+    fn note_full(&mut self) {
+        if !self.was_full {
+            self.was_full = true;
+            self.push_event(Event::FlowTableFull { flows_max: self.exit.plan.limits.flows_max });
+        }
+    }
+
     /// Notes that ports have run out, once until a flow has ended.
     fn note_exhausted(&mut self, director: String, server: String) {
         if !self.was_exhausted {
@@ -316,7 +589,16 @@ impl Engine {
     }
 }
 
+/// The director that serves a tuple: by its pings for a query, by its bindings else.
 fn fate_by_binding(directors: &crate::director::Directors, tuple: &FiveTuple) -> Fate {
-    let place = directors.bound_to(tuple.destination, tuple.destination_port, tuple.protocol);
+    let place = match tuple.protocol {
+        Protocol::ICMP | Protocol::ICMPV6 => match directors.pinged(tuple.destination) {
+            Pinged::Forwarded(place) => Some(place),
+            Pinged::Stranger | Pinged::Own | Pinged::Served | Pinged::Unserved => {
+                return Fate::Refused(DropReason::IcmpUnhandled);
+            }
+        },
+        protocol => directors.bound_to(tuple.destination, tuple.destination_port, protocol),
+    };
     place.map_or(Fate::Refused(DropReason::NoDirector), Fate::To)
 }

@@ -5,9 +5,11 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
+use crate::forward::tunnel::Encapsulation;
 use crate::time::Duration;
 use crate::verdict::InterfaceId;
 use crate::wire::ethernet::MacAddress;
@@ -34,6 +36,8 @@ pub struct Plan {
     pub limits: Limits,
     /// How long flows live without packets.
     pub timeouts: Timeouts,
+    /// How packets are handled on their way, whatever their director.
+    pub handling: Handling,
 }
 
 impl Plan {
@@ -50,6 +54,41 @@ impl Plan {
             directors: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            handling: Handling::default(),
+        }
+    }
+}
+
+/// How packets are handled on their way, whatever their director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handling {
+    /// An IPv4 packet that may be fragmented and does not fit is cut (RFC 791). Else it is dropped as too big.
+    pub cuts: bool,
+    /// The largest segment that a SYN may announce, in bytes (88 to 65,535); larger ones are lowered to it.
+    pub mss_bytes: Option<u16>,
+    /// A UDP datagram over IPv4 that came without a checksum is given one by NAT, as IPVS does. Else it stays without.
+    pub fills_udp_checksum: bool,
+    /// A packet that would open a flow is checked up to its layer-4 checksum first.
+    pub verifies_checksums: bool,
+    /// A flow whose real server has gone ends with its next packet, which opens a new flow where it can. Else such
+    /// packets are dropped, and the flow goes on when the real server comes back.
+    pub expires_nodest: bool,
+    /// A client does not stick to a real server of weight 0.
+    pub expires_quiescent: bool,
+    /// A client whose flow is refused for want of room is told so (ICMP, administratively prohibited).
+    pub tells_exhausted: bool,
+}
+
+impl Default for Handling {
+    fn default() -> Self {
+        Self {
+            cuts: true,
+            mss_bytes: None,
+            fills_udp_checksum: false,
+            verifies_checksums: false,
+            expires_nodest: false,
+            expires_quiescent: false,
+            tells_exhausted: false,
         }
     }
 }
@@ -65,6 +104,17 @@ pub struct InterfacePlan {
     pub addresses: Vec<Prefix>,
     /// The largest IP packet that leaves there, in bytes (68 to 65,535).
     pub mtu_bytes: u16,
+    /// Where packets and frames leave, as they are, that this engine has no use for: other hosts' frames, unknown
+    /// protocols, addresses without a director. Without it they are dropped.
+    pub passes_to: Option<InterfaceId>,
+}
+
+impl InterfacePlan {
+    /// An interface without own addresses, of 1,500 bytes, that passes nothing on.
+    #[must_use]
+    pub fn new(name: &str, layer: Layer) -> Self {
+        Self { name: String::from(name), layer, addresses: Vec::new(), mtu_bytes: 1500, passes_to: None }
+    }
 }
 
 /// What a device carries.
@@ -86,6 +136,41 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// One address alone.
+    #[must_use]
+    pub const fn host(address: IpAddr) -> Self {
+        let length = match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        Self { address, length }
+    }
+
+    /// Whether it is one address alone.
+    #[must_use]
+    pub const fn is_host(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.length == 32,
+            IpAddr::V6(_) => self.length == 128,
+        }
+    }
+
+    /// The network's own address: the bits beyond the length are zero.
+    #[must_use]
+    pub fn network(&self) -> crate::wire::Address {
+        let network = match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.length.min(32))).unwrap_or(0);
+                IpAddr::V4(core::net::Ipv4Addr::from_bits(address.to_bits() & mask))
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.length.min(128))).unwrap_or(0);
+                IpAddr::V6(core::net::Ipv6Addr::from_bits(address.to_bits() & mask))
+            }
+        };
+        network.into()
+    }
+
     /// Whether `address` lies in this network. Addresses of the other family never do.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -196,37 +281,198 @@ pub enum Test {
 pub struct DirectorPlan {
     /// The name that users know; unique.
     pub name: String,
-    /// The VIP.
-    pub address: IpAddr,
-    /// The port of the service (1 to 65,535).
-    pub port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
+    /// What it serves. Without any, only flow rules lead to it.
+    pub binds: Vec<Binding>,
     /// How packets reach the real server.
     pub mode: Mode,
     /// Who picks the real server.
     pub scheduler: SchedulerPlan,
     /// The real servers, in the order in which the user named them.
     pub servers: Vec<ServerPlan>,
+    /// Each UDP datagram is scheduled on its own and leaves no flow behind.
+    pub is_one_packet: bool,
+    /// How long, and by how much of its address, a client sticks to a real server.
+    pub persistence: Option<Persistence>,
+    /// What happens to TCP segments of unknown flows that open none.
+    pub mid_stream: MidStream,
+    /// What happens to pings of its addresses.
+    pub ping: Ping,
+}
+
+impl DirectorPlan {
+    /// A director that does NAT without translating sources, bound to `bind`, with the default answers.
+    #[must_use]
+    pub fn new(name: &str, bind: Binding, scheduler: Builtin, servers: Vec<ServerPlan>) -> Self {
+        Self {
+            name: String::from(name),
+            binds: Vec::from([bind]),
+            mode: Mode::Nat { sources: Vec::new() },
+            scheduler: SchedulerPlan::Builtin(scheduler),
+            servers,
+            is_one_packet: false,
+            persistence: None,
+            mid_stream: MidStream::Refuse,
+            ping: Ping::WhenUsable,
+        }
+    }
+}
+
+/// What a director serves: addresses, ports and protocols.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The VIP, or a network of VIPs.
+    pub network: Prefix,
+    /// The ports, both ends included; 0 to 65,535 is any port, and then ICMP queries as well.
+    pub ports: RangeInclusive<u16>,
+    /// TCP or UDP; both without it.
+    pub protocol: Option<Protocol>,
+}
+
+/// Every port there is.
+pub const ANY_PORT: RangeInclusive<u16> = 0..=65_535;
+
+impl Binding {
+    /// One address and port.
+    #[must_use]
+    pub const fn of(address: IpAddr, port: u16, protocol: Protocol) -> Self {
+        Self { network: Prefix::host(address), ports: port..=port, protocol: Some(protocol) }
+    }
+
+    /// Whether it serves any port.
+    #[must_use]
+    pub fn is_any_port(&self) -> bool {
+        self.ports == ANY_PORT
+    }
+
+    /// The one port that it serves, if it is one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        (self.ports.start() == self.ports.end()).then(|| *self.ports.start())
+    }
+
+    /// Whether it serves packets to this address and port by this protocol.
+    #[must_use]
+    pub fn serves(&self, address: IpAddr, port: u16, protocol: Protocol) -> bool {
+        let is_query = protocol == Protocol::ICMP || protocol == Protocol::ICMPV6;
+        let is_protocol = match self.protocol {
+            _ if is_query => self.is_any_port(),
+            Some(bound) => bound == protocol,
+            None => true,
+        };
+        is_protocol && self.ports.contains(&port) && self.network.contains(address)
+    }
+}
+
+impl fmt::Display for Binding {
+    /// As configuration files write it: `10.0.0.3:80/tcp`, `[fc00::3]:53/udp`, `10.0.0.0/24:*`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, ports, protocol } = self;
+        match network.address {
+            IpAddr::V4(address) => write!(f, "{address}")?,
+            IpAddr::V6(address) => write!(f, "[{address}]")?,
+        }
+        if !network.is_host() {
+            write!(f, "/{}", network.length)?;
+        }
+        match self.port() {
+            Some(port) => write!(f, ":{port}")?,
+            None if self.is_any_port() => f.write_str(":*")?,
+            None => write!(f, ":{}-{}", ports.start(), ports.end())?,
+        }
+        protocol.map_or(Ok(()), |protocol| write!(f, "/{protocol}"))
+    }
+}
+
+/// A client sticks to the real server that it was given first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long after its last flow has begun. IPVS: 300 s.
+    pub timeout: Duration,
+    /// Bits of an IPv4 client's address that count (0 to 32).
+    pub length_v4: u8,
+    /// Bits of an IPv6 client's address that count (0 to 128).
+    pub length_v6: u8,
+}
+
+/// What happens to TCP segments of unknown flows that open none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MidStream {
+    /// The sender gets a reset, as from a host that does not know the connection.
+    #[default]
+    Refuse,
+    /// They are dropped.
+    Drop,
+    /// They open a flow, as a SYN does: a connection that another forwarder began goes on where the scheduler gives
+    /// it the same real server.
+    Pick,
+}
+
+/// What happens to pings of a VIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ping {
+    /// Answered while a real server is usable.
+    #[default]
+    WhenUsable,
+    /// Answered.
+    Always,
+    /// Forwarded to a real server, as a flow of its own.
+    Forward,
 }
 
 /// How packets reach the real server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The destination becomes the real server's; with `source` the source becomes ours as well (full NAT).
+    /// The destination becomes the real server's; with `sources` the source becomes ours as well (full NAT).
     Nat {
-        /// Where the source is translated to, if it is.
-        source: Option<SourceNat>,
+        /// Where the source is translated to: the first rule that holds. Where none does, it stays.
+        sources: Vec<SourceNat>,
     },
+    /// The packet stays as it is and is handed to the real server as the next hop (direct server return).
+    Gateway,
+    /// The packet stays as it is and travels inside another one to the real server.
+    Tunnel {
+        /// What the outer packet looks like.
+        encapsulation: Encapsulation,
+        /// From whom outer packets come, one for each family that is used. Without one it is the first own address of
+        /// the interface by which they leave.
+        sources: Vec<IpAddr>,
+        /// The outer packet's hops (1 to 255); those of the inner one without it.
+        ttl: Option<u8>,
+    },
+}
+
+impl Mode {
+    /// Whether only the client's half of the traffic comes by.
+    #[must_use]
+    pub const fn is_one_sided(&self) -> bool {
+        match self {
+            Self::Nat { .. } => false,
+            Self::Gateway | Self::Tunnel { .. } => true,
+        }
+    }
 }
 
 /// Translation of the source on the way to the real server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceNat {
+    /// Only for clients that come in here.
+    pub interface_in: Option<InterfaceId>,
+    /// Only for real servers behind this interface.
+    pub interface_out: Option<InterfaceId>,
+    /// Only for services at these ports, both ends included.
+    pub service_ports: RangeInclusive<u16>,
     /// The address that real servers see; one of ours.
     pub address: IpAddr,
     /// The ports that may be used, both ends included. A client's own port is kept when it is free.
     pub ports: RangeInclusive<u16>,
+}
+
+impl SourceNat {
+    /// Translates every source to `address` and one of `ports`.
+    #[must_use]
+    pub const fn to(address: IpAddr, ports: RangeInclusive<u16>) -> Self {
+        Self { interface_in: None, interface_out: None, service_ports: ANY_PORT, address, ports }
+    }
 }
 
 /// Who picks the real server.
@@ -298,10 +544,22 @@ pub struct ServerPlan {
     pub name: String,
     /// The RIP.
     pub address: IpAddr,
-    /// The port (1 to 65,535).
+    /// The port (1 to 65,535), or 0: the one that the client called.
     pub port: u16,
     /// Relative share of new flows (0 to 65,535); 0 drains.
     pub weight: u32,
+    /// It takes no new flows while it has this many (0: no bound).
+    pub flows_upper: u32,
+    /// Until it has fewer than this many again (0: three quarters of the upper bound).
+    pub flows_lower: u32,
+}
+
+impl ServerPlan {
+    /// A server without bounds.
+    #[must_use]
+    pub fn new(name: &str, address: IpAddr, port: u16, weight: u32) -> Self {
+        Self { name: String::from(name), address, port, weight, flows_upper: 0, flows_lower: 0 }
+    }
 }
 
 /// Bounds of what the engine keeps.
@@ -309,13 +567,26 @@ pub struct ServerPlan {
 pub struct Limits {
     /// The most flows (1 to 16,777,216). A flow costs about 170 bytes, allocated as it is first used.
     pub flows_max: u32,
+    /// The most flows beside these whose opening nobody has answered yet (1 to 65,535). When one more begins, the
+    /// one that has waited longest gives way.
+    pub half_open_max: u16,
+    /// The most flows of one client address (0: no bound).
+    pub flows_per_client: u32,
+    /// The most clients that stick to a real server, all directors together (1 to 16,777,216).
+    pub persistent_max: u32,
     /// Answers and errors of our own per second, all kinds together.
     pub answers_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows_max: 1 << 20, answers_per_second: 1_000 }
+        Self {
+            flows_max: 1 << 20,
+            half_open_max: 65_535,
+            flows_per_client: 0,
+            persistent_max: 1 << 16,
+            answers_per_second: 1_000,
+        }
     }
 }
 
@@ -328,7 +599,9 @@ pub struct Timeouts {
     pub tcp_syn_sent: Duration,
     /// TCP, the real server has answered the SYN: 60 s.
     pub tcp_syn_received: Duration,
-    /// TCP, one side has closed: 120 s.
+    /// TCP, the client has closed: 60 s.
+    pub tcp_close_wait: Duration,
+    /// TCP, the real server has closed: 120 s.
     pub tcp_fin_wait: Duration,
     /// TCP, both sides have closed: 120 s.
     pub tcp_time_wait: Duration,
@@ -336,6 +609,27 @@ pub struct Timeouts {
     pub tcp_close: Duration,
     /// UDP: 300 s.
     pub udp: Duration,
+    /// ICMP queries: 60 s.
+    pub icmp: Duration,
+}
+
+impl Timeouts {
+    /// Those that the RFCs ask for: 5382 and 7857 for TCP, 4787 for UDP, 5508 for ICMP.
+    #[must_use]
+    pub fn rfc() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            tcp_established: seconds(7_440),
+            tcp_syn_sent: seconds(240),
+            tcp_syn_received: seconds(240),
+            tcp_close_wait: seconds(240),
+            tcp_fin_wait: seconds(240),
+            tcp_time_wait: seconds(240),
+            tcp_close: seconds(240),
+            udp: seconds(300),
+            icmp: seconds(60),
+        }
+    }
 }
 
 impl Default for Timeouts {
@@ -345,10 +639,12 @@ impl Default for Timeouts {
             tcp_established: seconds(900),
             tcp_syn_sent: seconds(120),
             tcp_syn_received: seconds(60),
+            tcp_close_wait: seconds(60),
             tcp_fin_wait: seconds(120),
             tcp_time_wait: seconds(120),
             tcp_close: seconds(10),
             udp: seconds(300),
+            icmp: seconds(60),
         }
     }
 }

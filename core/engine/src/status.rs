@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use core::net::IpAddr;
 
 use crate::director::{Director, GuestStats, Server};
-use crate::wire::Protocol;
+use crate::plan::Binding;
 use alloc::vec::Vec;
 
 /// A director as it is now.
@@ -12,12 +12,8 @@ use alloc::vec::Vec;
 pub struct DirectorStatus {
     /// The name that users know.
     pub name: String,
-    /// The VIP.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
+    /// What it serves.
+    pub binds: Vec<Binding>,
     /// Who picks the servers.
     pub scheduler: String,
     /// How the scheduler's component did; zero for a native scheduler.
@@ -68,9 +64,7 @@ impl From<&Director> for DirectorStatus {
     fn from(director: &Director) -> Self {
         Self {
             name: director.name.clone(),
-            address: director.address.into(),
-            port: director.port,
-            protocol: director.protocol,
+            binds: director.binds.clone(),
             scheduler: director.scheduler().name().to_string(),
             guest: director.scheduler().stats(),
             servers: director.members().map(ServerStatus::from).collect(),
@@ -85,7 +79,7 @@ impl From<&Server> for ServerStatus {
             address: server.address.into(),
             port: server.port,
             weight: server.weight,
-            is_up: true,
+            is_up: server.is_up,
             active: server.load.active,
             inactive: server.load.inactive,
             flows: server.flows,

@@ -17,6 +17,10 @@ impl InterfaceId {
 pub enum Verdict {
     /// The buffer, edited in place, leaves by this interface.
     Forward(InterfaceId),
+    /// Other packets that were made of it leave by this interface.
+    Replace(InterfaceId),
+    /// The engine keeps it until its neighbour answers or its first fragment comes.
+    Hold,
     /// The buffer was turned into an answer to its sender and leaves by this interface.
     Answer(InterfaceId),
     /// The packet was for the engine itself (an ARP reply, say) and nothing leaves.
@@ -66,12 +70,22 @@ drop_reasons! {
     BadChecksum = "bad_checksum",
     /// The source address can not be a sender, or source and destination are the same (RFC 1812 s.5.3.7).
     Martian = "martian",
-    /// Neither IPv4 nor, on Ethernet, ARP.
-    NotIpv4 = "not_ipv4",
-    /// An IPv4 protocol other than TCP, UDP and ICMP.
+    /// The options ask for a way through other routers (RFC 7126 s.4.3).
+    SourceRoute = "source_route",
+    /// Neither IP nor, on Ethernet, ARP.
+    NotIp = "not_ip",
+    /// A protocol other than TCP, UDP and ICMP.
     UnknownProtocol = "unknown_protocol",
-    /// A fragment: without its first part it names no flow.
+    /// A fragment whose first one went nowhere, or one of a message that is never cut.
     Fragment = "fragment",
+    /// A fragment so small that it hides the header from whoever looks at it (RFC 1858, RFC 3128).
+    FragmentTiny = "fragment_tiny",
+    /// A fragment that repeats or overlaps another of its datagram, or one of a datagram with such a fragment (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// There is no room for this fragment: too many datagrams under way, pieces of one, or bytes that wait.
+    FragmentsFull = "fragments_full",
+    /// A fragment that waited for the first one of its datagram, which did not come.
+    FragmentTimeout = "fragment_timeout",
     /// An ICMP message that the engine does not answer, or an error about a packet of no known flow.
     IcmpUnhandled = "icmp_unhandled",
     /// A flow rule or a policy component denied the packet.
@@ -82,6 +96,8 @@ drop_reasons! {
     NoFlow = "no_flow",
     /// The director has no real server that may take a new flow.
     NoServer = "no_server",
+    /// The client has as many flows as one may have.
+    ClientLimit = "client_limit",
     /// The flow table is full and keeps the flows that it has.
     FlowTableFull = "flow_table_full",
     /// Source NAT has no port left towards this real server.
@@ -102,4 +118,15 @@ drop_reasons! {
     DeviceQueueFull = "device_queue_full",
     /// A frame on Ethernet that is addressed to another host.
     OtherHost = "other_host",
+}
+
+impl DropReason {
+    /// Whether a packet is dropped since it is none of our business, and so may be passed on where the plan says so.
+    #[must_use]
+    pub const fn is_about_others(self) -> bool {
+        matches!(
+            self,
+            Self::OtherHost | Self::NotIp | Self::UnknownProtocol | Self::NoDirector | Self::IcmpUnhandled
+        )
+    }
 }

@@ -29,9 +29,11 @@ fn headers_that_lie_are_refused_by_what_they_lie_about() {
     let mut wrong = packet.clone();
     wrong[8] = 9;
     refused(&mut engine, wrong, DropReason::BadChecksum);
-    refused(&mut engine, [&[0x60], &packet[1..]].concat(), DropReason::NotIpv4);
+    refused(&mut engine, [&[0x60], &packet[1..]].concat(), DropReason::Truncated);
     refused(&mut engine, with_byte(packet.clone(), 9, 47), DropReason::UnknownProtocol);
-    refused(&mut engine, with_byte(packet, 6, 0x20), DropReason::Fragment);
+    let mut other = packet;
+    other[0] = 0x35;
+    refused(&mut engine, other, DropReason::NotIp);
 }
 
 #[test]
@@ -82,6 +84,9 @@ fn a_packet_that_does_not_fit_is_told_the_size_that_does() {
     assert_eq!(told[0][20..22], [3, 4]);
     assert_eq!(told[0][26..28], 1000_u16.to_be_bytes());
     assert_eq!(told[0].len(), 576);
+    let mut plan = engine.plan().clone();
+    plan.handling.cuts = false;
+    engine.apply(plan, Guests::default(), at(1)).unwrap();
     let may_be_cut = with_byte(udp(call(40_000), &[1; 1200]), 6, 0);
     assert!(refused(&mut engine, may_be_cut, DropReason::TooBig).is_empty());
 }
@@ -101,8 +106,12 @@ fn a_full_table_keeps_its_flows_and_says_so_once() {
     let mut plan = plan();
     plan.limits.flows_max = 3;
     let mut engine = engine(plan);
+    // The second datagram of a client shows that its flow goes on.
     let packets: Vec<_> = (0..10).map(|n| udp(call(40_000 + n), b"x")).collect();
-    assert_eq!(exchange(&mut engine, &packets, at(1)).len(), 3);
+    for _ in 0..2 {
+        exchange(&mut engine, &packets[..3], at(1));
+    }
+    assert!(exchange(&mut engine, &packets[3..], at(1)).is_empty());
     assert_eq!(engine.counters().dropped(DropReason::FlowTableFull), 7);
     assert_eq!(exchange(&mut engine, &packets[..3], at(2)).len(), 3, "known flows go on");
     let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
@@ -121,7 +130,7 @@ fn a_segment_of_an_unknown_connection_is_reset() {
     assert_eq!((sequence, reset[33], reset.len()), (2000, 0x04, 40));
     let reset = refused(&mut engine, tcp(call(41_000), "F", b"data"), DropReason::NoFlow).remove(0);
     let acknowledgement = u32::from_be_bytes(reset[28..32].try_into().unwrap());
-    assert_eq!((acknowledgement, reset[33]), (1005, 0x14));
+    assert_eq!((acknowledgement, reset[33]), (1006, 0x14));
     assert_eq!(engine.counters().resets, 2);
     assert!(refused(&mut engine, tcp(call(41_000), "R", b""), DropReason::NoFlow).is_empty());
 }
@@ -163,7 +172,7 @@ fn other_icmp_is_counted_and_a_wrong_sum_is_not_answered() {
     let mut engine = engine(plan());
     refused(&mut engine, echo_request(Ipv4Addr::new(10, 0, 0, 77)), DropReason::IcmpUnhandled);
     let mut reply = echo_request(VIP);
-    reply[20] = 0;
+    (reply[20], reply[22]) = (0, reply[22] + 8);
     refused(&mut engine, reply, DropReason::IcmpUnhandled);
     let mut wrong = echo_request(VIP);
     wrong[30] ^= 1;
@@ -246,6 +255,14 @@ fn a_drained_server_keeps_its_flows_and_a_removed_one_loses_them() {
     smaller.directors[0].servers.truncate(1);
     engine.apply(smaller, Guests::default(), at(2)).unwrap();
     refused(&mut engine, tcp(call(41_000), "A", b"x"), DropReason::NoServer);
+    assert_eq!(engine.flow_count(), 11, "the flow waits for its server");
+    engine.apply(plan(), Guests::default(), at(2)).unwrap();
+    let out = one(&mut engine, tcp(call(41_000), "A", b"x"), at(2));
+    assert_eq!(audit(&out).destination.0, Ipv4Addr::new(10, 0, 3, 21));
+    let mut strict = plan();
+    strict.directors[0].servers.truncate(1);
+    strict.handling.expires_nodest = true;
+    engine.apply(strict, Guests::default(), at(2)).unwrap();
     let reset = refused(&mut engine, tcp(call(41_000), "A", b"x"), DropReason::NoFlow).remove(0);
     assert_eq!(reset[33] & 0x04, 0x04, "the client learns that its connection is gone");
     assert_eq!(engine.flow_count(), 10);
@@ -268,7 +285,7 @@ fn a_removed_director_ends_with_its_last_flow_and_may_come_back() {
     without.directors.truncate(1);
     engine.apply(without, Guests::default(), at(2)).unwrap();
     assert_eq!(engine.directors().len(), 1);
-    refused(&mut engine, udp(call(40_000), b"x"), DropReason::NoServer);
+    refused(&mut engine, udp(call(40_000), b"x"), DropReason::NoDirector);
     refused(&mut engine, udp(call(40_000), b"x"), DropReason::NoDirector);
     engine.apply(plan(), Guests::default(), at(3)).unwrap();
     let out = one(&mut engine, udp(call(40_000), b"x"), at(3));

@@ -7,6 +7,7 @@ mod support;
 use std::net::Ipv4Addr;
 
 use evenkeel_engine::device::Offload;
+use evenkeel_engine::plan::Binding;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{DropReason, Duration, Event, Instant, step};
 use proptest::prelude::*;
@@ -190,7 +191,7 @@ fn two_vips_that_would_share_a_reply_tuple_do_not_mix_their_clients() {
     let mut plan = plan();
     plan.directors[1].servers.truncate(1);
     let mut other = director("dns2", Protocol::UDP, vec![server("s1", 20, 1)]);
-    other.address = Ipv4Addr::new(10, 0, 0, 4).into();
+    other.binds = vec![Binding::of(Ipv4Addr::new(10, 0, 0, 4).into(), 80, Protocol::UDP)];
     plan.directors.push(other);
     let mut engine = engine(plan);
     one(&mut engine, udp(call(40_000), b"a"), at(1));

@@ -413,7 +413,7 @@ mod tests {
         );
         assert!(packet.offload.needs_checksum);
         packet.buffer[packet.range.start] = b'S';
-        assert!(slots.forward(1, InterfaceId(0), &(64..70)));
+        assert!(slots.forward(1, InterfaceId(0), &(HEADROOM_BYTES..HEADROOM_BYTES + 6)));
         let expected = [&header.to_bytes()[..], b"Second"].concat();
         assert_eq!(leave(&mut slots), [(0, expected)]);
         assert_eq!(slots.pool.free_count(), BUFFERS);
@@ -425,21 +425,30 @@ mod tests {
             VirtioNetHeader { flags: 1, checksum_start: 20, checksum_offset: 6, ..VirtioNetHeader::WHOLE };
         let mut slots = slots_with(header, &[b"inner"]);
         slots.packet(0).buffer[..HEADROOM_BYTES].fill(b'o');
-        assert!(slots.forward(0, InterfaceId(0), &(0..69)));
+        assert!(slots.forward(0, InterfaceId(0), &(0..HEADROOM_BYTES + 5)));
         let sent = leave(&mut slots);
         let [(0, bytes)] = &sent[..] else { panic!("it leaves by interface 0") };
-        let moved = VirtioNetHeader { checksum_start: 84, ..header };
-        assert_eq!(*bytes, [&moved.to_bytes()[..], &[b'o'; 64], b"inner"].concat());
+        let moved = VirtioNetHeader { checksum_start: 20 + 80, ..header };
+        assert_eq!(*bytes, [&moved.to_bytes()[..], &[b'o'; HEADROOM_BYTES], b"inner"].concat());
     }
 
     #[test]
     fn a_packet_leaves_once_and_only_by_an_interface_that_exists() {
         let mut slots = slots_with(VirtioNetHeader::WHOLE, &[b"once"]);
-        assert!(!slots.forward(0, InterfaceId(2), &(64..68)), "there are two interfaces");
-        assert!(!slots.forward(1, InterfaceId(0), &(64..68)), "there is one packet");
-        assert!(!slots.forward(0, InterfaceId(0), &(64..ENGINE_BYTES + 1)), "the buffer ends before");
-        assert!(slots.forward(0, InterfaceId(0), &(64..68)));
-        assert!(!slots.forward(0, InterfaceId(0), &(64..68)), "it has left");
+        assert!(
+            !slots.forward(0, InterfaceId(2), &(HEADROOM_BYTES..HEADROOM_BYTES + 4)),
+            "there are two interfaces"
+        );
+        assert!(
+            !slots.forward(1, InterfaceId(0), &(HEADROOM_BYTES..HEADROOM_BYTES + 4)),
+            "there is one packet"
+        );
+        assert!(
+            !slots.forward(0, InterfaceId(0), &(HEADROOM_BYTES..ENGINE_BYTES + 1)),
+            "the buffer ends before"
+        );
+        assert!(slots.forward(0, InterfaceId(0), &(HEADROOM_BYTES..HEADROOM_BYTES + 4)));
+        assert!(!slots.forward(0, InterfaceId(0), &(HEADROOM_BYTES..HEADROOM_BYTES + 4)), "it has left");
         assert_eq!(slots.counters.refused, 4);
         assert_eq!(leave(&mut slots).len(), 1);
     }

@@ -1,7 +1,9 @@
 //! The subcommands.
 
+pub(crate) mod attack;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod conformance;
 pub(crate) mod ctl;
 pub(crate) mod demo;
 pub(crate) mod lab;

@@ -22,11 +22,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = evenkeel_config::load(&arguments.config.path())
         .map_err(|found| Failure::Usage(arguments.config.explain(found).render(output::has_colour())))?;
+    let plan = setup::spread(&loaded.plan).map_err(Failure::Usage)?;
     let networks = setup::attached_networks().map_err(Failure::runtime)?;
     if arguments.json {
-        let changes = setup::plan_of_changes(&loaded.plan, &networks);
+        let changes = setup::plan_of_changes(&plan, &networks);
         let commands: Vec<String> = changes.iter().map(ToString::to_string).collect();
         return output::answer(&format!("{:#}\n", json!({ "commands": commands })));
     }
-    output::answer(&setup::script(&loaded.plan, &networks))
+    output::answer(&setup::script(&plan, &networks))
 }

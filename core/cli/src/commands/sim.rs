@@ -11,7 +11,7 @@ use evenkeel_plugin_host::Mode;
 use evenkeel_sim::stdio::StdioError;
 use evenkeel_sim::{Options, Outcome, Scenario};
 
-use super::{ConfigArgument, components};
+use super::{ConfigArgument, attack, components};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -47,12 +47,14 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgument,
     },
+    Attack(attack::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
         Command::Stdio { config } => stdio(config),
+        Command::Attack(arguments) => attack::run(arguments),
     }
 }
 

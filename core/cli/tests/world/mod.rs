@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,9 +15,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, RecvFlags, SocketType, recv, socket};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
+use tun_tap::{Iface, Mode};
 
 /// The longest that an answer or a line of the log may take before a test fails.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -61,7 +64,19 @@ impl World {
         world.sh_in("c", "ip route add default via 198.51.100.1");
         world.sh_in("s", "ip address add 10.0.3.20/24 dev eth0; ip address add 10.0.3.21/24 dev eth0");
         world.sh_in("s", "ip link set eth0 up; ip route add default via 10.0.3.1");
-        world.serve();
+        world.sh_in(
+            "f",
+            "ip address add fd98::1/64 dev clients nodad; ip address add fd03::1/64 dev servers nodad",
+        );
+        world.sh_in("c", "ip address add fd98::10/64 dev eth0 nodad; ip -6 route add default via fd98::1");
+        world.sh_in(
+            "s",
+            "ip address add fd03::20/64 dev eth0 nodad; ip address add fd03::21/64 dev eth0 nodad",
+        );
+        world.sh_in("s", "ip -6 route add default via fd03::1");
+        for address in ["10.0.3.20", "10.0.3.21", "fd03::20", "fd03::21"] {
+            world.serve(address, 8080, 5353);
+        }
         Some(world)
     }
 
@@ -86,8 +101,9 @@ impl World {
     /// Everything that a forwarder may change there.
     pub(crate) fn state(&self) -> String {
         self.forwarder_sh(
-            "ip -o link show | sed 's/^[0-9]*: //; s/@[^:]*//' | grep -v ^lo | cut -d' ' -f1,4,5; ip -o -4 address show | sed 's/^[0-9]*: //'; \
+            "ip -o link show | sed 's/^[0-9]*: //; s/@[^:]*//' | grep -v ^lo | cut -d' ' -f1,4,5; ip -o address show | grep -v fe80: | sed 's/^[0-9]*: //'; \
              ip rule show; ip -4 route show table all | sort; sysctl net.ipv4.ip_forward; \
+             ip -6 rule show; ip -6 route show table main | grep -v ^fe80: | sort; sysctl net.ipv6.conf.all.forwarding; \
              sysctl -a 2>/dev/null | grep -E 'ipv4.conf.*[.]rp_filter|ipv4.neigh.*[.]proxy_delay'; ip neigh show proxy",
         )
     }
@@ -103,20 +119,56 @@ impl World {
         std::thread::spawn(enter).join().unwrap()
     }
 
-    /// Echo servers that put their own address and their client's in front. They live as long as the test.
-    fn serve(&self) {
-        self.inside("s", || {
-            for address in ["10.0.3.20", "10.0.3.21"] {
-                let listener = TcpListener::bind((address, 8080)).unwrap();
-                std::thread::spawn(move || {
-                    for stream in listener.incoming().flatten() {
-                        std::thread::spawn(move || echo_tcp(stream, address));
-                    }
-                });
-                let socket = UdpSocket::bind((address, 5353)).unwrap();
-                std::thread::spawn(move || echo_udp(&socket, address));
-            }
+    /// Echo servers at an address of the servers' machine that put it and their client's in front. They live as long as
+    /// the test.
+    pub(crate) fn serve(&self, address: &'static str, tcp_port: u16, udp_port: u16) {
+        self.inside("s", move || {
+            let listener = TcpListener::bind((address, tcp_port)).unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    std::thread::spawn(move || echo_tcp(stream, address));
+                }
+            });
+            let socket = UdpSocket::bind((address, udp_port)).unwrap();
+            std::thread::spawn(move || echo_udp(&socket, address));
         });
+    }
+
+    /// A cable from the servers' machine to the client's, for answers that do not come back through the forwarder.
+    /// The servers' machine has `vip` as well, and says so to nobody.
+    #[allow(dead_code, reason = "each program of tests uses what it needs")]
+    pub(crate) fn answer_directly_as(&self, vip: &str) {
+        let (client, server) = (self.namespace("c"), self.namespace("s"));
+        sh(&format!("ip link add direct netns {client} type veth peer name direct netns {server}"));
+        self.sh_in("c", "ip address add 192.0.2.1/30 dev direct; ip link set direct up");
+        self.sh_in("c", "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.direct.rp_filter=0");
+        self.sh_in("c", "sysctl -qw net.ipv4.conf.eth0.rp_filter=0");
+        self.sh_in("s", "ip address add 192.0.2.2/30 dev direct; ip link set direct up");
+        self.sh_in("s", "ip route add 198.51.100.0/24 via 192.0.2.1");
+        self.sh_in("s", "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0");
+        self.sh_in("s", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2");
+        self.sh_in("s", &format!("ip address add {vip}/32 dev lo"));
+    }
+
+    /// Has the servers' machine take packets out of tunnels, whatever tunnels its kernel knows: packets of `protocol`
+    /// lose their outer header and `shim` bytes, and come in again by an interface of their own.
+    #[allow(dead_code, reason = "each program of tests uses what it needs")]
+    pub(crate) fn end_tunnel(&self, protocol: u32, shim: usize) {
+        self.inside("s", move || {
+            let inside = Iface::without_packet_info("end", Mode::Tun).unwrap();
+            let protocol = rustix::net::Protocol::from_raw(NonZeroU32::new(protocol).unwrap());
+            let outside = socket(AddressFamily::INET, SocketType::RAW, Some(protocol)).unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = [0; 65_536];
+                while let Ok((count, _)) = recv(&outside, &mut bytes, RecvFlags::empty()) {
+                    let header = usize::from(bytes[0] & 15) * 4;
+                    if let Some(packet) = bytes.get(header + shim..count) {
+                        let _ = inside.send(packet);
+                    }
+                }
+            });
+        });
+        self.sh_in("s", "ip link set end up; sysctl -qw net.ipv4.conf.end.rp_filter=0");
     }
 
     /// Connects from the client's machine.
@@ -134,7 +186,9 @@ impl World {
 
     /// One datagram there and back.
     pub(crate) fn udp_echo(&self, to: &str, text: &str) -> (String, String) {
-        let socket = self.inside("c", || UdpSocket::bind("0.0.0.0:0").unwrap());
+        let to: SocketAddr = to.parse().unwrap();
+        let own = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = self.inside("c", move || UdpSocket::bind(own).unwrap());
         socket.connect(to).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.send(text.as_bytes()).unwrap();

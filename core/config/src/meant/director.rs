@@ -1,34 +1,33 @@
-//! Directors, their schedulers and real servers.
+//! Directors, their schedulers, and how clients stick.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
-use evenkeel_engine::plan::{DirectorPlan, Mode, SchedulerPlan, ServerPlan, SourceNat};
-use evenkeel_engine::wire::Protocol;
+use evenkeel_engine::plan::{self, Binding, DirectorPlan, MidStream, Ping, SchedulerPlan};
 
-use super::{GuestText, Meaning, SCHEDULER_DEFAULT, entries, number};
+use super::bindings::Bindings;
+use super::{GuestText, Meaning, SCHEDULER_DEFAULT, TIMEOUTS, entries, flag, number};
+use crate::addresses;
 use crate::diagnostic::Code;
-use crate::forms::{self, quote};
-use crate::written::{self, At, Named, Scheduler};
+use crate::forms::{self, ModeName, quote};
+use crate::written::{self, At, Named, Netmask, Persistence, Scheduler, TextOrTable};
 
 /// The most directors: their numbers have 16 bits.
 const DIRECTORS_MAX: usize = 65_535;
 
-/// The most real servers of one director: their numbers have 16 bits.
-const SERVERS_MAX: usize = 65_535;
+/// How long a client sticks when the file does not say: as long as in IPVS.
+const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(300);
 
-/// The ports of source NAT when the file does not say: all but those that only privileged programs use.
-const SNAT_PORTS_DEFAULT: RangeInclusive<u16> = 1_024..=65_535;
-
-/// The weight of a real server when the file does not say.
-const WEIGHT_DEFAULT: u32 = 1;
-
-/// What one director is bound to.
-type Binding = (Ipv4Addr, u16, Protocol);
-
-/// Every binding with the director that has it and where it is written.
-type Bindings = BTreeMap<Binding, (String, Range<usize>)>;
+/// What the parts of a director need to know of the whole.
+pub(super) struct Service<'a> {
+    /// Its name.
+    pub(super) name: &'a At<String>,
+    /// Its mode; none when the file has it wrong.
+    pub(super) mode: Option<ModeName>,
+    /// What it is bound to.
+    pub(super) binds: Vec<Binding>,
+    /// What all directors are bound to.
+    pub(super) all: &'a Bindings,
+}
 
 impl Meaning<'_> {
     pub(super) fn directors(&mut self, file: &written::File) -> Vec<DirectorPlan> {
@@ -43,10 +42,7 @@ impl Meaning<'_> {
             self.found
                 .push(diagnostic.help("add a table `[director.NAME]` with `bind = \"10.0.0.3:80/tcp\"`"));
         }
-        let mut bindings = Bindings::new();
-        for (name, table) in tables {
-            self.bind(&name.value, table.value.bind.as_ref(), &mut bindings);
-        }
+        let bindings = self.bindings(tables);
         let mut plans = Vec::new();
         for (name, table) in tables {
             plans.extend(self.director(name, &table.value, &bindings));
@@ -54,106 +50,48 @@ impl Meaning<'_> {
         plans
     }
 
-    /// Enters what a director is bound to, and reports when another has it already.
-    fn bind(&mut self, name: &str, written: Option<&At<written::BindText>>, bindings: &mut Bindings) {
-        let Some(At { span, value }) = written else { return };
-        self.places.insert("director", name, "bind", span);
-        let Some(binding) = self.text(span, forms::bind(&value.0)) else { return };
-        let Some((first, place)) = bindings.get(&binding) else {
-            bindings.insert(binding, (name.to_owned(), span.clone()));
-            return;
-        };
-        let (first, name) = (quote(first), quote(name));
-        let message = format!("the directors {first} and {name} are both bound to {}", quote(&value.0));
-        let diagnostic = self
-            .diagnostic(Code::DuplicateBinding, span, message)
-            .label("again here")
-            .also(place, "first here")
-            .help("give one of them another address, port or protocol, or put their real servers together");
-        self.found.push(diagnostic);
-    }
-
     fn director(
         &mut self,
         name: &At<String>,
         written: &written::Director,
-        bindings: &Bindings,
+        all: &Bindings,
     ) -> Option<DirectorPlan> {
         self.places.insert("director", &name.value, "", &name.span);
         self.text(&name.span, forms::name(&name.value));
-        let mode = self.mode(written.mode.as_ref());
-        let binding = written.bind.as_ref().and_then(|bind| forms::bind(&bind.value.0).ok());
-        let protocol = binding.map(|(_, _, protocol)| protocol);
-        let source = match &written.snat {
-            Some(snat) => {
-                self.places.insert("director", &name.value, "snat", &snat.span);
-                self.source_nat(snat, protocol, bindings).map(Some)
+        let binds = all.of(&name.value).map(|bound| bound.binding.clone()).collect();
+        let mode_name = match &written.mode {
+            Some(at) => {
+                self.places.insert("director", &name.value, "mode", &at.span);
+                self.text(&at.span, forms::mode(&at.value.0))
             }
-            None => Some(None),
+            None => Some(ModeName::Nat),
         };
+        let service = Service { name, mode: mode_name, binds, all };
+        let mode = self.mode(&service, written);
         let scheduler = self.scheduler(&name.value, written.scheduler.as_ref());
-        let servers = self.servers(name, entries(written.server.as_ref()), protocol, bindings);
-        let (address, port, protocol) = binding?;
-        mode?;
+        let persistence = written.persistence.as_ref().map(|at| self.persistence(at));
+        let servers = self.servers(&service, entries(written.server.as_ref()));
+        let has_ports = servers.iter().any(|server| server.port != 0);
+        self.one_packet(&service, written, has_ports);
         Some(DirectorPlan {
             name: name.value.clone(),
-            address: IpAddr::V4(address),
-            port,
-            protocol,
-            mode: Mode::Nat { source: source? },
+            binds: service.binds,
+            mode: mode?,
             scheduler: scheduler?,
             servers,
+            is_one_packet: flag(written.one_packet.as_ref(), false),
+            persistence: persistence.flatten(),
+            mid_stream: match written.mid_stream.as_ref().map(|at| at.value) {
+                None | Some(written::MidStream::Refuse) => MidStream::Refuse,
+                Some(written::MidStream::Drop) => MidStream::Drop,
+                Some(written::MidStream::Pick) => MidStream::Pick,
+            },
+            ping: match written.ping.as_ref().map(|at| at.value) {
+                None | Some(written::Ping::WhenUsable) => Ping::WhenUsable,
+                Some(written::Ping::Always) => Ping::Always,
+                Some(written::Ping::Forward) => Ping::Forward,
+            },
         })
-    }
-
-    /// Whether the mode is one that this version has.
-    fn mode(&mut self, written: Option<&At<written::ModeText>>) -> Option<()> {
-        let Some(At { span, value }) = written else { return Some(()) };
-        if value.0 == "nat" {
-            return Some(());
-        }
-        let message = match value.0.as_str() {
-            "gateway" | "tunnel" => format!("the mode {} is not in this version yet", quote(&value.0)),
-            _ => format!("the mode {} is unknown", quote(&value.0)),
-        };
-        let diagnostic = self.diagnostic(Code::UnsupportedMode, span, message);
-        self.found.push(diagnostic.repair(span, "\"nat\"", "write `nat`, or leave `mode` out"));
-        None
-    }
-
-    fn source_nat(
-        &mut self,
-        written: &At<written::SourceNat>,
-        protocol: Option<Protocol>,
-        bindings: &Bindings,
-    ) -> Option<SourceNat> {
-        let At { span, value } = written;
-        let address =
-            value.address.as_ref().and_then(|at| self.text(&at.span, forms::host_address(&at.value.0)));
-        let ports = match &value.ports {
-            Some(at) => self.text(&at.span, forms::port_range(&at.value.0)),
-            None => Some(SNAT_PORTS_DEFAULT),
-        };
-        let (address, ports) = (address?, ports?);
-        let all = (address, *ports.start(), Protocol(u8::MIN))..=(address, *ports.end(), Protocol(u8::MAX));
-        let clash = bindings.range(all).find(|((_, _, bound), _)| Some(*bound) == protocol);
-        if let Some(((_, port, _), (director, place))) = clash {
-            let range = format!("{}-{}", ports.start(), ports.end());
-            let message = format!(
-                "the source NAT to {address} uses the ports {range}, and port {port} is that of the director {}",
-                quote(director)
-            );
-            let instead = beside(&ports, *port);
-            let diagnostic = self
-                .diagnostic(Code::SnatOverlap, value.ports.as_ref().map_or(span, |at| &at.span), message)
-                .also(place, "bound here");
-            self.found.push(match &value.ports {
-                Some(at) => diagnostic.repair(&at.span, format!("\"{instead}\""), "leave its port out"),
-                None => diagnostic.help(format!("add `ports = \"{instead}\"`")),
-            });
-            return None;
-        }
-        Some(SourceNat { address: IpAddr::V4(address), ports })
     }
 
     fn scheduler(&mut self, director: &str, written: Option<&At<Scheduler>>) -> Option<SchedulerPlan> {
@@ -162,15 +100,15 @@ impl Meaning<'_> {
         };
         self.places.insert("director", director, "scheduler", span);
         match value {
-            Scheduler::Builtin(name) if name.starts_with("bundled:") || name.ends_with(".wasm") => {
-                let message = format!("{} is a component and not a built-in scheduler", quote(name));
+            TextOrTable::Text(name) if name.0.starts_with("bundled:") || name.0.ends_with(".wasm") => {
+                let message = format!("{} is a component and not a built-in scheduler", quote(&name.0));
                 let diagnostic = self.diagnostic(Code::UnknownScheduler, span, message);
                 let table = format!("{{ component = {} }}", self.source.slice(span));
                 self.found.push(diagnostic.repair(span, table, "write a table"));
                 None
             }
-            Scheduler::Builtin(name) => self.text(span, forms::builtin(name)).map(SchedulerPlan::Builtin),
-            Scheduler::Component(table) => {
+            TextOrTable::Text(name) => self.text(span, forms::builtin(&name.0)).map(SchedulerPlan::Builtin),
+            TextOrTable::Table(table) => {
                 if let Some(component) = &table.component {
                     self.places.insert("director", director, "scheduler", &component.span);
                 }
@@ -186,97 +124,75 @@ impl Meaning<'_> {
         }
     }
 
-    fn servers(
-        &mut self,
-        director: &At<String>,
-        written: &[At<written::Server>],
-        protocol: Option<Protocol>,
-        bindings: &Bindings,
-    ) -> Vec<ServerPlan> {
-        self.bounded(written, SERVERS_MAX, "real servers");
-        let mut names = BTreeMap::new();
-        let mut endpoints = BTreeMap::new();
-        let mut plans = Vec::new();
-        for At { value, .. } in written {
-            let plan = self.server(&director.value, value, &mut names, &mut endpoints);
-            if let (Some(plan), Some(protocol), Some(at)) = (&plan, protocol, &value.address) {
-                self.not_a_director(plan, protocol, &at.span, bindings);
+    fn persistence(&mut self, At { span, value }: &At<Persistence>) -> Option<plan::Persistence> {
+        let (timeout, length_v4, length_v6) = match value {
+            TextOrTable::Text(text) => (self.text(span, forms::duration(&text.0, &TIMEOUTS))?, 32, 128),
+            TextOrTable::Table(table) => {
+                let timeout = self.duration(table.timeout.as_ref(), &TIMEOUTS, PERSISTENCE_DEFAULT);
+                let length_v4 = match &table.netmask {
+                    None => Some(32),
+                    Some(At { value: Netmask::Length(length), .. }) => u8::try_from(*length).ok(),
+                    Some(At { span, value: Netmask::Mask(text) }) => {
+                        self.text(span, addresses::netmask(&text.0))
+                    }
+                };
+                (timeout, length_v4?, number(table.netmask6.as_ref(), 128))
             }
-            plans.extend(plan);
-        }
-        let name = quote(&director.value);
-        if written.is_empty() {
-            let message = format!("the director {name} has no real server: it drops every new flow");
-            let diagnostic = self.diagnostic(Code::NoServers, &director.span, message);
-            let table = format!("add a table `[[director.{}.server]]`", director.value);
-            self.found.push(diagnostic.help(table));
-        } else if plans.len() == written.len() && plans.iter().all(|plan| plan.weight == 0) {
-            let message = format!("all real servers of {name} have weight 0: it drops every new flow");
-            let diagnostic = self.diagnostic(Code::AllDrained, &director.span, message);
-            self.found.push(diagnostic.help("give one of them a weight"));
-        }
-        plans
+        };
+        Some(plan::Persistence { timeout, length_v4, length_v6 })
     }
 
-    fn server(
-        &mut self,
-        director: &str,
-        written: &written::Server,
-        names: &mut BTreeMap<String, Range<usize>>,
-        endpoints: &mut BTreeMap<(Ipv4Addr, u16), Range<usize>>,
-    ) -> Option<ServerPlan> {
-        if let Some(name) = &written.name {
-            self.places.insert("server", director, &name.value.0, &name.span);
-            self.text(&name.span, forms::name(&name.value.0));
-            self.unique(names, "real servers", &name.value.0, &name.span);
-        }
-        let at = written.address.as_ref()?;
-        let (address, port) = self.text(&at.span, forms::endpoint(&at.value.0))?;
-        if let Some(first) = endpoints.get(&(address, port)) {
-            let message = format!("two real servers of {} are at {address}:{port}", quote(director));
-            let diagnostic = self
-                .diagnostic(Code::DuplicateServer, &at.span, message)
-                .label("again here")
-                .also(first, "first here")
-                .help("take one out, and give the other the sum of their weights");
-            self.found.push(diagnostic);
+    /// Reports a director that can not schedule each datagram on its own.
+    fn one_packet(&mut self, service: &Service<'_>, written: &written::Director, has_ports: bool) {
+        let Some(at) = written.one_packet.as_ref().filter(|at| at.value) else { return };
+        let name = quote(&service.name.value);
+        let (message, help) = if service.mode == Some(ModeName::Nat) && written.snat.is_some() {
+            let message = format!(
+                "{name} leaves no flow behind with `one_packet`, and source NAT needs one for the answers"
+            );
+            (
+                message,
+                "take out `snat` or `one_packet`; without `snat` answers must come through the forwarder",
+            )
+        } else if !service.binds.is_empty() && service.binds.iter().all(is_tcp) {
+            (format!("{name} is bound to TCP, and `one_packet` is about UDP"), "take out `one_packet`")
+        } else if service.mode == Some(ModeName::Nat) && !has_one_name(&service.binds, has_ports) {
+            let message = format!(
+                "with `one_packet` the answers of {name} leave in the name of its VIP, so there must be one address and port"
+            );
+            (message, "bind to one address and one port, or use the mode `gateway` or `tunnel`")
         } else {
-            endpoints.insert((address, port), at.span.clone());
-        }
-        let name = written.name.as_ref()?.value.0.clone();
-        let weight = number(written.weight.as_ref(), WEIGHT_DEFAULT);
-        Some(ServerPlan { name, address: IpAddr::V4(address), port, weight })
-    }
-
-    /// Reports a real server at the address, port and protocol of a director.
-    fn not_a_director(
-        &mut self,
-        server: &ServerPlan,
-        protocol: Protocol,
-        span: &Range<usize>,
-        bindings: &Bindings,
-    ) {
-        let IpAddr::V4(address) = server.address else { return };
-        let Some((director, place)) = bindings.get(&(address, server.port, protocol)) else { return };
-        let (server, director) = (quote(&server.name), quote(director));
-        let message = format!("the real server {server} is where the director {director} is bound");
-        let diagnostic = self
-            .diagnostic(Code::ServerIsDirector, span, message)
-            .also(place, "bound here")
-            .help("write the address of the real server itself");
-        self.found.push(diagnostic);
+            return;
+        };
+        let diagnostic = self.diagnostic(Code::Conflict, &at.span, message);
+        let diagnostic = match &written.snat {
+            Some(snat) => diagnostic.also(&snat.span, "source NAT here"),
+            None => diagnostic,
+        };
+        self.found.push(diagnostic.help(help));
     }
 }
 
-/// The larger part of `ports` that does not hold `port`.
-fn beside(ports: &RangeInclusive<u16>, port: u16) -> String {
-    let (low, high) = (*ports.start(), *ports.end());
-    if port - low > high - port {
-        format!("{low}-{}", port - 1)
-    } else if high > port {
-        format!("{}-{high}", port + 1)
-    } else {
-        // The range is that one port; any other range would do.
-        "1024-65535".to_owned()
+fn is_tcp(binding: &Binding) -> bool {
+    binding.protocol == Some(evenkeel_engine::wire::Protocol::TCP)
+}
+
+/// Whether the answer of a real server tells by itself from which address and port its client awaits it.
+fn has_one_name(binds: &[Binding], has_ports: bool) -> bool {
+    let Some(first) = binds.first() else { return false };
+    let is_same = |binding: &Binding| binding.network == first.network && binding.ports == first.ports;
+    first.network.is_host() && (first.port().is_some() || !has_ports) && binds.iter().all(is_same)
+}
+
+impl Service<'_> {
+    /// Whether packets reach real servers as they are.
+    pub(super) fn is_one_sided(&self) -> bool {
+        matches!(self.mode, Some(ModeName::Gateway | ModeName::Tunnel))
+    }
+
+    /// The one port that it is bound to, if it is one.
+    pub(super) fn port(&self) -> Option<u16> {
+        let port = self.binds.first()?.port()?;
+        self.binds.iter().all(|binding| binding.port() == Some(port)).then_some(port)
     }
 }

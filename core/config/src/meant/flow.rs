@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
-use evenkeel_engine::plan::{Condition, FlowAction, FlowPlan, FlowRule, PolicyPlan, Test};
+use evenkeel_engine::plan::{Condition, FlowAction, FlowPlan, FlowRule, PolicyPlan, Prefix, Test};
+use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{InterfaceId, Plan};
 
 use super::{GuestText, Meaning, entries};
+use crate::addresses;
 use crate::diagnostic::Code;
 use crate::forms::{self, quote};
 use crate::written::{
@@ -152,23 +154,53 @@ impl Meaning<'_> {
             let negated = Tests::of_negated(&not.value);
             self.tests(&negated, true, &mut conditions);
         }
-        let is_about_ports =
-            |condition: &Condition| matches!(condition.test, Test::SourcePort(_) | Test::DestinationPort(_));
-        if written.proto.is_none() && conditions.iter().any(is_about_ports) {
-            let not = written.not.as_ref().map(|not| &not.value);
-            let places = [
-                written.srcport.as_ref(),
-                written.dstport.as_ref(),
-                not.and_then(|not| not.srcport.as_ref()),
-                not.and_then(|not| not.dstport.as_ref()),
-            ];
-            if let Some(place) = places.into_iter().flatten().next() {
-                let message = "ports belong to a protocol, and this rule names none";
-                let diagnostic = self.diagnostic(Code::PortWithoutProtocol, &place.span, message);
-                self.found.push(diagnostic.help("add `proto = \"tcp\"` or `proto = \"udp\"` beside it"));
-            }
+        self.ports_have_a_protocol(written, &conditions);
+        let address = |wanted: fn(&Test) -> Option<&Prefix>| {
+            let plain = conditions.iter().filter(|condition| !condition.is_negated);
+            plain.filter_map(|condition| wanted(&condition.test)).map(|prefix| prefix.address).next()
+        };
+        let source = address(|test| if let Test::Source(prefix) = test { Some(prefix) } else { None });
+        let destination =
+            address(|test| if let Test::Destination(prefix) = test { Some(prefix) } else { None });
+        if let (Some(source), Some(destination), Some(at)) = (source, destination, &written.dst)
+            && source.is_ipv4() != destination.is_ipv4()
+        {
+            let (from, to) = (addresses::family(&source), addresses::family(&destination));
+            let message = format!("no packet meets this rule: `src` is of {from}, and `dst` of {to}");
+            let diagnostic = self.diagnostic(Code::NeverHolds, &at.span, message);
+            self.found.push(diagnostic.help("write two rules, one for each family"));
         }
         conditions
+    }
+
+    /// Reports conditions on ports in a rule that names no protocol with ports.
+    fn ports_have_a_protocol(&mut self, written: &Conditions, conditions: &[Condition]) {
+        let not = written.not.as_ref().map(|not| &not.value);
+        let places = [
+            written.srcport.as_ref(),
+            written.dstport.as_ref(),
+            not.and_then(|not| not.srcport.as_ref()),
+            not.and_then(|not| not.dstport.as_ref()),
+        ];
+        let Some(place) = places.into_iter().flatten().next() else { return };
+        let has_ports = |protocol| protocol == Protocol::TCP || protocol == Protocol::UDP;
+        let without = |condition: &Condition| match condition.test {
+            Test::Protocol(protocol) => !condition.is_negated && !has_ports(protocol),
+            Test::Interface(_)
+            | Test::Source(_)
+            | Test::Destination(_)
+            | Test::SourcePort(_)
+            | Test::DestinationPort(_) => false,
+        };
+        let message = if written.proto.is_none() {
+            "ports belong to a protocol, and this rule names none"
+        } else if conditions.iter().any(without) {
+            "ports belong to TCP and UDP, and this rule names another protocol"
+        } else {
+            return;
+        };
+        let diagnostic = self.diagnostic(Code::PortWithoutProtocol, &place.span, message);
+        self.found.push(diagnostic.help("add `proto = \"tcp\"` or `proto = \"udp\"` beside it"));
     }
 
     fn tests(&mut self, written: &Tests<'_>, is_negated: bool, conditions: &mut Vec<Condition>) {
@@ -176,9 +208,9 @@ impl Meaning<'_> {
             .iface
             .and_then(|name| self.resolve(Code::UnknownInterface, "interface", &name.value.0, &name.span));
         let interface = interface.and_then(|index| u16::try_from(index).ok()).map(InterfaceId);
-        let protocol = written.proto.and_then(|at| self.text(&at.span, forms::protocol(&at.value.0)));
-        let source = written.src.and_then(|at| self.text(&at.span, forms::network(&at.value.0)));
-        let destination = written.dst.and_then(|at| self.text(&at.span, forms::network(&at.value.0)));
+        let protocol = written.proto.and_then(|at| self.text(&at.span, forms::rule_protocol(&at.value.0)));
+        let source = written.src.and_then(|at| self.text(&at.span, addresses::network(&at.value.0)));
+        let destination = written.dst.and_then(|at| self.text(&at.span, addresses::network(&at.value.0)));
         let source_port = written.srcport.and_then(|at| self.ports(at));
         let destination_port = written.dstport.and_then(|at| self.ports(at));
         let tests = [
@@ -195,7 +227,7 @@ impl Meaning<'_> {
     fn ports(&mut self, At { span, value }: &At<Ports>) -> Option<RangeInclusive<u16>> {
         match value {
             Ports::One(port) => u16::try_from(*port).ok().map(|port| port..=port),
-            Ports::Range(text) => self.text(span, forms::port_range(&text.0)),
+            Ports::Range(text) => self.text(span, addresses::port_range(&text.0)),
         }
     }
 }

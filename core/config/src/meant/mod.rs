@@ -4,9 +4,13 @@
 //! parsed, names resolved, defaults filled in; every mistake is reported and the rest is still looked at. A
 //! plan that comes with errors has holes and is never used.
 
+mod bindings;
 mod director;
 mod flow;
+mod mode;
 mod network;
+mod server;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
@@ -14,14 +18,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_engine::Plan;
-use evenkeel_engine::plan::{Builtin, GuestPlan, Limits, Timeouts};
+use evenkeel_engine::plan::{Builtin, GuestPlan, Handling, Limits, Timeouts};
 use evenkeel_engine::time::Duration;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::forms::{self, Flaw, nearest, quote};
 use crate::loaded::{ForwarderConfig, Loaded, Places};
 use crate::source::Source;
-use crate::written::{self, At, DurationText, Named, Options, SizeText};
+use crate::written::{self, At, DurationText, Named, Options, Profile, SizeText};
 
 /// How long flows may be kept. Below, a round trip would end them; above, a forgotten entry is for ever.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30 * 86_400);
@@ -53,15 +57,21 @@ pub(crate) fn understand(
 ) -> Loaded {
     let interfaces = names(file.interface.as_ref());
     let directors = names(file.director.as_ref());
-    let mut meaning = Meaning { source, base, found, places: Places::default(), interfaces, directors };
+    let interface_tables = Named::entries(file.interface.as_ref().map(|tables| &tables.value));
+    let places = Places::default();
+    let mut meaning = Meaning { source, base, found, places, interfaces, interface_tables, directors };
     let forwarder = meaning.forwarder(file.forwarder.as_ref());
     let mut plan = Plan::empty();
-    plan.limits = limits(file.limits.as_ref());
+    plan.limits = meaning.limits(file.limits.as_ref());
     plan.timeouts = meaning.timeouts(file.timeouts.as_ref());
+    plan.handling = handling(file.handling.as_ref());
     plan.interfaces = meaning.interfaces(file);
     plan.routes = meaning.routes(file, &plan.interfaces);
     plan.directors = meaning.directors(file);
     meaning.policies(file, &mut plan);
+    meaning.default_routes(file, &plan);
+    meaning.ways_to_servers(&plan);
+    meaning.unused_directors(file);
     let places = meaning.places;
     let (source, base, warnings) = (Arc::clone(source), base.to_owned(), Diagnostics::default());
     let seed = forwarder.seed;
@@ -91,12 +101,22 @@ fn number<N: TryFrom<i64>>(at: Option<&At<i64>>, default: N) -> N {
     at.and_then(|at| N::try_from(at.value).ok()).unwrap_or(default)
 }
 
-fn limits(written: Option<&At<written::Limits>>) -> Limits {
-    let default = Limits::default();
+/// A switch.
+fn flag(at: Option<&At<bool>>, default: bool) -> bool {
+    at.map_or(default, |at| at.value)
+}
+
+fn handling(written: Option<&At<written::Handling>>) -> Handling {
+    let default = Handling::default();
     let Some(written) = written.map(|at| &at.value) else { return default };
-    Limits {
-        flows_max: number(written.flows.as_ref(), default.flows_max),
-        answers_per_second: number(written.answers_per_second.as_ref(), default.answers_per_second),
+    Handling {
+        cuts: flag(written.cut.as_ref(), default.cuts),
+        mss_bytes: written.mss.as_ref().and_then(|at| u16::try_from(at.value).ok()),
+        fills_udp_checksum: flag(written.fill_udp_checksum.as_ref(), default.fills_udp_checksum),
+        verifies_checksums: flag(written.verify_checksums.as_ref(), default.verifies_checksums),
+        expires_nodest: flag(written.expire_nodest.as_ref(), default.expires_nodest),
+        expires_quiescent: flag(written.expire_quiescent.as_ref(), default.expires_quiescent),
+        tells_exhausted: flag(written.tell_exhausted.as_ref(), default.tells_exhausted),
     }
 }
 
@@ -108,6 +128,8 @@ struct Meaning<'a> {
     places: Places,
     /// The interfaces by name, each with the engine's number.
     interfaces: Names<'a>,
+    /// The tables of the interfaces, in the same order.
+    interface_tables: &'a [(At<String>, At<written::Interface>)],
     /// The directors by name, each with the engine's number.
     directors: Names<'a>,
 }
@@ -239,17 +261,45 @@ impl<'a> Meaning<'a> {
         );
     }
 
+    fn limits(&mut self, written: Option<&At<written::Limits>>) -> Limits {
+        let default = Limits::default();
+        let Some(written) = written.map(|at| &at.value) else { return default };
+        let flows_max = number(written.flows.as_ref(), default.flows_max);
+        let most = u16::try_from(flows_max).unwrap_or(u16::MAX).min(default.half_open_max);
+        let half_open_max = number(written.half_open.as_ref(), most);
+        if let Some(at) = written.half_open.as_ref().filter(|_| half_open_max > most) {
+            let message = format!("there can be {half_open_max} half-open flows, and only {flows_max} flows");
+            let mut diagnostic = self.diagnostic(Code::OutOfRange, &at.span, message);
+            if let Some(flows) = &written.flows {
+                diagnostic = diagnostic.also(&flows.span, "flows here");
+            }
+            self.found.push(diagnostic.help(format!("write a number from 1 to {most}, or more `flows`")));
+        }
+        Limits {
+            flows_max,
+            half_open_max,
+            flows_per_client: number(written.flows_per_client.as_ref(), default.flows_per_client),
+            persistent_max: number(written.persistent.as_ref(), default.persistent_max),
+            answers_per_second: number(written.answers_per_second.as_ref(), default.answers_per_second),
+        }
+    }
+
     fn timeouts(&mut self, written: Option<&At<written::Timeouts>>) -> Timeouts {
-        let mut timeouts = Timeouts::default();
-        let Some(written) = written.map(|at| &at.value) else { return timeouts };
+        let Some(written) = written.map(|at| &at.value) else { return Timeouts::default() };
+        let mut timeouts = match written.profile.as_ref().map(|at| at.value) {
+            None | Some(Profile::Ipvs) => Timeouts::default(),
+            Some(Profile::Rfc) => Timeouts::rfc(),
+        };
         let texts = [
             (&mut timeouts.tcp_established, &written.tcp_established),
             (&mut timeouts.tcp_syn_sent, &written.tcp_syn_sent),
             (&mut timeouts.tcp_syn_received, &written.tcp_syn_received),
+            (&mut timeouts.tcp_close_wait, &written.tcp_close_wait),
             (&mut timeouts.tcp_fin_wait, &written.tcp_fin_wait),
             (&mut timeouts.tcp_time_wait, &written.tcp_time_wait),
             (&mut timeouts.tcp_close, &written.tcp_close),
             (&mut timeouts.udp, &written.udp),
+            (&mut timeouts.icmp, &written.icmp),
         ];
         for (timeout, text) in texts {
             *timeout = self.duration(text.as_ref(), &TIMEOUTS, *timeout);

@@ -1,12 +1,14 @@
 //! Interfaces and routes.
 
-use evenkeel_engine::InterfaceId;
 use evenkeel_engine::plan::{InterfacePlan, Layer, Prefix, RoutePlan};
-use std::net::{IpAddr, Ipv4Addr};
+use evenkeel_engine::{InterfaceId, Plan};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use super::{Meaning, entries, number};
+use crate::addresses::{self, family};
 use crate::diagnostic::Code;
-use crate::forms;
+use crate::forms::{self, quote};
 use crate::written::{self, At, Kind, Named};
 
 /// The most interfaces: as many as one device of the forwarder takes. A forwarder has a handful.
@@ -21,10 +23,13 @@ const ROUTES_MAX: usize = 1_024;
 /// The largest IP packet when the file does not say: that of Ethernet.
 const MTU_DEFAULT: u16 = 1_500;
 
-/// Every IPv4 destination.
-const EVERYWHERE: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), length: 0 };
+/// Every destination, of each family.
+const EVERYWHERE: [Prefix; 2] = [
+    Prefix { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), length: 0 },
+    Prefix { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), length: 0 },
+];
 
-fn interface_id(index: usize) -> Option<InterfaceId> {
+pub(super) fn interface_id(index: usize) -> Option<InterfaceId> {
     u16::try_from(index).ok().map(InterfaceId)
 }
 
@@ -56,14 +61,46 @@ impl Meaning<'_> {
         let mut addresses = Vec::new();
         for At { span, value } in entries(written.address.as_ref()) {
             self.places.insert("interface", &name.value, "address", span);
-            addresses.extend(self.text(span, forms::interface_address(&value.0)));
+            addresses.extend(self.text(span, addresses::interface_address(&value.0)));
         }
+        let passes_to = written.pass_to.as_ref().and_then(|other| self.passes_to(name, written, other));
         InterfacePlan {
-            name: name.value.clone(),
-            layer: self.layer(written).unwrap_or(Layer::Ip),
             addresses,
             mtu_bytes: number(written.mtu.as_ref(), MTU_DEFAULT),
+            passes_to,
+            ..InterfacePlan::new(&name.value, self.layer(written).unwrap_or(Layer::Ip))
         }
+    }
+
+    /// Where an interface passes on what is not for the forwarder.
+    fn passes_to(
+        &mut self,
+        name: &At<String>,
+        written: &written::Interface,
+        other: &At<written::InterfaceNameText>,
+    ) -> Option<InterfaceId> {
+        let span = &other.span;
+        self.places.insert("interface", &name.value, "pass_to", span);
+        let index = self.resolve(Code::UnknownInterface, "interface", &other.value.0, span)?;
+        let conflict = if other.value.0 == name.value {
+            let message = format!("the interface {} passes packets to itself", quote(&name.value));
+            Some((message, "write the name of another interface"))
+        } else {
+            let kind = |written: &written::Interface| written.kind.as_ref().map(|at| at.value);
+            let target = self.interface_tables.get(index).map(|(_, table)| kind(&table.value));
+            let is_other =
+                kind(written).is_some() && target.flatten().is_some_and(|to| Some(to) != kind(written));
+            is_other.then(|| {
+                let (from, to) = (quote(&name.value), quote(&other.value.0));
+                let message =
+                    format!("{from} and {to} are of different kinds, and packets are passed on as they are");
+                (message, "write the name of an interface of the same kind")
+            })
+        };
+        let Some((message, help)) = conflict else { return interface_id(index) };
+        let diagnostic = self.diagnostic(Code::Conflict, span, message);
+        self.found.push(diagnostic.help(help));
+        None
     }
 
     fn layer(&mut self, written: &written::Interface) -> Option<Layer> {
@@ -95,48 +132,71 @@ impl Meaning<'_> {
         let mut routes: Vec<_> = written.iter().filter_map(|route| self.route(&route.value)).collect();
         for (index, interface) in interfaces.iter().enumerate() {
             let Some(id) = interface_id(index) else { break };
-            let networks = interface.addresses.iter().filter_map(|own| forms::network_around(*own));
+            let networks = interface.addresses.iter().map(|own| addresses::network_around(*own));
             routes.extend(networks.map(|destination| RoutePlan {
                 destination,
                 gateway: None,
                 interface: id,
             }));
         }
-        if routes.iter().any(|route| route.destination == EVERYWHERE) {
-            return routes;
-        }
-        match interfaces {
-            [_] => {
-                let interface = InterfaceId(0);
-                routes.push(RoutePlan { destination: EVERYWHERE, gateway: None, interface });
+        if let [_] = interfaces {
+            for destination in EVERYWHERE {
+                if routes.iter().all(|route| route.destination != destination) {
+                    routes.push(RoutePlan { destination, gateway: None, interface: InterfaceId(0) });
+                }
             }
-            [] => {}
-            [..] => self.no_default_route(file),
         }
         routes
     }
 
-    fn no_default_route(&mut self, file: &written::File) {
-        let Some(interfaces) = &file.interface else { return };
-        let place = Named::entries(Some(&interfaces.value)).first().map(|(name, _)| &name.span);
-        let message =
-            "there are several interfaces and no default route: packets to other networks are dropped";
-        let diagnostic = self.diagnostic(Code::NoDefaultRoute, place.unwrap_or(&interfaces.span), message);
-        let help = "add `[[route]]` with `to = \"0.0.0.0/0\"` and the interface that leads there";
-        self.found.push(diagnostic.help(help));
+    /// Warns of a family that is used and has no default route, where there is none that goes without saying.
+    pub(super) fn default_routes(&mut self, file: &written::File, plan: &Plan) {
+        let Some(interfaces) = file.interface.as_ref().filter(|_| plan.interfaces.len() > 1) else { return };
+        let own = plan.interfaces.iter().flat_map(|one| &one.addresses).map(|own| own.address);
+        let binds = plan.directors.iter().flat_map(|one| &one.binds).map(|bind| bind.network.address);
+        let servers = plan.directors.iter().flat_map(|one| &one.servers).map(|server| server.address);
+        let used: Vec<IpAddr> = own.chain(binds).chain(servers).collect();
+        let place = Named::entries(Some(&interfaces.value)).first().map(|(name, _)| name.span.clone());
+        let place: Range<usize> = place.unwrap_or_else(|| interfaces.span.clone());
+        for everywhere in EVERYWHERE {
+            let is_v4 = everywhere.address.is_ipv4();
+            let is_used = used.iter().any(|address| address.is_ipv4() == is_v4) || (used.is_empty() && is_v4);
+            if !is_used || plan.routes.iter().any(|route| route.destination == everywhere) {
+                continue;
+            }
+            let family = family(&everywhere.address);
+            let message = format!(
+                "there are several interfaces and no default route for {family}: packets to other networks are dropped"
+            );
+            let diagnostic = self.diagnostic(Code::NoDefaultRoute, &place, message);
+            self.found.push(diagnostic.help(format!(
+                "add `[[route]]` with `to = \"{}/0\"` and the interface that leads there",
+                everywhere.address
+            )));
+        }
     }
 
     fn route(&mut self, written: &written::Route) -> Option<RoutePlan> {
-        let destination = written.to.as_ref().and_then(|to| self.text(&to.span, forms::network(&to.value.0)));
+        let destination =
+            written.to.as_ref().and_then(|to| self.text(&to.span, addresses::network(&to.value.0)));
         let gateway = match &written.via {
-            Some(via) => self.text(&via.span, forms::host_address(&via.value.0)).map(Some),
+            Some(via) => self.text(&via.span, addresses::host_address(&via.value.0)).map(Some),
             None => Some(None),
         };
         let interface = written
             .interface
             .as_ref()
             .and_then(|name| self.resolve(Code::UnknownInterface, "interface", &name.value.0, &name.span));
-        let interface = interface_id(interface?)?;
-        Some(RoutePlan { destination: destination?, gateway: gateway?.map(IpAddr::V4), interface })
+        let (destination, gateway, interface) = (destination?, gateway?, interface_id(interface?)?);
+        if let (Some(at), Some(router)) = (&written.via, &gateway)
+            && router.is_ipv4() != destination.address.is_ipv4()
+        {
+            let (of, to) = (family(router), family(&destination.address));
+            let message = format!("the router is an {of} address, and the destinations are of {to}");
+            let diagnostic = self.diagnostic(Code::FamilyMismatch, &at.span, message);
+            self.found.push(diagnostic.help(format!("write the {to} address of the router")));
+            return None;
+        }
+        Some(RoutePlan { destination, gateway, interface })
     }
 }

@@ -128,26 +128,16 @@ fn unknown(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_engine::plan::{Builtin, DirectorPlan, Mode, Plan, SchedulerPlan, ServerPlan};
+    use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Plan, ServerPlan};
     use evenkeel_engine::wire::Protocol;
     use evenkeel_engine::{DropReason, Guests};
 
     fn engine() -> Engine {
         let mut plan = Plan::empty();
-        plan.directors.push(DirectorPlan {
-            name: "web".to_owned(),
-            address: [10, 0, 0, 3].into(),
-            port: 80,
-            protocol: Protocol::TCP,
-            mode: Mode::Nat { source: None },
-            scheduler: SchedulerPlan::Builtin(Builtin::WeightedRoundRobin),
-            servers: vec![ServerPlan {
-                name: "s1".to_owned(),
-                address: [10, 0, 3, 20].into(),
-                port: 8080,
-                weight: 4,
-            }],
-        });
+        let bind = Binding::of([10, 0, 0, 3].into(), 80, Protocol::TCP);
+        let server = ServerPlan::new("s1", [10, 0, 3, 20].into(), 8080, 4);
+        let director = DirectorPlan::new("web", bind, Builtin::WeightedRoundRobin, vec![server]);
+        plan.directors.push(director);
         Engine::new(plan, Guests::default(), Instant::ZERO).unwrap()
     }
 
@@ -170,7 +160,7 @@ mod tests {
         let value = run(&mut engine(), "stats").unwrap();
         let server = &value["directors"][0]["servers"][0];
         assert_eq!((&server["name"], &server["weight"]), (&json!("s1"), &json!(4)));
-        assert_eq!(value["directors"][0]["address"], "10.0.0.3");
+        assert_eq!(value["directors"][0]["binds"], json!(["10.0.0.3:80/tcp"]));
         assert_eq!(value["generation"], 1);
         assert!(value["packets"]["in"].is_u64());
     }

@@ -42,8 +42,13 @@ fn stats(answer: &Value) -> String {
     };
     let keys = [("now", "now"), ("max", "max"), ("opened", "opened"), ("closed", "closed")];
     text.push_str(&format!("flows    {}\n", pairs(flows, &keys)));
+    let keys = [("half_open", "half open"), ("half_open_evicted", "gave way")];
+    let sticky = pairs(&answer["sticky"], &[("now", "clients that stick")]);
+    text.push_str(&format!("         {}  {sticky}\n", pairs(flows, &keys)));
     let keys = [("in", "in"), ("forwarded", "forwarded"), ("answered", "answered"), ("dropped", "dropped")];
     text.push_str(&format!("packets  {}\n", pairs(packets, &keys)));
+    let keys = [("waiting", "waiting"), ("passed", "passed on"), ("cut", "cut")];
+    text.push_str(&format!("         {}\n", pairs(packets, &keys)));
     let keys = [("bytes_in", "bytes in"), ("consumed", "consumed"), ("born", "born"), ("born_lost", "lost")];
     text.push_str(&format!("         {}\n", pairs(packets, &keys)));
     let keys = [("scheduler_calls", "scheduler calls"), ("resets", "resets"), ("events_lost", "events lost")];
@@ -68,12 +73,11 @@ fn directors(answer: &Value) -> String {
     }
     let mut text = String::new();
     for director in list {
+        let binds: Vec<String> = items(&director["binds"]).iter().map(show).collect();
         text.push_str(&format!(
-            "\ndirector {} {}:{}/{}  scheduler {}{}\n",
+            "\ndirector {} {}  scheduler {}{}\n",
             show(&director["name"]),
-            show(&director["address"]),
-            show(&director["port"]),
-            show(&director["protocol"]),
+            if binds.is_empty() { "by flow rules alone".to_owned() } else { binds.join(" ") },
             show(&director["scheduler"]),
             guest(&director["guest"]),
         ));
@@ -95,7 +99,10 @@ fn directors(answer: &Value) -> String {
                 (_, Some(0)) => "drain",
                 _ => "up",
             };
-            let address = format!("{}:{}", show(&server["address"]), show(&server["port"]));
+            let address = show(&server["address"]);
+            let address = if address.contains(':') { format!("[{address}]") } else { address };
+            let port = if server["port"] == 0 { "*".to_owned() } else { show(&server["port"]) };
+            let address = format!("{address}:{port}");
             let mut row = vec![show(&server["name"]), address, show(&server["weight"]), state.to_owned()];
             let counted = ["active", "flows", "packets_to", "packets_from", "bytes_to", "bytes_from"];
             row.extend(counted.iter().map(|key| show(&server[*key])));

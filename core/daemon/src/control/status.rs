@@ -7,9 +7,14 @@
 //! | `version` | version of the program |
 //! | `generation` | number of the plan in force, from 1 |
 //! | `flows.now`, `.max` | entries of the flow table, and their bound |
+//! | `flows.half_open` | entries among them whose opening nobody has answered yet |
 //! | `flows.opened`, `.closed` | entries made and gone |
+//! | `flows.half_open_evicted` | half-open entries that gave way to newer ones |
+//! | `sticky.now`, `.max` | clients that stick to a real server, and their bound |
 //! | `packets.in`, `.bytes_in` | packets and bytes taken in |
-//! | `packets.forwarded`, `.answered`, `.consumed`, `.dropped` | how they ended; the sum is `packets.in` |
+//! | `packets.forwarded`, `.answered`, `.consumed`, `.dropped`, `.waiting` | how they ended, or that they wait; the sum is `packets.in` |
+//! | `packets.passed` | packets that were not ours and were passed on as they came; forwarded as well |
+//! | `packets.cut` | packets that were cut since they did not fit; forwarded as well, once |
 //! | `packets.born`, `.born_lost` | packets of the engine's own that left, or found no way out |
 //! | `resets` | TCP packets of unknown flows that were answered with a reset |
 //! | `scheduler_calls` | calls to schedulers; packets of known flows cause none |
@@ -21,8 +26,8 @@
 //! | `uptime_seconds` | forwarder only: since it forwards |
 //! | `device` | forwarder only: what the device counted; `kernel_dropped` are packets that found its queue full |
 //!
-//! `directors`, and `directors[]` of `stats`: `name`, `address`, `port`, `protocol`, `scheduler`, `guest` and
-//! `servers[]` with `name`, `address`, `port`, `weight`, `is_up`, `active`, `inactive` (entries now), `flows`
+//! `directors`, and `directors[]` of `stats`: `name`, `binds[]` (each as configuration files write it:
+//! `10.0.0.3:80/tcp`), `scheduler`, `guest` and `servers[]` with `name`, `address`, `port`, `weight`, `is_up`, `active`, `inactive` (entries now), `flows`
 //! (entries ever), `packets_to`, `packets_from`, `bytes_to`, `bytes_from` (the real server).
 //!
 //! `guest`: `calls` into the component, flows that it `decided`, `faults`, and flows that the native
@@ -50,9 +55,12 @@ pub(super) fn stats(engine: &Engine) -> Value {
         "flows": {
             "now": engine.flow_count(),
             "max": engine.plan().limits.flows_max,
+            "half_open": engine.half_open_count(),
             "opened": counters.flows_opened,
             "closed": counters.flows_closed,
+            "half_open_evicted": counters.half_open_evicted,
         },
+        "sticky": { "now": engine.sticky_count(), "max": engine.plan().limits.persistent_max },
         "packets": {
             "in": counters.packets_in,
             "bytes_in": counters.bytes_in,
@@ -60,6 +68,9 @@ pub(super) fn stats(engine: &Engine) -> Value {
             "answered": counters.answered,
             "consumed": counters.consumed,
             "dropped": counters.dropped_total(),
+            "waiting": counters.waiting,
+            "passed": counters.passed,
+            "cut": counters.cut,
             "born": counters.born,
             "born_lost": counters.born_lost,
         },
@@ -116,11 +127,10 @@ pub(crate) fn event(event: &Event) -> Value {
 
 fn director(director: &DirectorStatus) -> Value {
     let servers: Vec<Value> = director.servers.iter().map(server).collect();
+    let binds: Vec<String> = director.binds.iter().map(ToString::to_string).collect();
     json!({
         "name": director.name,
-        "address": director.address,
-        "port": director.port,
-        "protocol": director.protocol.to_string(),
+        "binds": binds,
         "scheduler": director.scheduler,
         "guest": guest(director.guest),
         "servers": servers,

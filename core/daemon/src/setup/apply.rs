@@ -4,12 +4,13 @@
 //! that is undone, in reverse order: at the end, when a step fails midway, and when a new plan needs it no
 //! longer. What was there already is left alone and stays.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use evenkeel_engine::Plan;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, NeighbourAddRequest, RouteMessageBuilder};
 use rustix::io::Errno;
@@ -252,7 +253,7 @@ impl Setup {
             }
             Change::Address { interface, address, length } => {
                 let link = index(machine, interface)?;
-                let mut request = self.handle.address().add(link, IpAddr::V4(*address), *length);
+                let mut request = self.handle.address().add(link, *address, *length);
                 // A TUN has no broadcast.
                 let attributes = &mut request.message_mut().attributes;
                 attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
@@ -262,9 +263,13 @@ impl Setup {
                 let message = route((*destination, *length), index(machine, interface)?, *table);
                 self.handle.route().add(message).execute().await.map_err(refused)
             }
-            Change::Rule { priority, selector, table } => {
+            Change::NextHop { address, table } => {
+                let message = next_hop(*address, *table);
+                self.handle.route().add(message).execute().await.map_err(refused)
+            }
+            Change::Rule { is_v6, priority, selector, table } => {
                 let mut request = self.handle.rule().add().v4();
-                *request.message_mut() = rule(*priority, selector, *table);
+                *request.message_mut() = rule(*is_v6, *priority, selector, *table);
                 request.execute().await.map_err(refused)
             }
             Change::ProxyNeighbour { address, interface } => {
@@ -286,8 +291,16 @@ impl Setup {
             Change::Sysctl { .. } | Change::Link { .. } => return Ok(()),
             Change::Address { interface, address, length } => {
                 let Ok(link) = index(machine, interface) else { return Ok(()) };
-                let message =
-                    AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(*address, *length).build();
+                let message = match address {
+                    IpAddr::V4(address) => AddressMessageBuilder::<Ipv4Addr>::new()
+                        .index(link)
+                        .address(*address, *length)
+                        .build(),
+                    IpAddr::V6(address) => AddressMessageBuilder::<Ipv6Addr>::new()
+                        .index(link)
+                        .address(*address, *length)
+                        .build(),
+                };
                 self.handle.address().del(message).execute().await
             }
             Change::Route { destination, length, interface, table } => {
@@ -295,8 +308,11 @@ impl Setup {
                 let message = route((*destination, *length), link, *table);
                 self.handle.route().del(message).execute().await
             }
-            Change::Rule { priority, selector, table } => {
-                self.handle.rule().del(rule(*priority, selector, *table)).execute().await
+            Change::NextHop { address, table } => {
+                self.handle.route().del(next_hop(*address, *table)).execute().await
+            }
+            Change::Rule { is_v6, priority, selector, table } => {
+                self.handle.rule().del(rule(*is_v6, *priority, selector, *table)).execute().await
             }
             Change::ProxyNeighbour { address, interface } => {
                 let Ok(link) = index(machine, interface) else { return Ok(()) };
@@ -331,6 +347,7 @@ impl Setup {
                 | Change::Link { .. }
                 | Change::Address { .. }
                 | Change::Route { .. }
+                | Change::NextHop { .. }
                 | Change::Rule { .. }
                 | Change::ProxyNeighbour { .. },
                 _,
@@ -344,22 +361,38 @@ fn index(machine: &Machine, interface: &str) -> Result<u32, SetupError> {
     link.ok_or_else(|| SetupError::NoInterface { name: interface.to_owned() })
 }
 
-fn route(destination: (Ipv4Addr, u8), link: u32, table: u32) -> rtnetlink::packet_route::route::RouteMessage {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
-        .output_interface(link)
-        .table_id(table)
-        .protocol(mark())
-        .scope(RouteScope::Link);
-    let (address, length) = destination;
-    if length > 0 {
-        builder = builder.destination_prefix(address, length);
+fn route((address, length): (IpAddr, u8), link: u32, table: u32) -> RouteMessage {
+    let is_default = length == 0;
+    match address {
+        IpAddr::V4(address) => {
+            let builder = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(link).table_id(table);
+            let builder = builder.protocol(mark()).scope(RouteScope::Link);
+            if is_default { builder.build() } else { builder.destination_prefix(address, length).build() }
+        }
+        // IPv6 has no scopes of routes.
+        IpAddr::V6(address) => {
+            let builder = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(link).table_id(table);
+            let builder = builder.protocol(mark());
+            if is_default { builder.build() } else { builder.destination_prefix(address, length).build() }
+        }
     }
-    builder.build()
 }
 
-fn rule(priority: u32, selector: &Selector, table: u32) -> RuleMessage {
+/// The default route of `table`, to a next hop that the kernel finds the interface of.
+fn next_hop(address: IpAddr, table: u32) -> RouteMessage {
+    match address {
+        IpAddr::V4(address) => {
+            RouteMessageBuilder::<Ipv4Addr>::new().gateway(address).table_id(table).protocol(mark()).build()
+        }
+        IpAddr::V6(address) => {
+            RouteMessageBuilder::<Ipv6Addr>::new().gateway(address).table_id(table).protocol(mark()).build()
+        }
+    }
+}
+
+fn rule(is_v6: bool, priority: u32, selector: &Selector, table: u32) -> RuleMessage {
     let mut message = RuleMessage::default();
-    message.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+    message.header.family = if is_v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.action = RuleAction::ToTable;
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Priority(priority));
@@ -367,11 +400,12 @@ fn rule(priority: u32, selector: &Selector, table: u32) -> RuleMessage {
     attributes.push(RuleAttribute::Table(table));
     match selector {
         Selector::Interface(name) => attributes.push(RuleAttribute::Iifname(name.clone())),
-        Selector::Replies { address, protocol, port } => {
-            message.header.src_len = 32;
-            attributes.push(RuleAttribute::Source(IpAddr::V4(*address)));
-            attributes.push(RuleAttribute::IpProtocol(i32::from(*protocol).into()));
-            attributes.push(RuleAttribute::SourcePortRange(RulePortRange { start: *port, end: *port }));
+        Selector::Replies { address, protocol, ports } => {
+            message.header.src_len = if address.is_ipv4() { 32 } else { 128 };
+            attributes.push(RuleAttribute::Source(*address));
+            attributes.extend(protocol.map(|number| RuleAttribute::IpProtocol(i32::from(number).into())));
+            let range = ports.map(|(start, end)| RulePortRange { start, end });
+            attributes.extend(range.map(RuleAttribute::SourcePortRange));
         }
     }
     message

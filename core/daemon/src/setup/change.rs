@@ -20,11 +20,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use evenkeel_engine::Plan;
-use evenkeel_engine::plan::{Layer, Mode, Prefix};
+use evenkeel_engine::plan::{ANY_PORT, Binding, DirectorPlan, Layer, Mode, Ping, Prefix, ServerPlan};
 use evenkeel_engine::wire::Protocol;
+
+use super::direct;
 
 /// The priority of the rule that keeps packets which leave the forwarder out of its reply table. After the
 /// local table (0) and before the main one (32,766), so that both kinds of rule are seen in time; a round
@@ -68,14 +71,14 @@ pub enum Change {
         /// The interface.
         interface: String,
         /// The address and the length of its network.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Bits of the network part.
         length: u8,
     },
     /// Packets to this destination enter the forwarder.
     Route {
-        /// The destination; `0.0.0.0/0` for the default.
-        destination: Ipv4Addr,
+        /// The destination; `0.0.0.0/0` or `::/0` for the default.
+        destination: IpAddr,
         /// Bits of the network part.
         length: u8,
         /// The interface.
@@ -83,8 +86,17 @@ pub enum Change {
         /// The routing table.
         table: u32,
     },
+    /// What is routed by this table goes to this real server as it is.
+    NextHop {
+        /// The RIP.
+        address: IpAddr,
+        /// The routing table.
+        table: u32,
+    },
     /// These packets are routed by that table.
     Rule {
+        /// Whether it is about IPv6; the kernel keeps the rules of the two families apart.
+        is_v6: bool,
         /// The place among the rules; lower is earlier.
         priority: u32,
         /// Which packets.
@@ -117,14 +129,14 @@ pub struct Attached {
 pub enum Selector {
     /// Packets that come in by this interface.
     Interface(String),
-    /// What this real server sends from its port.
+    /// What this real server sends from its ports.
     Replies {
         /// The RIP.
-        address: Ipv4Addr,
-        /// 6 for TCP, 17 for UDP.
-        protocol: u8,
-        /// The port.
-        port: u16,
+        address: IpAddr,
+        /// 6 for TCP, 17 for UDP, and those of pings; any without it.
+        protocol: Option<u8>,
+        /// The first and the last port; any without them.
+        ports: Option<(u16, u16)>,
     },
 }
 
@@ -137,6 +149,7 @@ impl Change {
             (Self::Link { interface: one, .. }, Self::Link { interface: two, .. }) => one == two,
             (Self::Address { .. }, Self::Address { .. })
             | (Self::Route { .. }, Self::Route { .. })
+            | (Self::NextHop { .. }, Self::NextHop { .. })
             | (Self::Rule { .. }, Self::Rule { .. })
             | (Self::ProxyNeighbour { .. }, Self::ProxyNeighbour { .. }) => self == other,
             (
@@ -144,6 +157,7 @@ impl Change {
                 | Self::Link { .. }
                 | Self::Address { .. }
                 | Self::Route { .. }
+                | Self::NextHop { .. }
                 | Self::Rule { .. }
                 | Self::ProxyNeighbour { .. },
                 _,
@@ -170,14 +184,20 @@ impl fmt::Display for Change {
                 write!(f, "ip address add {address}/{length} dev {}", quoted(interface))
             }
             Self::Route { destination, length, interface, table } => {
-                write!(f, "ip route add {destination}/{length} dev {}", quoted(interface))?;
+                let family = family(destination);
+                write!(f, "ip{family} route add {destination}/{length} dev {}", quoted(interface))?;
                 if *table != TABLE_MAIN {
                     write!(f, " table {table}")?;
                 }
                 write!(f, " proto {PROTOCOL}")
             }
-            Self::Rule { priority, selector, table } => {
-                write!(f, "ip rule add priority {priority} {selector} lookup ")?;
+            Self::NextHop { address, table } => {
+                let family = family(address);
+                write!(f, "ip{family} route add default via {address} table {table} proto {PROTOCOL}")
+            }
+            Self::Rule { is_v6, priority, selector, table } => {
+                let family = if *is_v6 { " -6" } else { "" };
+                write!(f, "ip{family} rule add priority {priority} {selector} lookup ")?;
                 match *table {
                     TABLE_MAIN => f.write_str("main")?,
                     number => write!(f, "{number}")?,
@@ -195,11 +215,27 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interface(name) => write!(f, "iif {}", quoted(name)),
-            Self::Replies { address, protocol, port } => {
-                write!(f, "from {address} ipproto {} sport {port}", Protocol(*protocol))
+            Self::Replies { address, protocol, ports } => {
+                write!(f, "from {address}")?;
+                match protocol.map(Protocol) {
+                    // As `ip` names it.
+                    Some(Protocol::ICMPV6) => f.write_str(" ipproto ipv6-icmp")?,
+                    Some(protocol) => write!(f, " ipproto {protocol}")?,
+                    None => {}
+                }
+                match ports {
+                    Some((first, last)) if first == last => write!(f, " sport {first}"),
+                    Some((first, last)) => write!(f, " sport {first}-{last}"),
+                    None => Ok(()),
+                }
             }
         }
     }
+}
+
+/// What `ip` must be told to mean this family.
+const fn family(address: &IpAddr) -> &'static str {
+    if address.is_ipv6() { " -6" } else { "" }
 }
 
 /// A word as a shell takes it.
@@ -214,7 +250,7 @@ fn quoted(word: &str) -> String {
 
 /// Everything that a machine in these networks needs for `plan`, in the order in which it is made.
 ///
-/// Interfaces with frames are not the kernel's to route to and are left out, and so is what is not IPv4.
+/// Interfaces with frames are not the kernel's to route to and are left out.
 #[must_use]
 pub fn plan_of_changes(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
     let interfaces: Vec<_> = plan
@@ -225,8 +261,12 @@ pub fn plan_of_changes(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
         .map(|(index, interface)| (index, interface.name.as_str()))
         .collect();
     let Some(&(_, first)) = interfaces.first() else { return Vec::new() };
+    let has_v6 = has_v6(plan);
 
     let mut changes = vec![setting("net/ipv4/ip_forward", "1")];
+    if has_v6 {
+        changes.push(setting("net/ipv6/conf/all/forwarding", "1"));
+    }
     for interface in plan.interfaces.iter().filter(|interface| matches!(interface.layer, Layer::Ip)) {
         let name = &interface.name;
         // Packets come out of the TUN with the client's address, to which the way back is another one.
@@ -235,14 +275,34 @@ pub fn plan_of_changes(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
     }
     changes.extend(addresses(plan));
     changes.extend(service_routes(plan, first));
-    changes.extend(interfaces.iter().map(|&(_, name)| Change::Rule {
-        priority: PRIORITY_FROM_FORWARDER,
-        selector: Selector::Interface(name.to_owned()),
-        table: TABLE_MAIN,
-    }));
+    for &(index, name) in &interfaces {
+        changes.extend(rules_of_interface(plan, index, name, has_v6));
+    }
     changes.extend(reply_routes(plan));
     changes.extend(proxy_neighbours(plan, networks));
     changes
+}
+
+/// Where packets go that leave the forwarder by this interface: by the main table, or to the real server that the
+/// interface is for.
+fn rules_of_interface(plan: &Plan, index: usize, name: &str, has_v6: bool) -> Vec<Change> {
+    let selector = Selector::Interface(name.to_owned());
+    let priority = PRIORITY_FROM_FORWARDER;
+    if let Some(address) = direct::real_server_of(plan, index) {
+        let table = direct::TABLE_DIRECT.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
+        let is_v6 = address.is_ipv6();
+        return vec![Change::NextHop { address, table }, Change::Rule { is_v6, priority, selector, table }];
+    }
+    let rule = |is_v6| Change::Rule { is_v6, priority, selector: selector.clone(), table: TABLE_MAIN };
+    if has_v6 { vec![rule(false), rule(true)] } else { vec![rule(false)] }
+}
+
+/// Whether anything in `plan` is IPv6.
+fn has_v6(plan: &Plan) -> bool {
+    let own = plan.interfaces.iter().flat_map(|interface| &interface.addresses).map(|own| own.address);
+    let real = plan.directors.iter().flat_map(|director| &director.servers).map(|server| server.address);
+    let services = service_addresses(plan).into_iter().map(|(_, service)| service.address);
+    own.chain(real).chain(services).any(|address| address.is_ipv6())
 }
 
 fn setting(key: &str, value: &str) -> Change {
@@ -252,16 +312,14 @@ fn setting(key: &str, value: &str) -> Change {
 /// The interfaces' own addresses, without those that services use: a packet to an address of the kernel's
 /// never reaches the TUN, and a packet from one is refused when it comes out of the TUN.
 fn addresses(plan: &Plan) -> Vec<Change> {
-    let used: BTreeSet<Ipv4Addr> = service_addresses(plan).into_iter().map(|(_, address)| address).collect();
+    let used: Vec<Prefix> = service_addresses(plan).into_iter().map(|(_, service)| service).collect();
     let mut changes = Vec::new();
     for interface in plan.interfaces.iter().filter(|interface| matches!(interface.layer, Layer::Ip)) {
         for prefix in &interface.addresses {
-            if let IpAddr::V4(address) = prefix.address
-                && !used.contains(&address)
-            {
+            if !used.iter().any(|service| service.contains(prefix.address)) {
                 changes.push(Change::Address {
                     interface: interface.name.clone(),
-                    address,
+                    address: prefix.address,
                     length: prefix.length,
                 });
             }
@@ -270,44 +328,81 @@ fn addresses(plan: &Plan) -> Vec<Change> {
     changes
 }
 
-/// The addresses that belong to the engine and must not be the kernel's: VIPs and source-NAT addresses,
-/// each with who uses it.
+/// The addresses that belong to the engine and must not be the kernel's: VIPs, source-NAT addresses and the sources
+/// of tunnels, each with who uses it.
 #[must_use]
-pub fn service_addresses(plan: &Plan) -> Vec<(String, Ipv4Addr)> {
+pub fn service_addresses(plan: &Plan) -> Vec<(String, Prefix)> {
     let mut addresses = Vec::new();
     for director in &plan.directors {
-        if let IpAddr::V4(address) = director.address {
-            addresses.push((format!("director {}: the VIP", director.name), address));
+        let name = &director.name;
+        for binding in &director.binds {
+            addresses.push((format!("director {name}: the VIP"), binding.network));
         }
-        let Mode::Nat { source } = &director.mode;
-        if let Some(IpAddr::V4(address)) = source.as_ref().map(|source| source.address) {
-            addresses.push((format!("director {}: the source-NAT address", director.name), address));
+        match &director.mode {
+            Mode::Nat { sources } => {
+                let who = format!("director {name}: the source-NAT address");
+                let hosts = sources.iter().map(|source| Prefix::host(source.address));
+                addresses.extend(hosts.map(|host| (who.clone(), host)));
+            }
+            Mode::Gateway => {}
+            Mode::Tunnel { .. } => {
+                let who = format!("director {name}: the tunnel's source");
+                addresses.extend(tunnel_sources(plan, director).map(|own| (who.clone(), Prefix::host(own))));
+            }
         }
     }
     addresses
 }
 
+/// From whom tunnel packets of `director` come: the addresses that it names, or the first own ones of the interface by
+/// which they leave.
+fn tunnel_sources<'a>(plan: &'a Plan, director: &'a DirectorPlan) -> impl Iterator<Item = IpAddr> + 'a {
+    let named = match &director.mode {
+        Mode::Tunnel { sources, .. } => Some(sources.as_slice()),
+        Mode::Nat { .. } | Mode::Gateway => None,
+    };
+    let found = named.into_iter().flat_map(move |named| {
+        director.servers.iter().filter_map(move |server| {
+            let is_fit = |address: &IpAddr| address.is_ipv4() == server.address.is_ipv4();
+            let out = way_out(plan, server.address).and_then(|(index, _)| plan.interfaces.get(index));
+            let own = out.into_iter().flat_map(|interface| &interface.addresses).map(|own| own.address);
+            named.iter().copied().chain(own).find(is_fit)
+        })
+    });
+    let unique: BTreeSet<IpAddr> = found.collect();
+    unique.into_iter()
+}
+
 /// A route for each VIP, to the first interface, and for each source-NAT address, to the interface by which
-/// its real servers are reached.
+/// its real servers are reached; so for the sources of tunnels.
 fn service_routes(plan: &Plan, first: &str) -> Vec<Change> {
     let mut seen = BTreeSet::new();
     let mut changes = Vec::new();
-    let mut add = |address: IpAddr, interface: &str| {
-        if let IpAddr::V4(destination) = address
-            && seen.insert(destination)
-        {
+    let mut add = |network: Prefix, interface: &str| {
+        if seen.insert(network) {
+            let Prefix { address: destination, length } = network;
             let interface = interface.to_owned();
-            changes.push(Change::Route { destination, length: 32, interface, table: TABLE_MAIN });
+            changes.push(Change::Route { destination, length, interface, table: TABLE_MAIN });
         }
     };
-    for director in &plan.directors {
-        add(director.address, first);
+    for binding in plan.directors.iter().flat_map(|director| &director.binds) {
+        add(binding.network, first);
     }
     for director in &plan.directors {
-        let Mode::Nat { source: Some(source) } = &director.mode else { continue };
-        let towards = director.servers.first().map(|server| server.address);
-        let way = towards.and_then(|address| way_out(plan, address)).map_or(first, |(_, name)| name);
-        add(source.address, way);
+        let way_to = |address: IpAddr| {
+            let is_its = |server: &&ServerPlan| server.address.is_ipv4() == address.is_ipv4();
+            let towards = director.servers.iter().find(is_its).map(|server| server.address);
+            towards.and_then(|address| way_out(plan, address)).map_or(first, |(_, name)| name)
+        };
+        if let Mode::Nat { sources } = &director.mode {
+            for source in sources {
+                add(Prefix::host(source.address), way_to(source.address));
+            }
+        }
+        for source in tunnel_sources(plan, director) {
+            // Errors about tunnel packets come back there.
+            add(Prefix::host(source), way_to(source));
+        }
     }
     changes
 }
@@ -317,28 +412,67 @@ fn reply_routes(plan: &Plan) -> Vec<Change> {
     let mut tables = BTreeSet::new();
     let mut rules = BTreeSet::new();
     for director in &plan.directors {
-        let Mode::Nat { source: None } = &director.mode else { continue };
-        for server in &director.servers {
-            let IpAddr::V4(address) = server.address else { continue };
+        for server in director.servers.iter().filter(|server| sees_clients(director, server)) {
             let Some((index, interface)) = way_out(plan, server.address) else { continue };
             let table = TABLE_REPLIES.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
-            tables.insert((table, interface));
-            let protocol = director.protocol.0;
-            rules.insert((Selector::Replies { address, protocol, port: server.port }, table));
+            let selectors = replies_of(director, server);
+            if !selectors.is_empty() {
+                tables.insert((table, server.address.is_ipv6(), interface));
+            }
+            rules.extend(selectors.into_iter().map(|selector| (server.address.is_ipv6(), selector, table)));
         }
     }
-    let routes = tables.into_iter().map(|(table, interface)| Change::Route {
-        destination: Ipv4Addr::UNSPECIFIED,
-        length: 0,
-        interface: interface.to_owned(),
-        table,
+    let routes = tables.into_iter().map(|(table, is_v6, interface)| {
+        let destination = if is_v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        Change::Route { destination, length: 0, interface: interface.to_owned(), table }
     });
-    let rules = rules.into_iter().map(|(selector, table)| Change::Rule {
-        priority: PRIORITY_REPLIES,
-        selector,
-        table,
-    });
+    let priority = PRIORITY_REPLIES;
+    let rules =
+        rules.into_iter().map(|(is_v6, selector, table)| Change::Rule { is_v6, priority, selector, table });
     routes.chain(rules).collect()
+}
+
+/// Whether the source of some packets to `server` stays the client's.
+fn sees_clients(director: &DirectorPlan, server: &ServerPlan) -> bool {
+    let Mode::Nat { sources } = &director.mode else { return false };
+    !sources.iter().any(|source| {
+        source.address.is_ipv4() == server.address.is_ipv4()
+            && source.interface_in.is_none()
+            && source.interface_out.is_none()
+            && source.service_ports == ANY_PORT
+    })
+}
+
+/// What `server` sends that belongs to flows of `director`.
+fn replies_of(director: &DirectorPlan, server: &ServerPlan) -> Vec<Selector> {
+    let address = server.address;
+    let is_its = |binding: &&Binding| binding.network.address.is_ipv4() == address.is_ipv4();
+    let bound = director.binds.iter().filter(is_its).map(|binding| {
+        let ports = if server.port == 0 { binding.ports.clone() } else { server.port..=server.port };
+        // Any port is any protocol as well, so that pings come back; port 0 needs no rule of its own.
+        let is_any = ports == ANY_PORT && binding.protocol.is_none();
+        let protocols = match binding.protocol {
+            _ if is_any => vec![None],
+            Some(protocol) => vec![Some(protocol.0)],
+            None => vec![Some(Protocol::TCP.0), Some(Protocol::UDP.0)],
+        };
+        (protocols, ends(&ports))
+    });
+    let mut selectors: Vec<Selector> = bound
+        .flat_map(|(protocols, ports)| {
+            protocols.into_iter().map(move |protocol| Selector::Replies { address, protocol, ports })
+        })
+        .collect();
+    if director.ping == Ping::Forward && !selectors.is_empty() {
+        let protocol = if address.is_ipv4() { Protocol::ICMP } else { Protocol::ICMPV6 };
+        selectors.push(Selector::Replies { address, protocol: Some(protocol.0), ports: None });
+    }
+    selectors
+}
+
+/// The ends of a range of ports, as a rule has them; `None` for any port.
+fn ends(ports: &RangeInclusive<u16>) -> Option<(u16, u16)> {
+    (*ports != ANY_PORT).then(|| (*ports.start(), *ports.end()))
 }
 
 /// For service addresses in a network of the machine: its kernel answers there when neighbours ask for them,
@@ -347,8 +481,13 @@ fn proxy_neighbours(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
     let mut found = BTreeSet::new();
     for network in networks.iter().filter(|network| !is_of_forwarder(plan, &network.interface)) {
         let prefix = Prefix { address: network.address.into(), length: network.length };
-        for (_, address) in service_addresses(plan) {
-            if prefix.contains(address.into()) && address != network.address {
+        // A network of VIPs has too many addresses to answer for one by one.
+        let single = service_addresses(plan).into_iter().filter(|(_, served)| served.is_host());
+        for (_, served) in single {
+            if let IpAddr::V4(address) = served.address
+                && prefix.contains(served.address)
+                && address != network.address
+            {
                 found.insert((network.interface.as_str(), address));
             }
         }
@@ -366,7 +505,7 @@ fn is_of_forwarder(plan: &Plan, name: &str) -> bool {
 }
 
 /// The interface by which the engine reaches `address`: the longest prefix wins, then the first.
-fn way_out(plan: &Plan, address: IpAddr) -> Option<(usize, &str)> {
+pub(super) fn way_out(plan: &Plan, address: IpAddr) -> Option<(usize, &str)> {
     let mut best: Option<(Prefix, usize)> = None;
     for route in plan.routes.iter().filter(|route| route.destination.contains(address)) {
         if best.is_none_or(|(prefix, _)| prefix.length < route.destination.length) {
@@ -381,20 +520,15 @@ fn way_out(plan: &Plan, address: IpAddr) -> Option<(usize, &str)> {
 #[cfg(test)]
 mod tests {
     use evenkeel_engine::InterfaceId;
-    use evenkeel_engine::plan::{
-        Builtin, DirectorPlan, InterfacePlan, RoutePlan, SchedulerPlan, ServerPlan, SourceNat,
-    };
+    use evenkeel_engine::forward::tunnel::Encapsulation;
+    use evenkeel_engine::plan::{Builtin, InterfacePlan, RoutePlan, SourceNat};
 
     use super::*;
 
     fn interface(name: &str, addresses: &[[u8; 4]]) -> InterfacePlan {
         let prefix = |bytes: &[u8; 4]| Prefix { address: (*bytes).into(), length: 24 };
-        InterfacePlan {
-            name: name.to_owned(),
-            layer: Layer::Ip,
-            addresses: addresses.iter().map(prefix).collect(),
-            mtu_bytes: 1500,
-        }
+        let addresses = addresses.iter().map(prefix).collect();
+        InterfacePlan { addresses, ..InterfacePlan::new(name, Layer::Ip) }
     }
 
     fn route(to: [u8; 4], length: u8, interface: u16) -> RoutePlan {
@@ -403,23 +537,10 @@ mod tests {
     }
 
     fn director(name: &str, vip: u8, protocol: Protocol, servers: &[([u8; 4], u16)]) -> DirectorPlan {
-        DirectorPlan {
-            name: name.to_owned(),
-            address: [10, 0, 0, vip].into(),
-            port: 80,
-            protocol,
-            mode: Mode::Nat { source: None },
-            scheduler: SchedulerPlan::Builtin(Builtin::RoundRobin),
-            servers: servers
-                .iter()
-                .map(|&(address, port)| ServerPlan {
-                    name: format!("s{port}"),
-                    address: address.into(),
-                    port,
-                    weight: 1,
-                })
-                .collect(),
-        }
+        let server =
+            |&(address, port): &([u8; 4], u16)| ServerPlan::new(&format!("s{port}"), address.into(), port, 1);
+        let bind = Binding::of([10, 0, 0, vip].into(), 80, protocol);
+        DirectorPlan::new(name, bind, Builtin::RoundRobin, servers.iter().map(server).collect())
     }
 
     fn plan() -> Plan {
@@ -461,8 +582,8 @@ mod tests {
     #[test]
     fn source_nat_needs_a_route_to_its_address_and_no_rule_for_replies() {
         let mut plan = plan();
-        let source = SourceNat { address: [10, 99, 0, 2].into(), ports: 1024..=65535 };
-        plan.directors[0].mode = Mode::Nat { source: Some(source) };
+        let source = SourceNat::to([10, 99, 0, 2].into(), 1024..=65535);
+        plan.directors[0].mode = Mode::Nat { sources: vec![source] };
         let commands = commands(&plan);
         assert!(commands.contains(&"ip route add 10.99.0.2/32 dev tun0 proto 69".to_owned()), "{commands:?}");
         assert!(!commands.iter().any(|command| command.contains("7790")), "{commands:?}");
@@ -471,8 +592,8 @@ mod tests {
     #[test]
     fn an_address_that_a_service_uses_never_becomes_the_kernels() {
         let mut plan = plan();
-        let source = SourceNat { address: [10, 99, 0, 1].into(), ports: 1024..=65535 };
-        plan.directors[0].mode = Mode::Nat { source: Some(source) };
+        let source = SourceNat::to([10, 99, 0, 1].into(), 1024..=65535);
+        plan.directors[0].mode = Mode::Nat { sources: vec![source] };
         let commands = commands(&plan);
         assert!(!commands.iter().any(|command| command.contains("address add")), "{commands:?}");
         assert!(commands.contains(&"ip route add 10.99.0.1/32 dev tun0 proto 69".to_owned()), "{commands:?}");
@@ -513,8 +634,8 @@ mod tests {
     #[test]
     fn arp_is_answered_for_services_in_networks_of_the_machine_and_for_nothing_else() {
         let mut plan = plan();
-        let source = SourceNat { address: [10, 0, 3, 9].into(), ports: 1024..=65535 };
-        plan.directors[0].mode = Mode::Nat { source: Some(source) };
+        let source = SourceNat::to([10, 0, 3, 9].into(), 1024..=65535);
+        plan.directors[0].mode = Mode::Nat { sources: vec![source] };
         let networks = [
             attached("eth0", [10, 0, 0, 1], 24),
             attached("eth1.5", [10, 0, 3, 1], 24),
@@ -560,5 +681,88 @@ mod tests {
         assert!(!link(1500).is_same_place(&Change::Link { interface: "tun1".to_owned(), mtu_bytes: 1500 }));
         assert!(!link(1500).is_same_place(&setting("net/ipv4/ip_forward", "1")));
         assert!(setting("a", "1").is_same_place(&setting("a", "0")));
+    }
+
+    #[test]
+    fn ipv6_needs_the_same_of_its_own_tables() {
+        let mut plan = plan();
+        let vip = Prefix { address: "fc00::".parse().unwrap(), length: 64 };
+        plan.directors[0].binds = vec![Binding { network: vip, ports: ANY_PORT, protocol: None }];
+        plan.directors[0].servers = vec![ServerPlan::new("s1", "fd00::20".parse().unwrap(), 0, 1)];
+        plan.interfaces[0].addresses = vec![Prefix { address: "fd99::1".parse().unwrap(), length: 64 }];
+        let all = Prefix { address: "::".parse().unwrap(), length: 0 };
+        plan.routes.push(RoutePlan { destination: all, gateway: None, interface: InterfaceId(0) });
+        let expected = [
+            "sysctl -w net.ipv4.ip_forward=1",
+            "sysctl -w net.ipv6.conf.all.forwarding=1",
+            "sysctl -w net.ipv4.conf.tun0.rp_filter=0",
+            "ip link set dev tun0 mtu 1500 up",
+            "ip address add fd99::1/64 dev tun0",
+            "ip -6 route add fc00::/64 dev tun0 proto 69",
+            "ip rule add priority 1000 iif tun0 lookup main protocol 69",
+            "ip -6 rule add priority 1000 iif tun0 lookup main protocol 69",
+            "ip -6 route add ::/0 dev tun0 table 7790 proto 69",
+            "ip -6 rule add priority 1001 from fd00::20 lookup 7790 protocol 69",
+        ];
+        assert_eq!(commands(&plan), expected);
+    }
+
+    #[test]
+    fn replies_are_told_by_every_protocol_and_port_that_a_director_serves() {
+        let mut plan = plan();
+        let bind = Binding { ports: 80..=90, protocol: None, ..plan.directors[0].binds[0].clone() };
+        plan.directors[0].binds = vec![bind];
+        plan.directors[0].servers[0].port = 0;
+        plan.directors[0].ping = Ping::Forward;
+        let commands = commands(&plan);
+        for expected in [
+            "from 10.0.3.20 ipproto tcp sport 80-90",
+            "from 10.0.3.20 ipproto udp sport 80-90",
+            "from 10.0.3.20 ipproto icmp lookup",
+        ] {
+            assert!(commands.iter().any(|command| command.contains(expected)), "{expected}: {commands:?}");
+        }
+    }
+
+    #[test]
+    fn source_nat_for_some_flows_leaves_rules_for_the_replies_of_the_others() {
+        let mut plan = plan();
+        let source = SourceNat {
+            interface_in: Some(InterfaceId(0)),
+            ..SourceNat::to([10, 99, 0, 2].into(), 1024..=65535)
+        };
+        plan.directors[0].mode = Mode::Nat { sources: vec![source] };
+        let commands = commands(&plan);
+        assert!(commands.iter().any(|command| command.contains("from 10.0.3.20")), "{commands:?}");
+        assert!(commands.iter().any(|command| command.contains("10.99.0.2/32")), "{commands:?}");
+    }
+
+    #[test]
+    fn the_source_of_a_tunnel_is_the_forwarders_and_replies_go_their_own_way() {
+        let mut plan = plan();
+        plan.directors[0].mode =
+            Mode::Tunnel { encapsulation: Encapsulation::IpIp, sources: Vec::new(), ttl: None };
+        let commands = commands(&plan);
+        assert!(!commands.iter().any(|command| command.contains("address add")), "{commands:?}");
+        assert!(!commands.iter().any(|command| command.contains("7790")), "{commands:?}");
+        assert!(commands.contains(&"ip route add 10.99.0.1/32 dev tun0 proto 69".to_owned()), "{commands:?}");
+    }
+
+    #[test]
+    fn an_interface_for_one_real_server_routes_to_it_alone() {
+        let mut plan = plan();
+        plan.directors[0].mode = Mode::Gateway;
+        plan.directors[0].servers[0].port = 0;
+        let commands = commands(&direct::spread(&plan).unwrap());
+        for expected in [
+            "sysctl -w net.ipv4.conf.tun0-g1.rp_filter=0",
+            "ip link set dev tun0-g1 mtu 1500 up",
+            "ip route add default via 10.0.3.20 table 7901 proto 69",
+            "ip rule add priority 1000 iif tun0-g1 lookup 7901 protocol 69",
+            "ip rule add priority 1000 iif tun0 lookup main protocol 69",
+        ] {
+            assert!(commands.contains(&expected.to_owned()), "{expected}: {commands:?}");
+        }
+        assert!(!commands.iter().any(|command| command.contains("7790")), "{commands:?}");
     }
 }

@@ -9,7 +9,7 @@
     reason = "the kernel's attributes are many, and new ones must not disturb"
 )]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_core::{DefaultNla, Nla as _};
@@ -51,7 +51,7 @@ pub(crate) struct Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) link: u32,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) length: u8,
 }
 
@@ -66,17 +66,20 @@ pub(crate) struct Proxy {
 /// A route that a route of ours could meet: unicast, without TOS and metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) destination: Ipv4Addr,
+    pub(crate) destination: IpAddr,
     pub(crate) length: u8,
     pub(crate) table: u32,
     pub(crate) link: Option<u32>,
     pub(crate) has_gateway: bool,
+    /// The next hop, where it is one and of the same family.
+    pub(crate) gateway: Option<IpAddr>,
     pub(crate) protocol: u8,
 }
 
 /// A rule that says no more than one of ours could.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
+    pub(crate) is_v6: bool,
     pub(crate) priority: u32,
     pub(crate) selector: Selector,
     pub(crate) table: u32,
@@ -124,29 +127,46 @@ impl Machine {
         while let Some(message) = addresses.try_next().await.map_err(failed("addresses"))? {
             let link = message.header.index;
             let length = message.header.prefix_len;
-            // On a point-to-point link `Address` is the peer; `Local` is ours wherever it is given.
-            let own = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            // On a point-to-point link `Address` is the peer; `Local` is ours wherever it is given, which is
+            // always with IPv4.
+            let local = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(address) => Some(*address),
                 _ => None,
             });
-            push(&mut machine.addresses, own.map(|address| Address { link, address, length }));
+            let other = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V6(address)) => Some(IpAddr::V6(*address)),
+                _ => None,
+            });
+            push(&mut machine.addresses, local.or(other).map(|address| Address { link, address, length }));
         }
-        let routes = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-        let mut routes = std::pin::pin!(routes);
-        while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
-            push(&mut machine.routes, route(&message));
-        }
-        let rules = handle.rule().get(IpVersion::V4).execute();
-        let mut rules = std::pin::pin!(rules);
-        while let Some(message) = rules.try_next().await.map_err(failed("rules"))? {
-            push(&mut machine.rules, rule(&message));
-        }
+        machine.look_at_routes(handle, IpVersion::V4).await?;
+        // A kernel without IPv6 does not answer these; what a plan needs of it is then refused where it is made.
+        let _ = machine.look_at_routes(handle, IpVersion::V6).await;
         let proxies = handle.neighbours().get().proxies().set_address_family(AddressFamily::Inet).execute();
         let mut proxies = std::pin::pin!(proxies);
         while let Some(message) = proxies.try_next().await.map_err(failed("proxy neighbours"))? {
             push(&mut machine.proxies, proxy(&message));
         }
         Ok(machine)
+    }
+
+    async fn look_at_routes(&mut self, handle: &Handle, version: IpVersion) -> Result<(), SetupError> {
+        let failed = |what: &'static str| move |error| SetupError::look(what, &error);
+        let question = match version {
+            IpVersion::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            IpVersion::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        };
+        let routes = handle.route().get(question).execute();
+        let mut routes = std::pin::pin!(routes);
+        while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
+            push(&mut self.routes, route(&message));
+        }
+        let rules = handle.rule().get(version).execute();
+        let mut rules = std::pin::pin!(rules);
+        while let Some(message) = rules.try_next().await.map_err(failed("rules"))? {
+            push(&mut self.rules, rule(&message));
+        }
+        Ok(())
     }
 
     pub(crate) fn link(&self, name: &str) -> Option<&Link> {
@@ -159,7 +179,8 @@ impl Machine {
             let link = self.links.iter().find(|link| link.index == address.link && link.has_arp)?;
             let (interface, length) = (link.name.clone(), address.length);
             // An address without a network has no neighbours.
-            (length < 32).then_some(Attached { interface, address: address.address, length })
+            let IpAddr::V4(address) = address.address else { return None };
+            (length < 32).then_some(Attached { interface, address, length })
         };
         self.addresses.iter().filter_map(on_link).collect()
     }
@@ -192,9 +213,13 @@ impl Machine {
             Change::Route { destination, length, interface, table } => {
                 self.route_presence((*destination, *length), interface, *table)
             }
-            Change::Rule { priority, selector, table } => {
+            Change::NextHop { address, table } => self.next_hop_presence(*address, *table),
+            Change::Rule { is_v6, priority, selector, table } => {
                 let same = |rule: &&Rule| {
-                    rule.priority == *priority && rule.selector == *selector && rule.table == *table
+                    rule.is_v6 == *is_v6
+                        && rule.priority == *priority
+                        && rule.selector == *selector
+                        && rule.table == *table
                 };
                 match self.rules.iter().find(same) {
                     Some(rule) if rule.protocol == PROTOCOL => Presence::LeftBehind,
@@ -215,7 +240,27 @@ impl Machine {
         }
     }
 
-    fn route_presence(&self, destination: (Ipv4Addr, u8), interface: &str, table: u32) -> Presence {
+    fn next_hop_presence(&self, address: IpAddr, table: u32) -> Presence {
+        let met = |route: &&Route| {
+            (route.length, route.table) == (0, table) && route.destination.is_ipv6() == address.is_ipv6()
+        };
+        match self.routes.iter().find(met) {
+            None => Presence::Missing,
+            Some(route) if route.gateway == Some(address) && route.protocol == PROTOCOL => {
+                Presence::LeftBehind
+            }
+            Some(route) if route.gateway == Some(address) => Presence::Foreign,
+            Some(_) => {
+                let family = if address.is_ipv6() { " -6" } else { "" };
+                Presence::Conflict(format!(
+                    "routing table {table} has another default route already; remove it with: ip{family} route del \
+                     default table {table}"
+                ))
+            }
+        }
+    }
+
+    fn route_presence(&self, destination: (IpAddr, u8), interface: &str, table: u32) -> Presence {
         let met = |route: &&Route| (route.destination, route.length) == destination && route.table == table;
         let Some(route) = self.routes.iter().find(met) else { return Presence::Missing };
         let wanted = self.link(interface).map(|link| link.index);
@@ -224,8 +269,9 @@ impl Machine {
         }
         let there = self.link_name(route.link);
         let (address, length) = destination;
+        let family = if address.is_ipv6() { " -6" } else { "" };
         Presence::Conflict(format!(
-            "{address}/{length} leads to {there} in routing table {table} already; remove it with: ip route \
+            "{address}/{length} leads to {there} in routing table {table} already; remove it with: ip{family} route \
              del {address}/{length} table {table}"
         ))
     }
@@ -234,9 +280,11 @@ impl Machine {
     /// reach a forwarder.
     pub(crate) fn local_services(&self, plan: &Plan) -> Vec<String> {
         let mut problems = Vec::new();
-        for (who, address) in service_addresses(plan) {
-            for local in self.addresses.iter().filter(|local| local.address == address) {
-                let link = self.link_name(Some(local.link));
+        for (who, service) in service_addresses(plan) {
+            // Among the addresses of a network there may well be one of the machine; it stays the machine's.
+            let is_one = service.is_host();
+            for local in self.addresses.iter().filter(|local| is_one && local.address == service.address) {
+                let (link, address) = (self.link_name(Some(local.link)), service.address);
                 problems.push(format!(
                     "{who} {address} is an address of this machine, on {link}, so packets to it stay here \
                      and never reach the forwarder; remove it with: ip address del {address}/{} dev {link}",
@@ -282,25 +330,42 @@ fn proxy(message: &NeighbourMessage) -> Option<Proxy> {
     Some(Proxy { link: message.header.ifindex, address: address?, protocol })
 }
 
+/// What the kernel makes of a route of IPv6 without a metric.
+const METRIC_DEFAULT_V6: u32 = 1024;
+
 fn route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     let mut route = Route {
-        destination: Ipv4Addr::UNSPECIFIED,
+        destination: match header.address_family {
+            AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+            _ => Ipv4Addr::UNSPECIFIED.into(),
+        },
         length: header.destination_prefix_length,
         table: u32::from(header.table),
         link: None,
         has_gateway: false,
+        gateway: None,
         protocol: header.protocol.into(),
     };
     let mut is_plain = header.kind == RouteType::Unicast && header.tos == 0;
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => route.destination = *address,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => route.destination = (*address).into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                route.destination = (*address).into()
+            }
             RouteAttribute::Table(table) => route.table = *table,
             RouteAttribute::Oif(index) => route.link = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => {
+                (route.has_gateway, route.gateway) = (true, Some((*address).into()));
+            }
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => {
+                (route.has_gateway, route.gateway) = (true, Some((*address).into()));
+            }
             RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
                 route.has_gateway = true;
             }
+            RouteAttribute::Priority(METRIC_DEFAULT_V6) if route.destination.is_ipv6() => {}
             RouteAttribute::Priority(metric) if *metric != 0 => is_plain = false,
             _ => {}
         }
@@ -324,9 +389,9 @@ struct Said {
     table: u32,
     protocol: u8,
     interface: Option<String>,
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
     ip_protocol: Option<u8>,
-    port: Option<u16>,
+    ports: Option<(u16, u16)>,
 }
 
 fn rule(message: &RuleMessage) -> Option<Rule> {
@@ -341,13 +406,11 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::Table(number) => said.table = *number,
             RuleAttribute::Protocol(number) => said.protocol = u8::from(*number),
             RuleAttribute::Iifname(name) => said.interface = Some(name.clone()),
-            RuleAttribute::Source(IpAddr::V4(address)) if header.src_len == 32 => {
-                said.source = Some(*address)
+            RuleAttribute::Source(address) if header.src_len == if address.is_ipv4() { 32 } else { 128 } => {
+                said.source = Some(*address);
             }
             RuleAttribute::IpProtocol(protocol) => said.ip_protocol = u8::try_from(i32::from(*protocol)).ok(),
-            RuleAttribute::SourcePortRange(range) if range.start == range.end => {
-                said.port = Some(range.start)
-            }
+            RuleAttribute::SourcePortRange(range) => said.ports = Some((range.start, range.end)),
             // The kernel sends these with every rule, to say that nothing is suppressed.
             RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
             // Linux 6.15 and later send the mask of a single port: all of its bits.
@@ -355,12 +418,14 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
             _ => return None,
         }
     }
-    let selector = match (said.interface, said.source, said.ip_protocol, said.port) {
-        (Some(name), None, None, None) => Selector::Interface(name),
-        (None, Some(address), Some(protocol), Some(port)) => Selector::Replies { address, protocol, port },
-        (Some(_) | None, _, _, _) => return None,
+    let selector = match (said.interface, said.source) {
+        (Some(name), None) if said.ip_protocol.is_none() && said.ports.is_none() => Selector::Interface(name),
+        (None, Some(address)) => Selector::Replies { address, protocol: said.ip_protocol, ports: said.ports },
+        (Some(_) | None, _) => return None,
     };
-    Some(Rule { priority: said.priority, selector, table: said.table, protocol: said.protocol })
+    let is_v6 = header.family == AddressFamily::Inet6;
+    let Said { priority, table, protocol, .. } = said;
+    Some(Rule { is_v6, priority, selector, table, protocol })
 }
 
 /// The mark of our routes and rules.
@@ -370,8 +435,7 @@ pub(crate) fn mark() -> RouteProtocol {
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_engine::plan::{Builtin, SourceNat};
-    use evenkeel_engine::plan::{DirectorPlan, Mode, SchedulerPlan};
+    use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Mode, SourceNat};
     use evenkeel_engine::wire::Protocol;
 
     use super::super::change::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
@@ -387,14 +451,14 @@ mod tests {
         };
         Machine {
             links: vec![link(1, "lo", true), link(2, "eth0", true), link(3, "tun0", false)],
-            addresses: vec![Address { link: 2, address: Ipv4Addr::new(10, 0, 0, 3), length: 24 }],
+            addresses: vec![Address { link: 2, address: [10, 0, 0, 3].into(), length: 24 }],
             ..Machine::default()
         }
     }
 
     fn vip_route() -> Change {
         Change::Route {
-            destination: Ipv4Addr::new(10, 0, 0, 9),
+            destination: [10, 0, 0, 9].into(),
             length: 32,
             interface: "tun0".to_owned(),
             table: TABLE_MAIN,
@@ -402,8 +466,15 @@ mod tests {
     }
 
     fn there(link: u32, protocol: u8) -> Route {
-        let destination = Ipv4Addr::new(10, 0, 0, 9);
-        Route { destination, length: 32, table: TABLE_MAIN, link: Some(link), has_gateway: false, protocol }
+        Route {
+            destination: [10, 0, 0, 9].into(),
+            length: 32,
+            table: TABLE_MAIN,
+            link: Some(link),
+            has_gateway: false,
+            gateway: None,
+            protocol,
+        }
     }
 
     #[test]
@@ -423,11 +494,15 @@ mod tests {
     fn a_rule_of_another_priority_or_table_is_not_ours() {
         let mut machine = machine();
         let selector = Selector::Interface("tun0".to_owned());
-        let change =
-            Change::Rule { priority: PRIORITY_FROM_FORWARDER, selector: selector.clone(), table: TABLE_MAIN };
-        let rule =
-            Rule { priority: PRIORITY_FROM_FORWARDER, selector, table: TABLE_MAIN, protocol: PROTOCOL };
-        machine.rules = vec![Rule { priority: 7, ..rule.clone() }, Rule { table: 7, ..rule.clone() }];
+        let (priority, table) = (PRIORITY_FROM_FORWARDER, TABLE_MAIN);
+        let change = Change::Rule { is_v6: false, priority, selector: selector.clone(), table };
+        let rule = Rule { is_v6: false, priority, selector, table, protocol: PROTOCOL };
+        let others = [
+            Rule { priority: 7, ..rule.clone() },
+            Rule { table: 7, ..rule.clone() },
+            Rule { is_v6: true, ..rule.clone() },
+        ];
+        machine.rules = others.to_vec();
         assert_eq!(machine.presence(&change), Presence::Missing);
         machine.rules.push(rule.clone());
         assert_eq!(machine.presence(&change), Presence::LeftBehind);
@@ -438,7 +513,7 @@ mod tests {
     #[test]
     fn networks_are_those_in_which_neighbours_ask() {
         let mut machine = machine();
-        let address = |link, last, length| Address { link, address: Ipv4Addr::new(10, 0, 0, last), length };
+        let address = |link, last: u8, length| Address { link, address: [10, 0, 0, last].into(), length };
         machine.addresses.extend([address(1, 5, 24), address(2, 6, 32), address(3, 7, 24)]);
         let expected =
             Attached { interface: "eth0".to_owned(), address: Ipv4Addr::new(10, 0, 0, 3), length: 24 };
@@ -471,20 +546,36 @@ mod tests {
     #[test]
     fn a_vip_that_the_kernel_keeps_is_named_with_its_link() {
         let mut plan = Plan::empty();
-        plan.directors.push(DirectorPlan {
-            name: "web".to_owned(),
-            address: [10, 0, 0, 3].into(),
-            port: 80,
-            protocol: Protocol::TCP,
-            mode: Mode::Nat {
-                source: Some(SourceNat { address: [10, 0, 0, 4].into(), ports: 1024..=65535 }),
-            },
-            scheduler: SchedulerPlan::Builtin(Builtin::RoundRobin),
-            servers: Vec::new(),
-        });
+        let bind = Binding::of([10, 0, 0, 3].into(), 80, Protocol::TCP);
+        let mut director = DirectorPlan::new("web", bind, Builtin::RoundRobin, Vec::new());
+        let source = SourceNat::to([10, 0, 0, 4].into(), 1024..=65535);
+        director.mode = Mode::Nat { sources: vec![source] };
+        plan.directors.push(director);
         let problems = machine().local_services(&plan);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("director web: the VIP 10.0.0.3"), "{problems:?}");
         assert!(problems[0].ends_with("ip address del 10.0.0.3/24 dev eth0"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_next_hop_is_missing_left_behind_or_in_the_way() {
+        let mut machine = machine();
+        let hop = |last: u8| Change::NextHop { address: [10, 0, 3, last].into(), table: 7901 };
+        assert_eq!(machine.presence(&hop(1)), Presence::Missing);
+        let route = Route {
+            destination: [0, 0, 0, 0].into(),
+            length: 0,
+            table: 7901,
+            link: Some(2),
+            has_gateway: true,
+            gateway: Some([10, 0, 3, 1].into()),
+            protocol: PROTOCOL,
+        };
+        machine.routes = vec![route.clone()];
+        assert_eq!(machine.presence(&hop(1)), Presence::LeftBehind);
+        let Presence::Conflict(text) = machine.presence(&hop(2)) else { panic!("no conflict") };
+        assert!(text.ends_with("ip route del default table 7901"), "{text}");
+        machine.routes = vec![Route { protocol: 4, ..route }];
+        assert_eq!(machine.presence(&hop(1)), Presence::Foreign);
     }
 }

@@ -7,6 +7,7 @@
 
 mod apply;
 mod change;
+mod direct;
 mod machine;
 mod sysctl;
 
@@ -14,6 +15,8 @@ use evenkeel_engine::Plan;
 use rustix::io::Errno;
 
 pub use apply::{Mark, Setup};
+pub use direct::spread;
+
 pub use change::{
     Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN,
     TABLE_REPLIES, plan_of_changes, service_addresses,

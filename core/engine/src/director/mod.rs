@@ -9,6 +9,7 @@
 pub mod builtin;
 mod scheduler;
 mod service;
+pub mod sticky;
 mod table;
 
 pub use builtin::builtin;
@@ -16,4 +17,4 @@ pub use scheduler::{
     Fault, FlowClosed, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
 };
 pub use service::{Director, Server};
-pub use table::Directors;
+pub use table::{Directors, Pinged};

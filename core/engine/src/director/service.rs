@@ -8,8 +8,11 @@ use siphasher::sip::SipHasher13;
 
 use super::{FlowClosed, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView};
 use crate::flow::{Direction, FlowState};
-use crate::plan::{DirectorPlan, Mode, SchedulerPlan, ServerPlan};
+use crate::plan::{
+    Binding, DirectorPlan, MidStream, Mode, Persistence, Ping, SchedulerPlan, ServerPlan, SourceNat,
+};
 use crate::time::Instant;
+use crate::verdict::InterfaceId;
 use crate::wire::{Address, Protocol};
 
 /// How many ends of flows are gathered before the scheduler is told of them at once.
@@ -55,6 +58,10 @@ pub struct Server {
     pub bytes_to: u64,
     /// IP bytes from it.
     pub bytes_from: u64,
+    /// Whether it may be picked, apart from its weight: it has room for more flows.
+    pub is_up: bool,
+    flows_upper: u32,
+    flows_lower: u32,
 }
 
 impl Server {
@@ -71,12 +78,15 @@ impl Server {
             packets_from: 0,
             bytes_to: 0,
             bytes_from: 0,
+            is_up: true,
+            flows_upper: plan.flows_upper,
+            flows_lower: plan.flows_lower,
         }
     }
 
     /// Counts a packet of `length` IP bytes.
     #[inline]
-    pub fn count(&mut self, direction: Direction, length: u16) {
+    pub fn count(&mut self, direction: Direction, length: u32) {
         let (packets, bytes) = match direction {
             Direction::Original => (&mut self.packets_to, &mut self.bytes_to),
             Direction::Reply => (&mut self.packets_from, &mut self.bytes_from),
@@ -95,19 +105,25 @@ impl Server {
 pub struct Director {
     /// The name that users know.
     pub name: String,
-    /// The VIP.
-    pub address: Address,
-    /// The port.
-    pub port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
+    /// What it serves.
+    pub binds: Vec<Binding>,
     /// How packets reach the real servers.
     pub mode: Mode,
     /// Whether the plan no longer has it, and only its flows keep its place.
     pub is_removed: bool,
+    /// Whether each UDP datagram is scheduled on its own.
+    pub is_one_packet: bool,
+    /// How clients stick to real servers.
+    pub persistence: Option<Persistence>,
+    /// What happens to TCP segments of unknown flows.
+    pub mid_stream: MidStream,
+    /// What happens to pings.
+    pub ping: Ping,
     scheduler_plan: SchedulerPlan,
     scheduler: Box<dyn Scheduler>,
     wants_closed: bool,
+    /// Whether any server has a bound on its flows.
+    has_bounds: bool,
     closed: Vec<FlowClosed>,
     servers: Vec<Option<Server>>,
     views: Vec<ServerView>,
@@ -123,14 +139,17 @@ impl Director {
     pub fn new(plan: &DirectorPlan, scheduler: Box<dyn Scheduler>, now: Instant) -> Self {
         let mut director = Self {
             name: plan.name.clone(),
-            address: plan.address.into(),
-            port: plan.port,
-            protocol: plan.protocol,
+            binds: plan.binds.clone(),
             mode: plan.mode.clone(),
             is_removed: false,
+            is_one_packet: plan.is_one_packet,
+            persistence: plan.persistence,
+            mid_stream: plan.mid_stream,
+            ping: plan.ping,
             scheduler_plan: plan.scheduler.clone(),
             scheduler,
             wants_closed: false,
+            has_bounds: false,
             closed: Vec::with_capacity(CLOSED_MAX),
             servers: Vec::new(),
             views: Vec::new(),
@@ -145,11 +164,13 @@ impl Director {
     /// Becomes what `plan` has under the same name; servers that stay keep their places, flows and counters.
     pub fn change(&mut self, plan: &DirectorPlan, scheduler: Option<Box<dyn Scheduler>>, now: Instant) {
         self.flush_closed(now);
-        self.address = plan.address.into();
-        self.port = plan.port;
-        self.protocol = plan.protocol;
+        self.binds.clone_from(&plan.binds);
         self.mode = plan.mode.clone();
         self.is_removed = false;
+        self.is_one_packet = plan.is_one_packet;
+        self.persistence = plan.persistence;
+        self.mid_stream = plan.mid_stream;
+        self.ping = plan.ping;
         self.scheduler_plan = plan.scheduler.clone();
         if let Some(scheduler) = scheduler {
             self.scheduler = scheduler;
@@ -173,29 +194,80 @@ impl Director {
     }
 
     /// Asks the scheduler about `flows`. The answers are places in the list of views, each already counted as a flow.
+    ///
+    /// Where servers have bounds on their flows it is asked one by one, so that each answer counts for the next.
     pub fn pick(&mut self, flows: &[NewFlow], answers: &mut [Option<u16>], now: Instant) {
         self.flush_closed(now);
-        let mut selection = Selection::new(flows, &self.views, &mut self.loads, answers);
-        self.scheduler.pick(&mut selection, now);
-    }
-
-    /// Takes back what [`Director::pick`] counted for a flow that did not come to be.
-    pub fn unassign(&mut self, view: u16) {
-        let is_active = self.protocol == Protocol::TCP;
-        if let Some(load) = self.loads.get_mut(usize::from(view)) {
-            count(load, is_active, false);
+        let at_once = if self.has_bounds { 1 } else { flows.len().max(1) };
+        for (flows, answers) in flows.chunks(at_once).zip(answers.chunks_mut(at_once)) {
+            let mut selection = Selection::new(flows, &self.views, &mut self.loads, answers);
+            self.scheduler.pick(&mut selection, now);
+            if let ([Some(view)], true) = (&*answers, self.has_bounds) {
+                self.check_bounds(*view, now);
+            }
         }
     }
 
+    /// Counts a flow that sticks to the server with this view, which is not asked about.
+    pub fn assign(&mut self, view: u16, protocol: Protocol, now: Instant) {
+        if let Some(load) = self.loads.get_mut(usize::from(view)) {
+            count(load, protocol == Protocol::TCP, true);
+        }
+        self.check_bounds(view, now);
+    }
+
+    /// Takes back what [`Director::pick`] counted for a flow that did not come to be.
+    pub fn unassign(&mut self, view: u16, protocol: Protocol, now: Instant) {
+        if let Some(load) = self.loads.get_mut(usize::from(view)) {
+            count(load, protocol == Protocol::TCP, false);
+        }
+        self.check_bounds(view, now);
+    }
+
     /// Enters a flow that was picked: its server's place.
-    pub fn open(&mut self, view: u16) -> Option<u16> {
+    pub fn open(&mut self, view: u16, protocol: Protocol) -> Option<u16> {
         let slot = *self.slots.get(usize::from(view))?;
-        let is_active = self.protocol == Protocol::TCP;
         let server = self.servers.get_mut(usize::from(slot))?.as_mut()?;
-        count(&mut server.load, is_active, true);
+        count(&mut server.load, protocol == Protocol::TCP, true);
         server.flows += 1;
         self.flows += 1;
         Some(slot)
+    }
+
+    /// Counts a flow that goes by without an entry: its server's place.
+    pub fn open_and_close(&mut self, view: u16) -> Option<u16> {
+        let slot = *self.slots.get(usize::from(view))?;
+        self.servers.get_mut(usize::from(slot))?.as_mut()?.flows += 1;
+        Some(slot)
+    }
+
+    /// Takes the server with this view out of the choice when it has reached its upper bound, and back in when it has
+    /// come below its lower one.
+    fn check_bounds(&mut self, view: u16, now: Instant) {
+        if !self.has_bounds {
+            return;
+        }
+        let place = usize::from(view);
+        let server = self.slots.get(place).and_then(|slot| self.servers.get(usize::from(*slot)));
+        let Some(Some(server)) = server else { return };
+        let (Some(load), Some(shown)) = (self.loads.get(place), self.views.get_mut(place)) else { return };
+        let flows = u64::from(load.active) + u64::from(load.inactive);
+        let (upper, lower) = (u64::from(server.flows_upper), u64::from(server.flows_lower));
+        let was_up = shown.is_up;
+        if upper > 0 && flows >= upper {
+            shown.is_up = false;
+        } else if lower == 0 && flows * 4 < upper * 3 || flows < lower || upper == 0 {
+            shown.is_up = true;
+        }
+        let is_up = shown.is_up;
+        if is_up != was_up {
+            let slot = self.slots.get(place).map(|slot| usize::from(*slot));
+            if let Some(Some(server)) = slot.and_then(|slot| self.servers.get_mut(slot)) {
+                server.is_up = is_up;
+            }
+            self.flush_closed(now);
+            self.scheduler.update(&self.views, now);
+        }
     }
 
     /// A flow of the server at `slot` has changed its state.
@@ -212,6 +284,9 @@ impl Director {
     pub fn close(&mut self, slot: u16, state: FlowState, hash: u64, now: Instant) {
         self.count_load(slot, state.is_active(), false);
         self.flows = self.flows.saturating_sub(1);
+        if let Some(view) = self.server(slot).and_then(|server| server.view) {
+            self.check_bounds(view, now);
+        }
         let place = self.servers.get_mut(usize::from(slot));
         let Some(server) = place.as_ref().and_then(|place| place.as_ref()) else { return };
         if let Some(view) = server.view {
@@ -244,6 +319,47 @@ impl Director {
     #[inline]
     pub fn server_mut(&mut self, slot: u16) -> Option<&mut Server> {
         self.servers.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    /// The view of the server at `slot` if it still is the one with this identity and may be used by a client that
+    /// sticks to it; `is_weighted` asks for a weight above 0 as well.
+    #[must_use]
+    pub fn view_of(&self, slot: u16, id: ServerId, is_weighted: bool) -> Option<u16> {
+        let view = self.server(slot)?.view?;
+        let shown = self.views.get(usize::from(view))?;
+        (shown.id == id && (shown.weight > 0 || !is_weighted)).then_some(view)
+    }
+
+    /// The identity and place of the server that the scheduler knows as `view`.
+    #[must_use]
+    pub fn identity(&self, view: u16) -> Option<(u16, ServerId)> {
+        let place = usize::from(view);
+        Some((*self.slots.get(place)?, self.views.get(place)?.id))
+    }
+
+    /// How sources are translated of clients that come in at `interface_in` for `port`, on the way to a server behind
+    /// `interface_out`.
+    #[must_use]
+    pub fn source_nat(
+        &self,
+        interface_in: InterfaceId,
+        interface_out: InterfaceId,
+        port: u16,
+        is_v4: bool,
+    ) -> Option<&SourceNat> {
+        let Mode::Nat { sources } = &self.mode else { return None };
+        sources.iter().find(|rule| {
+            rule.interface_in.is_none_or(|wanted| wanted == interface_in)
+                && rule.interface_out.is_none_or(|wanted| wanted == interface_out)
+                && rule.service_ports.contains(&port)
+                && rule.address.is_ipv4() == is_v4
+        })
+    }
+
+    /// Whether one of its servers is `address` and answers from `port`.
+    #[must_use]
+    pub fn answers_from(&self, address: Address, port: u16) -> bool {
+        self.members().any(|server| server.address == address && (server.port == port || server.port == 0))
     }
 
     /// The server that the scheduler knows as `view`.
@@ -298,6 +414,8 @@ impl Director {
             let server = server.get_or_insert_with(|| Server::new(plan));
             server.name.clone_from(&plan.name);
             server.weight = plan.weight;
+            server.flows_upper = plan.flows_upper;
+            server.flows_lower = plan.flows_lower;
             server.view = Some(view);
             self.loads.push(server.load);
             self.views.push(ServerView {
@@ -308,6 +426,10 @@ impl Director {
                 is_up: true,
             });
             self.slots.push(u16::try_from(slot).unwrap_or(u16::MAX));
+        }
+        self.has_bounds = plans.iter().any(|plan| plan.flows_upper > 0);
+        for view in 0..u16::try_from(self.views.len()).unwrap_or(u16::MAX) {
+            self.check_bounds(view, now);
         }
         self.scheduler.update(&self.views, now);
         self.wants_closed = self.scheduler.wants_closed_flows();

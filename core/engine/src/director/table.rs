@@ -2,11 +2,12 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::net::IpAddr;
 
 use super::{Director, builtin};
 use crate::Guests;
-use crate::plan::{Mode, Plan, SchedulerPlan};
+use crate::plan::{Binding, Mode, Ping, Plan, SchedulerPlan};
 use crate::time::Instant;
 use crate::wire::{Address, Protocol};
 
@@ -14,11 +15,30 @@ use crate::wire::{Address, Protocol};
 #[derive(Debug, Default)]
 pub struct Directors {
     places: Vec<Option<Director>>,
-    bindings: BTreeMap<(Address, u16, Protocol), u16>,
+    /// Bindings to one address, port and protocol.
+    exact: BTreeMap<(Address, u16, Protocol), u16>,
+    /// The other bindings, the narrowest first. Looked through one by one for a new flow.
+    wide: Vec<(Binding, u16)>,
     /// The place of each director of the plan, in the plan's order.
     order: Vec<u16>,
     /// The addresses that are ours to answer for: VIPs and those of source NAT.
     own: BTreeSet<Address>,
+    has_one_packet: bool,
+}
+
+/// Who is concerned by a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pinged {
+    /// Nobody here.
+    Stranger,
+    /// An address of ours without a director.
+    Own,
+    /// A VIP that is served.
+    Served,
+    /// A VIP without a usable real server.
+    Unserved,
+    /// A VIP whose pings go to a real server of the director at this place.
+    Forwarded(u16),
 }
 
 impl Directors {
@@ -30,9 +50,11 @@ impl Directors {
         for director in self.places.iter_mut().flatten() {
             director.is_removed = true;
         }
-        self.bindings.clear();
+        self.exact.clear();
+        self.wide.clear();
         self.order.clear();
         self.own.clear();
+        self.has_one_packet = plan.directors.iter().any(|director| director.is_one_packet);
         for wanted in &plan.directors {
             let place = self.place_of(&wanted.name);
             let Some(slot) = self.places.get_mut(place) else { continue };
@@ -50,21 +72,40 @@ impl Directors {
             }
             // A plan has at most 65,535 directors; those that are gone give their places back.
             let place = u16::try_from(place).unwrap_or(u16::MAX);
-            let address = Address::from(wanted.address);
-            self.bindings.insert((address, wanted.port, wanted.protocol), place);
             self.order.push(place);
-            self.own.insert(address);
+            for binding in &wanted.binds {
+                self.bind(binding, place);
+            }
             match &wanted.mode {
-                Mode::Nat { source: Some(source) } => {
-                    self.own.insert(source.address.into());
+                Mode::Nat { sources } => {
+                    self.own.extend(sources.iter().map(|source| Address::from(source.address)));
                 }
-                Mode::Nat { source: None } => {}
+                Mode::Tunnel { sources, .. } => {
+                    self.own.extend(sources.iter().map(|source| Address::from(*source)));
+                }
+                Mode::Gateway => {}
             }
         }
+        self.wide.sort_by_key(|(binding, _)| {
+            let Binding { network, ports, protocol } = binding;
+            (Reverse(network.length), ports.len(), protocol.is_none())
+        });
         self.own.extend(
             plan.interfaces.iter().flat_map(|one| &one.addresses).map(|own| Address::from(own.address)),
         );
         self.sweep();
+    }
+
+    fn bind(&mut self, binding: &Binding, place: u16) {
+        let address = Address::from(binding.network.address);
+        if binding.network.is_host() {
+            self.own.insert(address);
+            if let (Some(port), Some(protocol)) = (binding.port(), binding.protocol) {
+                self.exact.insert((address, port, protocol), place);
+                return;
+            }
+        }
+        self.wide.push((binding.clone(), place));
     }
 
     fn place_of(&mut self, name: &str) -> usize {
@@ -85,10 +126,23 @@ impl Directors {
         }
     }
 
-    /// The place of the director that is bound to this address, port and protocol.
+    /// The place of the director that is bound to this address, port and protocol: of several the narrowest, one
+    /// address before a network and one port before many.
     #[must_use]
     pub fn bound_to(&self, address: Address, port: u16, protocol: Protocol) -> Option<u16> {
-        self.bindings.get(&(address, port, protocol)).copied()
+        if let Some(place) = self.exact.get(&(address, port, protocol)) {
+            return Some(*place);
+        }
+        let ip = IpAddr::from(address);
+        self.wide.iter().find(|(binding, _)| binding.serves(ip, port, protocol)).map(|(_, place)| *place)
+    }
+
+    /// The places of the directors that are bound to any port of this address.
+    fn at_address(&self, address: Address) -> impl Iterator<Item = u16> {
+        let range = (address, 0, Protocol(0))..=(address, u16::MAX, Protocol(u8::MAX));
+        let ip = IpAddr::from(address);
+        let wide = self.wide.iter().filter(move |(binding, _)| binding.network.contains(ip));
+        self.exact.range(range).map(|(_, place)| *place).chain(wide.map(|(_, place)| *place))
     }
 
     /// The place of the plan's director number `number`.
@@ -136,18 +190,62 @@ impl Directors {
         self.own.contains(&address)
     }
 
-    /// Whether a director with this VIP has a server that may take flows; `None` when no director has it.
+    /// What becomes of a ping of `address`.
     #[must_use]
-    pub fn is_served(&self, address: Address) -> Option<bool> {
-        let range = (address, 0, Protocol(0))..=(address, u16::MAX, Protocol(u8::MAX));
-        let places = self.bindings.range(range).map(|(_, place)| *place);
-        places.map(|place| self.at(place).is_some_and(Director::has_usable_server)).reduce(|a, b| a || b)
+    pub fn pinged(&self, address: Address) -> Pinged {
+        let mut answer = if self.is_own(address) { Pinged::Own } else { Pinged::Stranger };
+        for place in self.at_address(address) {
+            let Some(director) = self.at(place) else { continue };
+            match director.ping {
+                Ping::Forward => return Pinged::Forwarded(place),
+                Ping::WhenUsable if !director.has_usable_server() => {
+                    if answer != Pinged::Served {
+                        answer = Pinged::Unserved;
+                    }
+                }
+                Ping::WhenUsable | Ping::Always => answer = Pinged::Served,
+            }
+        }
+        answer
     }
 
-    /// An address of ours in the words of the plan, for packets that we send about others; any VIP will do.
+    /// Whether `address` is ours, or lies in a network that a director serves.
     #[must_use]
-    pub fn any_address(&self) -> Option<IpAddr> {
-        self.bindings.keys().next().map(|(address, _, _)| IpAddr::from(*address))
+    pub fn is_served(&self, address: Address) -> bool {
+        self.is_own(address) || self.at_address(address).next().is_some()
+    }
+
+    /// Whether a director serves some port of `address`.
+    #[must_use]
+    pub fn is_bound(&self, address: Address) -> bool {
+        self.at_address(address).next().is_some()
+    }
+
+    /// Addresses of ours, to be announced on links.
+    pub fn own_addresses(&self) -> impl Iterator<Item = Address> {
+        self.own.iter().copied()
+    }
+
+    /// A VIP of the family of `other`, for packets that we send about others; any will do.
+    #[must_use]
+    pub fn any_address(&self, other: Address) -> Option<Address> {
+        let vips = self.exact.keys().map(|(address, _, _)| *address);
+        vips.chain(self.own.iter().copied()).find(|address| address.is_v4() == other.is_v4())
+    }
+
+    /// Whether any director schedules each datagram on its own.
+    #[must_use]
+    pub const fn has_one_packet(&self) -> bool {
+        self.has_one_packet
+    }
+
+    /// The director that schedules each packet on its own, towards which `server` may answer from `port`.
+    #[must_use]
+    pub fn one_packet_of(&self, server: Address, port: u16) -> Option<u16> {
+        self.order.iter().copied().find(|place| {
+            let director = self.at(*place);
+            director.is_some_and(|director| director.is_one_packet && director.answers_from(server, port))
+        })
     }
 
     /// Gives the place of a director back when its last flow has gone.

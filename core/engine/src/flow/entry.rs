@@ -1,5 +1,6 @@
 //! One flow: both tuples, where it goes, what has passed, and when it ends.
 
+use super::tcp_track::{Judgement, Segment, TcpTrack};
 use crate::nat::between;
 use crate::plan::Timeouts;
 use crate::time::{Duration, Instant};
@@ -28,26 +29,49 @@ impl Direction {
     }
 }
 
-/// How far a flow has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum FlowState {
+macro_rules! states {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// How far a flow has come.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum FlowState {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl FlowState {
+            /// Every state.
+            pub const ALL: [Self; 9] = [$(Self::$variant,)+];
+
+            /// The name that users see.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+states! {
     /// UDP: datagrams have been seen.
-    Udp,
+    Udp = "udp",
+    /// ICMP: a query has been seen.
+    Icmp = "icmp",
     /// TCP: the client's SYN has been seen.
-    SynSent,
-    /// TCP: the real server has answered the SYN.
-    SynReceived,
+    SynSent = "syn_sent",
+    /// TCP: the real server has answered the SYN, or is not seen at all.
+    SynReceived = "syn_received",
     /// TCP: the client has acknowledged.
-    Established,
+    Established = "established",
     /// TCP: the client has closed its side.
-    FinClient,
+    FinClient = "close_wait",
     /// TCP: the real server has closed its side.
-    FinServer,
+    FinServer = "fin_wait",
     /// TCP: both have closed.
-    TimeWait,
+    TimeWait = "time_wait",
     /// TCP: reset.
-    Closed,
+    Closed = "closed",
 }
 
 impl FlowState {
@@ -57,16 +81,16 @@ impl FlowState {
     pub fn after(self, flags: Flags, direction: Direction) -> Self {
         // Most packets are data of an open connection, or UDP.
         let is_plain = !flags.has(Flags(Flags::FIN.0 | Flags::RST.0));
-        if self == Self::Udp || (self == Self::Established && is_plain) {
+        if matches!(self, Self::Udp | Self::Icmp) || (self == Self::Established && is_plain) {
             return self;
         }
         if flags.has(Flags::RST) {
             return Self::Closed;
         }
         match (self, direction) {
-            (Self::SynSent, Direction::Reply) if flags.has(Flags::SYN) && flags.has(Flags::ACK) => {
-                Self::SynReceived
-            }
+            (Self::SynSent, Direction::Reply) if flags.has(Flags::SYN) => Self::SynReceived,
+            // The server knows a connection that we met in its middle.
+            (Self::SynSent, Direction::Reply) if flags.has(Flags::ACK) => Self::Established,
             (Self::SynReceived, Direction::Original) if flags.has(Flags::ACK) && !flags.has(Flags::SYN) => {
                 if flags.has(Flags::FIN) {
                     Self::FinClient
@@ -87,6 +111,7 @@ impl FlowState {
             }
             (
                 Self::Udp
+                | Self::Icmp
                 | Self::SynSent
                 | Self::SynReceived
                 | Self::Established
@@ -104,10 +129,12 @@ impl FlowState {
     pub const fn timeout(self, timeouts: &Timeouts) -> Duration {
         match self {
             Self::Udp => timeouts.udp,
+            Self::Icmp => timeouts.icmp,
             Self::SynSent => timeouts.tcp_syn_sent,
             Self::SynReceived => timeouts.tcp_syn_received,
             Self::Established => timeouts.tcp_established,
-            Self::FinClient | Self::FinServer => timeouts.tcp_fin_wait,
+            Self::FinClient => timeouts.tcp_close_wait,
+            Self::FinServer => timeouts.tcp_fin_wait,
             Self::TimeWait => timeouts.tcp_time_wait,
             Self::Closed => timeouts.tcp_close,
         }
@@ -118,7 +145,9 @@ impl FlowState {
     pub const fn is_active(self) -> bool {
         match self {
             Self::SynSent | Self::SynReceived | Self::Established => true,
-            Self::Udp | Self::FinClient | Self::FinServer | Self::TimeWait | Self::Closed => false,
+            Self::Udp | Self::Icmp | Self::FinClient | Self::FinServer | Self::TimeWait | Self::Closed => {
+                false
+            }
         }
     }
 
@@ -128,12 +157,53 @@ impl FlowState {
         match self {
             Self::TimeWait | Self::Closed => true,
             Self::Udp
+            | Self::Icmp
             | Self::SynSent
             | Self::SynReceived
             | Self::Established
             | Self::FinClient
             | Self::FinServer => false,
         }
+    }
+}
+
+/// What is always so of a flow, in bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits(u8);
+
+impl Traits {
+    /// The packet stays as it is and goes to the real server as next hop or inside a tunnel; answers do not come by.
+    pub const ONE_SIDED: Self = Self(1);
+    /// It holds a port of source NAT.
+    pub const HOLDS_PORT: Self = Self(2);
+    /// It waits among the half-open flows for its opening to be answered.
+    pub const HALF_OPEN: Self = Self(4);
+    /// Its client sticks to the real server.
+    pub const STICKS: Self = Self(8);
+    /// The client's sequence numbers are known.
+    pub const TRACKS_CLIENT: Self = Self(16);
+    /// The real server's sequence numbers are known.
+    pub const TRACKS_SERVER: Self = Self(32);
+
+    /// Whether any bit of `other` is set.
+    #[must_use]
+    #[inline]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// These and those of `other`.
+    #[must_use]
+    #[inline]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These but not those of `other`.
+    #[must_use]
+    #[inline]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }
 
@@ -149,7 +219,7 @@ pub struct FlowEntry {
     pub server: Address,
     /// Whom the real server sees: the client, or with source NAT one of our addresses.
     pub mapped: Address,
-    /// The client's port.
+    /// The client's port, or the identifier of its ICMP query.
     pub client_port: u16,
     /// The port that the client called.
     pub service_port: u16,
@@ -157,36 +227,118 @@ pub struct FlowEntry {
     pub server_port: u16,
     /// The port that the real server sees.
     pub mapped_port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
     /// How far it has come.
     pub state: FlowState,
+    /// What is always so of it.
+    pub traits: Traits,
     /// The place of its director.
     pub director: u16,
     /// The place of its real server within the director.
     pub server_slot: u16,
+    /// The plan under which it was last permitted.
+    pub generation: u16,
     /// When it ends unless a packet comes.
     pub expires: Instant,
-    /// The plan under which it was last permitted.
-    pub generation: u32,
+    /// Its place among the half-open flows, while it is one.
+    pub ring_slot: u16,
     /// What the original direction does to sums over addresses; the reply direction does the inverse.
     pub address_delta: Delta,
     /// The same for sums over addresses and ports.
     pub tuple_delta: Delta,
-    /// Where the client's packets came in.
-    pub client_interface: InterfaceId,
-    /// Where the real server is.
-    pub server_interface: InterfaceId,
+    /// Where the client's packets came in, and where the real server is.
+    pub interfaces: [u8; 2],
     /// Packets from the client; wraps.
     pub packets_original: u32,
     /// Packets from the real server; wraps.
     pub packets_reply: u32,
     /// IP bytes of both directions.
     pub bytes: u64,
+    /// What is known of TCP's sequence numbers.
+    pub track: TcpTrack,
 }
 
 impl FlowEntry {
-    /// The tuple of packets in `direction`, as they come in.
+    /// A flow between nobody, in `state`, permitted under the plan `generation`.
+    #[must_use]
+    pub fn new(state: FlowState, generation: u16) -> Self {
+        Self {
+            client: Address::UNSPECIFIED,
+            service: Address::UNSPECIFIED,
+            server: Address::UNSPECIFIED,
+            mapped: Address::UNSPECIFIED,
+            client_port: 0,
+            service_port: 0,
+            server_port: 0,
+            mapped_port: 0,
+            state,
+            traits: Traits::default(),
+            director: 0,
+            server_slot: 0,
+            generation,
+            expires: Instant::ZERO,
+            ring_slot: 0,
+            address_delta: Delta::NONE,
+            tuple_delta: Delta::NONE,
+            interfaces: [0; 2],
+            packets_original: 0,
+            packets_reply: 0,
+            bytes: 0,
+            track: TcpTrack::default(),
+        }
+    }
+
+    /// Whether its packets stay as they are and its answers do not come by.
+    #[must_use]
+    #[inline]
+    pub const fn is_one_sided(&self) -> bool {
+        self.traits.has(Traits::ONE_SIDED)
+    }
+
+    /// Whether somebody has answered its opening: the handshake is done, a datagram has come back, or where answers do
+    /// not come by, the client goes on.
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        match self.state {
+            FlowState::SynSent | FlowState::SynReceived => false,
+            FlowState::Udp | FlowState::Icmp => self.packets_reply > 0 || self.packets_original > 1,
+            FlowState::Established | FlowState::FinClient | FlowState::FinServer | FlowState::TimeWait => {
+                true
+            }
+            // Reset before it was open.
+            FlowState::Closed => false,
+        }
+    }
+
+    /// Notes what a segment says of TCP's numbers. Returns whether they fit; always so for other protocols.
+    #[inline]
+    pub fn follow(&mut self, segment: &Segment, direction: Direction) -> bool {
+        if self.protocol().0 != Protocol::TCP.0 {
+            return true;
+        }
+        let is_plausible = self.track.judge(segment, direction) == Judgement::Plausible;
+        if is_plausible {
+            self.track.note(segment, direction);
+        }
+        is_plausible
+    }
+
+    /// TCP, UDP or ICMP.
+    #[must_use]
+    #[inline]
+    pub const fn protocol(&self) -> Protocol {
+        // The states of TCP come last.
+        if self.state as u8 >= FlowState::SynSent as u8 {
+            Protocol::TCP
+        } else if self.state as u8 == FlowState::Udp as u8 {
+            Protocol::UDP
+        } else if self.service.is_v4() {
+            Protocol::ICMP
+        } else {
+            Protocol::ICMPV6
+        }
+    }
+
+    /// The tuple of packets in `direction`, as they come in. Answers of a one-sided flow have none that differs.
     #[must_use]
     #[inline]
     pub const fn tuple(&self, direction: Direction) -> FiveTuple {
@@ -196,16 +348,31 @@ impl FlowEntry {
                 destination: self.service,
                 source_port: self.client_port,
                 destination_port: self.service_port,
-                protocol: self.protocol,
+                protocol: self.protocol(),
             },
             Direction::Reply => FiveTuple {
                 source: self.server,
                 destination: self.mapped,
                 source_port: self.server_port,
                 destination_port: self.mapped_port,
-                protocol: self.protocol,
+                protocol: self.protocol(),
             },
         }
+    }
+
+    /// Whether `tuple` is that of packets in `direction`, as they come in.
+    #[must_use]
+    #[inline]
+    pub fn is_tuple(&self, direction: Direction, tuple: &FiveTuple) -> bool {
+        let (source, destination, source_port, destination_port) = match direction {
+            Direction::Original => (&self.client, &self.service, self.client_port, self.service_port),
+            Direction::Reply => (&self.server, &self.mapped, self.server_port, self.mapped_port),
+        };
+        tuple.source == *source
+            && tuple.destination == *destination
+            && tuple.source_port == source_port
+            && tuple.destination_port == destination_port
+            && tuple.protocol == self.protocol()
     }
 
     /// The tuple of packets in `direction`, as they leave.
@@ -222,22 +389,29 @@ impl FlowEntry {
     #[must_use]
     #[inline]
     pub(crate) const fn touch(&self) -> u32 {
-        self.generation ^ u32::from_be_bytes(self.client.v4_bytes())
+        self.generation as u32 ^ u32::from_be_bytes(self.client.v4_bytes())
     }
 
     /// Where packets in `direction` leave.
     #[must_use]
     #[inline]
     pub const fn interface_out(&self, direction: Direction) -> InterfaceId {
+        let [client, server] = self.interfaces;
         match direction {
-            Direction::Original => self.server_interface,
-            Direction::Reply => self.client_interface,
+            Direction::Original => InterfaceId(server as u16),
+            Direction::Reply => InterfaceId(client as u16),
         }
+    }
+
+    /// Where the client's packets came in.
+    #[must_use]
+    pub const fn interface_in(&self) -> InterfaceId {
+        self.interface_out(Direction::Reply)
     }
 
     /// Counts a packet of `length` IP bytes.
     #[inline]
-    pub fn count(&mut self, direction: Direction, length: u16) {
+    pub fn count(&mut self, direction: Direction, length: u32) {
         let packets = match direction {
             Direction::Original => &mut self.packets_original,
             Direction::Reply => &mut self.packets_reply,
@@ -248,10 +422,16 @@ impl FlowEntry {
 
     /// Computes the deltas from the tuples.
     pub fn set_deltas(&mut self) {
+        if self.is_one_sided() {
+            return;
+        }
         self.address_delta = between(self.client, self.mapped).and(between(self.service, self.server));
         let source_port = Delta::of_word(self.client_port, self.mapped_port);
         let destination_port = Delta::of_word(self.service_port, self.server_port);
-        self.tuple_delta = self.address_delta.and(source_port).and(destination_port);
+        // ICMP of IPv4 sums no addresses.
+        let is_bare = self.protocol().0 == Protocol::ICMP.0;
+        let addresses = if is_bare { Delta::NONE } else { self.address_delta };
+        self.tuple_delta = addresses.and(source_port).and(destination_port);
     }
 }
 
@@ -283,7 +463,8 @@ mod tests {
         assert_eq!(with(&[(Flags::RST, Reply)]), FlowState::Closed);
         // Stray segments do not open a connection.
         assert_eq!(walk(&[(Flags::ACK, Original)]), FlowState::SynSent);
-        assert_eq!(walk(&[(Flags::ACK, Reply)]), FlowState::SynSent);
+        // A server that knows the connection was asked in its middle.
+        assert_eq!(walk(&[(Flags::ACK, Reply)]), FlowState::Established);
         assert_eq!(FlowState::Udp.after(FIN_ACK, Reply), FlowState::Udp);
     }
 }

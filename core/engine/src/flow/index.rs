@@ -21,9 +21,9 @@ pub(super) struct Index {
 const HANDLE: u64 = 0xffff_ffff;
 
 impl Index {
-    /// Room for `keys` keys at a load of at most one half.
+    /// Room for `keys` keys at a load of at most two thirds.
     pub(super) fn for_keys(keys: usize) -> Self {
-        let bits = (keys.max(2) * 2).next_power_of_two().trailing_zeros();
+        let bits = (keys.max(2) * 3 / 2 + 1).next_power_of_two().trailing_zeros();
         debug_assert!(bits <= 32, "the home is cut from the 32 bits that a slot keeps");
         Self { slots: vec![0; 1 << bits], shift: 64 - bits }
     }
@@ -55,7 +55,7 @@ impl Index {
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(Handle) -> bool) -> Option<Handle> {
         let mut at = self.home(hash);
-        // An index is at most half full, so a probe ends at an empty slot; the bound guards against our own bugs.
+        // An index is never full, so a probe ends at an empty slot; the bound guards against our own bugs.
         for _ in 0..self.slots.len() {
             let slot = *self.slots.get(at)?;
             let found = handle(slot)?;

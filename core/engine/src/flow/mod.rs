@@ -5,12 +5,17 @@
 //! ```
 //!
 //! One entry holds both directions of a flow, so they live and die together. Known flows are found and
-//! refreshed without an allocation; the bound on flows is hard, and a live flow is never given up for a new one.
+//! refreshed without an allocation; the bound on flows is hard. Half-open flows have a bound of their own and give way to each other; a flow whose opening has been answered is
+//! never given up for a new one.
 
+mod clients;
 pub mod entry;
+pub mod fragments;
 mod index;
 mod table;
+pub mod tcp_track;
 mod timers;
 
-pub use entry::{Direction, FlowEntry, FlowState};
-pub use table::{FlowId, FlowTable, InsertError};
+pub use clients::Clients;
+pub use entry::{Direction, FlowEntry, FlowState, Traits};
+pub use table::{FlowId, FlowTable, InsertError, Inserted};

@@ -1,8 +1,11 @@
 //! Entries, index and timers together.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use slab::Slab;
 
-use super::entry::{Direction, FlowEntry};
+use super::entry::{Direction, FlowEntry, Traits};
 use super::index::{Handle, Index};
 use super::timers::Timers;
 use crate::time::Instant;
@@ -27,21 +30,74 @@ pub struct FlowTable {
     entries: Slab<FlowEntry>,
     index: Index,
     timers: Timers,
+    half_open: Ring,
     flows_max: usize,
     key: HashKey,
 }
 
+/// The half-open flows, in the order in which they began. Each takes the next place, and whoever still has it gives
+/// way: a flow has as many later ones to wait for its answer as there are places.
+#[derive(Debug)]
+struct Ring {
+    /// The entry's place plus one; 0 where nobody waits.
+    places: Vec<u32>,
+    next: usize,
+    count: usize,
+}
+
+impl Ring {
+    fn new(places: u16) -> Self {
+        Self { places: vec![0; usize::from(places.max(1))], next: 0, count: 0 }
+    }
+
+    /// Who has to give way to the next.
+    fn oldest(&self) -> Option<FlowId> {
+        self.places.get(self.next)?.checked_sub(1).map(FlowId)
+    }
+
+    /// Takes the next place, which is free, for the entry at `place`.
+    fn enter(&mut self, place: u32) -> u16 {
+        let slot = self.next;
+        if let Some(free) = self.places.get_mut(slot) {
+            *free = place + 1;
+        }
+        self.count += 1;
+        self.next = if slot + 1 == self.places.len() { 0 } else { slot + 1 };
+        u16::try_from(slot).unwrap_or(0)
+    }
+
+    fn leave(&mut self, slot: u16) {
+        if let Some(taken) = self.places.get_mut(usize::from(slot)) {
+            *taken = 0;
+            self.count = self.count.saturating_sub(1);
+        }
+    }
+}
+
+/// Who had to go for another flow.
+#[derive(Debug)]
+pub struct Inserted {
+    /// The new flow.
+    pub id: FlowId,
+    /// The half-open flow that gave way to it.
+    pub evicted: Option<FlowEntry>,
+}
+
 impl FlowTable {
-    /// An empty table for `flows_max` flows (1 to 2^24), hashed with `key`.
+    /// An empty table for `flows_max` flows (1 to 2^24) and beside them `half_open_max` half-open ones, at most as
+    /// many; hashed with `key`.
     ///
     /// Address space for all of them is reserved at once, memory is used as flows come.
     #[must_use]
-    pub fn new(flows_max: u32, key: HashKey) -> Self {
+    pub fn new(flows_max: u32, half_open_max: u16, key: HashKey) -> Self {
         let flows_max = flows_max.clamp(1, 1 << 24) as usize;
+        let half_open_max = half_open_max.min(u16::try_from(flows_max).unwrap_or(u16::MAX));
+        let room = flows_max + usize::from(half_open_max.max(1));
         Self {
-            entries: Slab::with_capacity(flows_max),
-            index: Index::for_keys(flows_max * 2),
-            timers: Timers::with_capacity(flows_max),
+            entries: Slab::with_capacity(room),
+            index: Index::for_keys(room * 2),
+            timers: Timers::with_capacity(room),
+            half_open: Ring::new(half_open_max),
             flows_max,
             key,
         }
@@ -57,6 +113,18 @@ impl FlowTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many flows wait for their opening to be answered.
+    #[must_use]
+    pub const fn half_open(&self) -> usize {
+        self.half_open.count
+    }
+
+    /// The bound on half-open flows.
+    #[must_use]
+    pub const fn half_open_max(&self) -> usize {
+        self.half_open.places.len()
     }
 
     /// The bound on flows.
@@ -96,7 +164,7 @@ impl FlowTable {
     pub fn find(&self, hash: u64, tuple: &FiveTuple) -> Option<(FlowId, Direction)> {
         let handle = self.index.find(hash, |handle| {
             let (id, direction) = parts(handle);
-            self.entries.get(id.0 as usize).is_some_and(|entry| entry.tuple(direction) == *tuple)
+            self.entries.get(id.0 as usize).is_some_and(|entry| entry.is_tuple(direction, tuple))
         })?;
         Some(parts(handle))
     }
@@ -113,42 +181,72 @@ impl FlowTable {
         self.entries.get_mut(id.0 as usize)
     }
 
-    /// Takes `entry` in under both of its tuples. `hash` is that of the original one.
+    /// Takes `entry` in under its tuples: both, or the original one alone when it is one-sided. `hash` is that of the
+    /// original one. A half-open flow may push out the one that has waited longest.
     ///
     /// # Errors
     /// `Full` at the bound, `Taken` when either tuple belongs to another flow; nothing has changed then.
-    pub fn insert(&mut self, entry: FlowEntry, hash: u64) -> Result<FlowId, InsertError> {
-        if self.entries.len() >= self.flows_max {
+    pub fn insert(&mut self, mut entry: FlowEntry, hash: u64) -> Result<Inserted, InsertError> {
+        // Half-open flows have their own room, so that they never take that of others; those that get their answer
+        // move over.
+        if self.entries.len() - self.half_open.count >= self.flows_max {
             return Err(InsertError::Full);
         }
         let original = entry.tuple(Direction::Original);
+        let is_one_sided = entry.traits.has(Traits::ONE_SIDED);
         let reply = entry.tuple(Direction::Reply);
-        let reply_hash = reply.hash(self.key);
-        if original == reply
-            || self.find(hash, &original).is_some()
-            || self.find(reply_hash, &reply).is_some()
+        let reply_hash = if is_one_sided { 0 } else { reply.hash(self.key) };
+        if self.find(hash, &original).is_some()
+            || (!is_one_sided && (original == reply || self.find(reply_hash, &reply).is_some()))
         {
             return Err(InsertError::Taken);
         }
+        let is_half_open = entry.traits.has(Traits::HALF_OPEN);
+        let evicted = self.half_open.oldest().filter(|_| is_half_open).and_then(|oldest| self.remove(oldest));
+        let place = u32::try_from(self.entries.vacant_key()).unwrap_or(u32::MAX);
+        if is_half_open {
+            entry.ring_slot = self.half_open.enter(place);
+        }
         let expires = entry.expires;
-        // The slab holds at most 2^24 entries.
-        let place = u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX);
+        // The slab holds at most 2^24 + 2^16 entries.
+        self.entries.insert(entry);
         let id = FlowId(place);
         self.index.insert(hash, handle(id, Direction::Original));
-        self.index.insert(reply_hash, handle(id, Direction::Reply));
+        if !is_one_sided {
+            self.index.insert(reply_hash, handle(id, Direction::Reply));
+        }
         self.timers.schedule(place, expires);
-        Ok(id)
+        Ok(Inserted { id, evicted })
+    }
+
+    /// The opening of `id` has been answered: from now on it gives way to nobody.
+    pub fn promote(&mut self, id: FlowId) {
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
+        if entry.traits.has(Traits::HALF_OPEN) {
+            entry.traits = entry.traits.without(Traits::HALF_OPEN);
+            self.half_open.leave(entry.ring_slot);
+        }
     }
 
     /// Takes the entry of `id` out.
     pub fn remove(&mut self, id: FlowId) -> Option<FlowEntry> {
         let entry = self.entries.try_remove(id.0 as usize)?;
         self.timers.cancel(id.0);
-        for direction in [Direction::Original, Direction::Reply] {
+        if entry.traits.has(Traits::HALF_OPEN) {
+            self.half_open.leave(entry.ring_slot);
+        }
+        let both = [Direction::Original, Direction::Reply];
+        let tuples = if entry.traits.has(Traits::ONE_SIDED) { 1 } else { 2 };
+        for direction in both.into_iter().take(tuples) {
             let was_there = self.index.remove(entry.tuple(direction).hash(self.key), handle(id, direction));
-            debug_assert!(was_there, "an entry is in the index under both tuples");
+            debug_assert!(was_there, "an entry is in the index under its tuples");
         }
         Some(entry)
+    }
+
+    /// Sets what every entry says of the plan under which it was permitted.
+    pub fn set_generation(&mut self, generation: u16) {
+        self.entries.iter_mut().for_each(|(_, entry)| entry.generation = generation);
     }
 
     /// Tells the timers that `id` ends earlier than it did.

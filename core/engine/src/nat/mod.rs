@@ -9,4 +9,4 @@ mod rewrite;
 
 pub use port_pool::{PoolKey, PortPools};
 pub(crate) use rewrite::between;
-pub use rewrite::rewrite;
+pub use rewrite::{Scope, fill_udp_checksum, rewrite};

@@ -58,6 +58,13 @@ impl Message {
         }
     }
 
+    /// The news for all on the link that `mac` has `address` from now on: a question for one's own address (RFC 5227
+    /// s.2.3). Its frame goes to everyone.
+    #[must_use]
+    pub fn announcement(mac: MacAddress, address: [u8; 4]) -> Self {
+        Self::request(mac, address, address)
+    }
+
     /// Turns a question into the answer that `mac` has the address asked for.
     pub fn become_reply(&mut self, mac: MacAddress) {
         let asked = self.target_address;
@@ -96,5 +103,29 @@ impl Message {
     #[must_use]
     pub const fn target_address(&self) -> [u8; 4] {
         self.target_address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{ArpOperation, ArpPacketSlice};
+
+    const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
+
+    #[test]
+    fn an_announcement_asks_for_its_own_address() {
+        let message = Message::announcement(MAC, [10, 0, 0, 1]);
+        let read = ArpPacketSlice::from_slice(message.as_bytes()).unwrap();
+        assert_eq!(read.operation(), ArpOperation::REQUEST);
+        assert_eq!((read.sender_hw_addr(), read.target_hw_addr()), (&MAC.0[..], &[0; 6][..]));
+        assert_eq!(
+            (read.sender_protocol_addr(), read.target_protocol_addr()),
+            (&[10, 0, 0, 1][..], &[10, 0, 0, 1][..])
+        );
+        let mut bytes = [0; MESSAGE_BYTES];
+        bytes.copy_from_slice(message.as_bytes());
+        let read = Message::split(&mut bytes).unwrap();
+        assert!(read.is_request() && read.sender_address() == read.target_address());
     }
 }

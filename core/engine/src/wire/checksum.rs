@@ -66,6 +66,27 @@ pub fn pseudo_header_v4(source: [u8; 4], destination: [u8; 4], protocol: u8, len
     fold(addresses + u64::from(protocol) + u64::from(length_bytes))
 }
 
+/// The sum of the IPv6 pseudo header (RFC 8200 s.8.1); `length_bytes` is that of the upper-layer packet.
+#[must_use]
+pub const fn pseudo_header_v6(
+    source: [u8; 16],
+    destination: [u8; 16],
+    protocol: u8,
+    length_bytes: u32,
+) -> u16 {
+    let addresses = sum_16(u128::from_be_bytes(source)) + sum_16(u128::from_be_bytes(destination));
+    fold(addresses + protocol as u64 + length_bytes as u64)
+}
+
+/// The sum of 16 bytes as four words of 32 bits, not folded.
+#[inline]
+const fn sum_16(bits: u128) -> u64 {
+    const WORD: u128 = 0xffff_ffff;
+    #[allow(clippy::cast_possible_truncation, reason = "the sum of four words of 32 bits has at most 34")]
+    let sum = ((bits >> 96) + (bits >> 64 & WORD) + (bits >> 32 & WORD) + (bits & WORD)) as u64;
+    sum
+}
+
 /// The one's complement sum of two words.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "the sum of the halves of at most 0x1fffe has 16 bits")]
@@ -100,6 +121,14 @@ impl Delta {
     pub const fn of_bytes(old: [u8; 4], new: [u8; 4]) -> Self {
         let (old, new) = (u32::from_be_bytes(old), u32::from_be_bytes(new));
         Self(fold(!old as u64 + new as u64))
+    }
+
+    /// The 16 bytes `old`, aligned to words, become `new`.
+    #[must_use]
+    #[inline]
+    pub const fn of_16_bytes(old: [u8; 16], new: [u8; 16]) -> Self {
+        let (old, new) = (u128::from_be_bytes(old), u128::from_be_bytes(new));
+        Self(fold(sum_16(!old) + sum_16(new)))
     }
 
     /// Both changes.
@@ -190,6 +219,32 @@ mod tests {
             prop_assert_eq!(delta.apply(before), checksum(0, &changed));
             prop_assert_eq!(delta.inverse().apply(delta.apply(before)), before);
             prop_assert_eq!(delta.apply_to_sum(sum(&bytes)), sum(&changed));
+        }
+
+        #[test]
+        fn a_delta_of_16_bytes_is_that_of_its_words(
+            mut bytes in proptest::collection::vec(any::<u8>(), 24..64),
+            new in any::<[u8; 16]>(),
+        ) {
+            bytes[0] |= 0x40;
+            let old: [u8; 16] = bytes[8..24].try_into().unwrap();
+            let before = checksum(0, &bytes);
+            let delta = Delta::of_16_bytes(old, new);
+            bytes[8..24].copy_from_slice(&new);
+            prop_assert_eq!(delta.apply(before), checksum(0, &bytes));
+            prop_assert_eq!(delta.inverse().apply(delta.apply(before)), before);
+        }
+
+        #[test]
+        fn the_pseudo_header_of_ipv6_is_the_sum_of_its_bytes(
+            source: [u8; 16], destination: [u8; 16], protocol: u8, length_bytes: u32,
+        ) {
+            let tail = [&length_bytes.to_be_bytes()[..], &[0, 0, 0, protocol]].concat();
+            let bytes = [&source[..], &destination, &tail].concat();
+            prop_assert_eq!(
+                pseudo_header_v6(source, destination, protocol, length_bytes),
+                slow_sum(&bytes)
+            );
         }
     }
 }

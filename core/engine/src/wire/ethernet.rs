@@ -14,6 +14,8 @@ pub const HEADER_BYTES: usize = 14;
 pub const TYPE_IPV4: u16 = 0x0800;
 /// The type of a frame that carries ARP.
 pub const TYPE_ARP: u16 = 0x0806;
+/// The type of a frame that carries IPv6.
+pub const TYPE_IPV6: u16 = 0x86dd;
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -65,6 +67,13 @@ pub struct MacAddress(pub [u8; 6]);
 impl MacAddress {
     /// Every station.
     pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// The group of stations that listen to the IPv6 multicast `address` (RFC 2464 s.7).
+    #[must_use]
+    pub const fn multicast_of(address: [u8; 16]) -> Self {
+        let [.., a, b, c, d] = address;
+        Self([0x33, 0x33, a, b, c, d])
+    }
 
     /// Whether a frame to this address is for more than one station.
     #[must_use]

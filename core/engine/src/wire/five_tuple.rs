@@ -27,6 +27,15 @@ impl Address {
         Self { high: 0, low: MAPPED | u32::from_be_bytes(bytes) as u64 }
     }
 
+    /// An IPv6 address from its bytes on the wire. One within `::ffff:0:0/96` is the IPv4 address in its last four,
+    /// so a packet that names such an address on the wire is refused (RFC 4942 s.2.2) before it gets here.
+    #[must_use]
+    #[inline]
+    pub const fn v6(bytes: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, low @ ..] = bytes;
+        Self { high: u64::from_be_bytes([a, b, c, d, e, f, g, h]), low: u64::from_be_bytes(low) }
+    }
+
     /// Whether this is an IPv4 address.
     #[must_use]
     #[inline]
@@ -40,6 +49,24 @@ impl Address {
     pub const fn v4_bytes(self) -> [u8; 4] {
         let [_, _, _, _, a, b, c, d] = self.low.to_be_bytes();
         [a, b, c, d]
+    }
+
+    /// The bytes of an IPv6 address as on the wire; for IPv4, of its mapped form.
+    #[must_use]
+    #[inline]
+    pub const fn v6_bytes(self) -> [u8; 16] {
+        ((self.high as u128) << 64 | self.low as u128).to_be_bytes()
+    }
+
+    /// Whether one station can have it: neither nobody's nor many's (multicast, and IPv4 from 224.0.0.0 on).
+    #[must_use]
+    pub const fn is_station(self) -> bool {
+        if self.is_v4() {
+            let [first, ..] = self.v4_bytes();
+            first != 0 && first < 224
+        } else {
+            self.high >> 56 != 0xff && (self.high | self.low) != 0
+        }
     }
 
     /// The two halves, the first on the wire first.
@@ -103,6 +130,8 @@ impl Protocol {
     pub const TCP: Self = Self(6);
     /// UDP.
     pub const UDP: Self = Self(17);
+    /// ICMP for IPv6.
+    pub const ICMPV6: Self = Self(58);
 }
 
 impl fmt::Display for Protocol {
@@ -111,6 +140,7 @@ impl fmt::Display for Protocol {
             Self::ICMP => f.write_str("icmp"),
             Self::TCP => f.write_str("tcp"),
             Self::UDP => f.write_str("udp"),
+            Self::ICMPV6 => f.write_str("icmpv6"),
             Self(number) => write!(f, "protocol {number}"),
         }
     }
@@ -154,7 +184,10 @@ impl FiveTuple {
         // Word by word, as SipHash reads bytes: the first on the wire is the lowest.
         let ports = u32::from(self.source_port) << 16 | u32::from(self.destination_port);
         let tail = u64::from(ports.swap_bytes()) | u64::from(self.protocol.0) << 32;
-        if self.source.is_v4() && self.destination.is_v4() {
+        // Both are IPv4: nothing differs from the mapped form but the last four bytes of each.
+        let [source, destination] = [self.source, self.destination];
+        let differs = ((source.low ^ MAPPED) | (destination.low ^ MAPPED)) >> 32;
+        if source.high | destination.high | differs == 0 {
             let [source, destination] =
                 [self.source, self.destination].map(|address| address.low.swap_bytes() >> 32);
             hasher.write_u64(source | destination << 32);
@@ -189,6 +222,7 @@ impl fmt::Display for FiveTuple {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     fn tuple(source: IpAddr, destination: IpAddr) -> FiveTuple {
         FiveTuple {
@@ -207,6 +241,19 @@ mod tests {
             assert_eq!(IpAddr::from(Address::from(address)), address);
             assert_eq!(Address::from(address).is_v4(), address.is_ipv4());
         }
+    }
+
+    #[test]
+    fn an_address_of_16_bytes_is_the_one_on_the_wire() {
+        for text in ["::", "::1", "fc00:1::1", "1:2:3:4:5:6:7:8", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+            let address: Ipv6Addr = text.parse().unwrap();
+            assert_eq!(Address::v6(address.octets()), IpAddr::V6(address).into());
+            assert_eq!(Address::v6(address.octets()).v6_bytes(), address.octets());
+        }
+        let mapped = Ipv4Addr::new(10, 0, 0, 3).to_ipv6_mapped().octets();
+        assert_eq!(Address::v4([10, 0, 0, 3]).v6_bytes(), mapped);
+        assert_eq!(Address::v6(mapped), Address::v4([10, 0, 0, 3]));
+        assert_eq!(Protocol::ICMPV6.to_string(), "icmpv6");
     }
 
     #[test]

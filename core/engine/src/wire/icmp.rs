@@ -54,6 +54,11 @@ impl Header {
         Self::mut_from_prefix(payload).map_err(|_| DropReason::Truncated)
     }
 
+    /// The header at the start of a message that [`Header::split`] has checked before; `None` where it is not that.
+    pub fn reopen(payload: &mut [u8]) -> Option<&mut Self> {
+        Self::mut_from_prefix(payload).ok().map(|(header, _)| header)
+    }
+
     /// A header with its checksum set, for the message that ends with `body`.
     #[must_use]
     pub fn new(kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Self {
@@ -74,12 +79,31 @@ impl Header {
         }
     }
 
-    /// Turns an echo request into its reply (RFC 792) and mends the checksum.
-    pub fn become_echo_reply(&mut self) {
-        let old = u16::from_be_bytes([self.kind, self.code]);
-        self.kind = kind::ECHO_REPLY;
-        let new = u16::from_be_bytes([self.kind, self.code]);
-        self.checksum.set(Delta::of_word(old, new).apply(self.checksum.get()));
+    /// Gives the query or answer at the start of `payload` another identifier, and mends the checksum by `delta`.
+    pub fn set_identifier(payload: &mut [u8], identifier: u16, delta: Delta) {
+        let Ok((header, _)) = Self::mut_from_prefix(payload) else { return };
+        let [_, _, third, fourth] = header.rest;
+        let [first, second] = identifier.to_be_bytes();
+        header.rest = [first, second, third, fourth];
+        header.checksum.set(delta.apply(header.checksum.get()));
+        mend_zero(payload);
+    }
+
+    /// The identifier of a query or its answer.
+    #[must_use]
+    pub const fn identifier(&self) -> u16 {
+        let [first, second, ..] = self.rest;
+        u16::from_be_bytes([first, second])
+    }
+
+    /// Turns the echo request at the start of `payload` into its reply (RFC 792) and mends the checksum.
+    pub fn become_echo_reply(payload: &mut [u8]) {
+        let Ok((header, _)) = Self::mut_from_prefix(payload) else { return };
+        let old = u16::from_be_bytes([header.kind, header.code]);
+        header.kind = kind::ECHO_REPLY;
+        let new = u16::from_be_bytes([header.kind, header.code]);
+        header.checksum.set(Delta::of_word(old, new).apply(header.checksum.get()));
+        mend_zero(payload);
     }
 
     /// The type of the message.
@@ -92,5 +116,38 @@ impl Header {
     #[must_use]
     pub const fn code(&self) -> u8 {
         self.code
+    }
+}
+
+/// Gives a message of nothing but zeros its checksum. By difference it would be 0, as it is where the sum of the rest is the
+/// other zero of ones' complement (RFC 1624 s.3); only this message has no other byte that tells.
+fn mend_zero(payload: &mut [u8]) {
+    if payload.iter().all(|byte| *byte == 0)
+        && let Ok((header, _)) = Header::mut_from_prefix(payload)
+    {
+        header.checksum.set(u16::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_reply_of_zeros_adds_up() {
+        for body in [&[][..], &[0; 5], &[0, 1], &[0xff, 0xff]] {
+            let mut message = Header::new(kind::ECHO_REQUEST, 0, [0; 4], body).as_bytes().to_vec();
+            message.extend_from_slice(body);
+            assert!(Header::split(&mut message).is_ok());
+            Header::become_echo_reply(&mut message);
+            assert!(Header::split(&mut message).is_ok(), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_whose_identifier_becomes_zero_adds_up() {
+        let mut message = Header::new(kind::ECHO_REPLY, 0, [0, 7, 0, 0], &[]).as_bytes().to_vec();
+        Header::set_identifier(&mut message, 0, Delta::of_word(7, 0));
+        assert!(Header::split(&mut message).is_ok(), "{message:?}");
     }
 }

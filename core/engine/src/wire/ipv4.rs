@@ -42,14 +42,13 @@ impl<'a> Packet<'a> {
     /// Checks `bytes` and splits them.
     ///
     /// # Errors
-    /// `Truncated` when bytes are missing, `NotIpv4` for another version, `BadHeader` when lengths contradict each
-    /// other, `BadChecksum` when the header does not add up.
+    /// `Truncated` when bytes are missing, `BadHeader` for another version and when lengths contradict each other, `BadChecksum` when the header does not add up.
     #[inline]
     pub fn split(bytes: &'a mut [u8]) -> Result<Self, DropReason> {
         let length = bytes.len();
         let Some(&first) = bytes.first() else { return Err(DropReason::Truncated) };
         if first >> 4 != 4 {
-            return Err(DropReason::NotIpv4);
+            return Err(DropReason::BadHeader);
         }
         let header_bytes = usize::from(first & 0xf) * 4;
         if header_bytes < HEADER_BYTES {
@@ -235,6 +234,24 @@ impl Header {
         self.flags_and_offset.get() & 0x1fff != 0
     }
 
+    /// What the parts of a larger packet have in common.
+    #[must_use]
+    pub fn identification(&self) -> u16 {
+        self.identification.get()
+    }
+
+    /// Where in a larger packet's payload this part begins.
+    #[must_use]
+    pub fn fragment_offset_bytes(&self) -> u16 {
+        (self.flags_and_offset.get() & 0x1fff) << 3
+    }
+
+    /// Whether other parts of a larger packet follow.
+    #[must_use]
+    pub fn has_more_fragments(&self) -> bool {
+        self.flags_and_offset.get() & 0x2000 != 0
+    }
+
     /// Whether the addresses are ones that a router must not forward (RFC 1812 s.5.3.7), or equal (a LAND attack).
     #[must_use]
     #[inline]
@@ -248,6 +265,26 @@ impl Header {
             || destination == 127
             || self.source == self.destination
     }
+}
+
+/// Whether the `options` of a header ask for a way through other routers (types 131 and 137). Options that contradict
+/// their length end the search.
+#[must_use]
+pub fn has_source_route(mut options: &[u8]) -> bool {
+    // Each turn takes at least one of at most 40 bytes.
+    while let Some(&kind) = options.first() {
+        let length = match kind {
+            0 => return false,
+            1 => 1,
+            131 | 137 => return true,
+            _ => usize::from(options.get(1).copied().unwrap_or(0)),
+        };
+        match options.get(length..) {
+            Some(rest) if length > 0 => options = rest,
+            _ => return false,
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -291,7 +328,7 @@ mod tests {
         assert_eq!(reason(Vec::new()), DropReason::Truncated);
         assert_eq!(reason(good[..19].to_vec()), DropReason::Truncated);
         assert_eq!(reason(good[..24].to_vec()), DropReason::Truncated);
-        assert_eq!(reason(with(0, 0x65)), DropReason::NotIpv4);
+        assert_eq!(reason(with(0, 0x65)), DropReason::BadHeader);
         assert_eq!(reason(with(0, 0x44)), DropReason::BadHeader);
         assert_eq!(reason(with(3, 19)), DropReason::BadHeader);
         assert_eq!(reason(with(0, 0x4f)), DropReason::Truncated);

@@ -8,7 +8,11 @@ pub mod checksum;
 pub mod ethernet;
 pub mod five_tuple;
 pub mod icmp;
+pub mod icmpv6;
+pub mod ip;
 pub mod ipv4;
+pub mod ipv6;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
 

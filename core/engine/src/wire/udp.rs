@@ -3,7 +3,8 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::checksum::Delta;
+use super::Protocol;
+use super::checksum::{self, Delta};
 use crate::verdict::DropReason;
 
 /// Bytes of the header.
@@ -68,6 +69,20 @@ impl Header {
         self.source_port.set(source);
         self.destination_port.set(destination);
         self.checksum.set(delta.apply_to_sum(self.checksum.get()));
+    }
+
+    /// Computes the checksum of the datagram in `payload`, which has none, over IPv4.
+    pub fn fill_checksum(payload: &mut [u8], source: [u8; 4], destination: [u8; 4]) {
+        let Ok((header, _)) = Self::mut_from_prefix(payload) else { return };
+        let length = header.length.get();
+        if header.checksum != U16::ZERO {
+            return;
+        }
+        let start = checksum::pseudo_header_v4(source, destination, Protocol::UDP.0, length);
+        let sum = checksum::checksum(start, payload.get(..usize::from(length)).unwrap_or_default());
+        if let Ok((header, _)) = Self::mut_from_prefix(payload) {
+            header.checksum.set(if sum == 0 { 0xffff } else { sum });
+        }
     }
 
     /// The sender's port.

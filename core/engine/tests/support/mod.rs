@@ -19,7 +19,7 @@ use std::ops::Range;
 use etherparse::{IpNumber, Ipv4Header, Ipv4HeaderSlice, PacketBuilder, TcpHeaderSlice, UdpHeaderSlice};
 use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES, Offload, PacketBuffer};
 use evenkeel_engine::plan::{
-    Builtin, DirectorPlan, InterfacePlan, Layer, Mode, Plan, Prefix, RoutePlan, SchedulerPlan, ServerPlan,
+    Binding, Builtin, DirectorPlan, InterfacePlan, Layer, Mode, Plan, Prefix, RoutePlan, ServerPlan,
     SourceNat,
 };
 use evenkeel_engine::wire::{HashKey, Protocol};
@@ -85,33 +85,21 @@ impl Device for Memory {
 }
 
 pub fn interface(name: &str, own: Ipv4Addr, length: u8) -> InterfacePlan {
-    InterfacePlan {
-        name: name.to_string(),
-        layer: Layer::Ip,
-        addresses: vec![Prefix { address: own.into(), length }],
-        mtu_bytes: 1500,
-    }
+    let addresses = vec![Prefix { address: own.into(), length }];
+    InterfacePlan { addresses, ..InterfacePlan::new(name, Layer::Ip) }
 }
 
 pub fn server(name: &str, last: u8, weight: u32) -> ServerPlan {
     let address = IpAddr::from([10, 0, 3, last]);
-    ServerPlan { name: name.to_string(), address, port: 8080, weight }
+    ServerPlan::new(name, address, 8080, weight)
 }
 
 pub fn director(name: &str, protocol: Protocol, servers: Vec<ServerPlan>) -> DirectorPlan {
-    DirectorPlan {
-        name: name.to_string(),
-        address: VIP.into(),
-        port: 80,
-        protocol,
-        mode: Mode::Nat { source: None },
-        scheduler: SchedulerPlan::Builtin(Builtin::RoundRobin),
-        servers,
-    }
+    DirectorPlan::new(name, Binding::of(VIP.into(), 80, protocol), Builtin::RoundRobin, servers)
 }
 
 pub fn full_nat(ports: std::ops::RangeInclusive<u16>) -> Mode {
-    Mode::Nat { source: Some(SourceNat { address: OWN.into(), ports }) }
+    Mode::Nat { sources: vec![SourceNat::to(OWN.into(), ports)] }
 }
 
 /// One TUN, a TCP and a UDP director on the same VIP with two real servers.
@@ -197,13 +185,22 @@ pub fn udp(ends: Ends, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A segment of a connection whose first bytes have the numbers 1001 (the client's) and 2000; real servers speak from
+/// port 8080.
 pub fn tcp(ends: Ends, flags: &str, payload: &[u8]) -> Vec<u8> {
+    let is_server = ends.source.1 == 8080;
+    let (own, other) = if is_server { (2000, 1001) } else { (1001, 2000) };
+    let sequence = own - u32::from(flags.contains('S'));
+    segment(ends, flags, sequence, other, payload)
+}
+
+pub fn segment(ends: Ends, flags: &str, sequence: u32, acknowledgement: u32, payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ipv4(ends.source.0.octets(), ends.destination.0.octets(), 64);
-    let mut builder = builder.tcp(ends.source.1, ends.destination.1, 1000, 65_000);
+    let mut builder = builder.tcp(ends.source.1, ends.destination.1, sequence, 65_000);
     for flag in flags.chars() {
         builder = match flag {
             'S' => builder.syn(),
-            'A' => builder.ack(2000),
+            'A' => builder.ack(acknowledgement),
             'F' => builder.fin(),
             'R' => builder.rst(),
             other => panic!("no flag {other}"),

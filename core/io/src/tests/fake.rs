@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use evenkeel_engine::InterfaceId;
-use evenkeel_engine::device::{BATCH_MAX, Device};
+use evenkeel_engine::device::{BATCH_MAX, Device, HEADROOM_BYTES};
 use rustix::io::Errno;
 
 use super::{PATIENCE, assert_no_buffer_is_lost, on_both_backends, open, packet_pair, settle, turn};
@@ -101,7 +101,7 @@ fn a_packet_born_here_and_one_that_passes_leave_in_order(choice: IoChoice) {
         device.wait(Some(PATIENCE)).unwrap();
     }
     assert!(device.send(InterfaceId(1), b"born"));
-    assert!(device.forward(0, InterfaceId(1), 64..70));
+    assert!(device.forward(0, InterfaceId(1), HEADROOM_BYTES..HEADROOM_BYTES + 6));
     device.flush();
     settle(&mut device);
     assert_eq!(fetch(&far[1]).unwrap().1, b"born");

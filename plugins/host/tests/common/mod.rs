@@ -19,7 +19,7 @@ use evenkeel_engine::director::{
     Fault, FlowClosed, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
 };
 use evenkeel_engine::plan::{
-    Builtin, DirectorPlan, GuestPlan, InterfacePlan, Layer, Mode as Translation, PolicyPlan, SchedulerPlan,
+    Binding, Builtin, DirectorPlan, GuestPlan, InterfacePlan, Layer, PolicyPlan, SchedulerPlan,
 };
 use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
@@ -44,15 +44,9 @@ pub fn guest(component: &str, options: &str) -> GuestPlan {
 }
 
 pub fn director(name: &str, scheduler: GuestPlan) -> DirectorPlan {
-    DirectorPlan {
-        name: name.to_owned(),
-        address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)),
-        port: 80,
-        protocol: Protocol::TCP,
-        mode: Translation::Nat { source: None },
-        scheduler: SchedulerPlan::Guest(scheduler),
-        servers: Vec::new(),
-    }
+    let bind = Binding::of(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)), 80, Protocol::TCP);
+    let plan = DirectorPlan::new(name, bind, Builtin::RoundRobin, Vec::new());
+    DirectorPlan { scheduler: SchedulerPlan::Guest(scheduler), ..plan }
 }
 
 pub fn plan_of(scheduler: GuestPlan) -> Plan {
@@ -60,12 +54,7 @@ pub fn plan_of(scheduler: GuestPlan) -> Plan {
 }
 
 pub fn policy_plan(guest: GuestPlan, permit_on_fault: bool) -> Plan {
-    let interfaces = vec![InterfacePlan {
-        name: "tun0".to_owned(),
-        layer: Layer::Ip,
-        addresses: Vec::new(),
-        mtu_bytes: 1500,
-    }];
+    let interfaces = vec![InterfacePlan::new("tun0", Layer::Ip)];
     let policies = vec![PolicyPlan::Guest { name: "guard".to_owned(), guest, permit_on_fault }];
     let directors = vec![director("web", self::guest("bundled:round-robin", ""))];
     Plan { directors, interfaces, policies, seed: 7, ..Plan::empty() }
