@@ -169,8 +169,6 @@ codes! {
     Warning OverlappingBindings = "overlapping-bindings",
     /// A rule of source NAT that an earlier one leaves nothing.
     Warning ShadowedSnat = "shadowed-snat",
-    /// The mode `gateway` over an interface that gives packets to the system, which routes them to the VIP again.
-    Warning GatewayOverTun = "gateway-over-tun",
     /// Several interfaces and no default route: packets to other networks are dropped.
     Warning NoDefaultRoute = "no-default-route",
     /// A flow without rules holds no packet.

@@ -425,7 +425,6 @@ const DIRECTOR: &[Case] = &[
         "leave the port out",
         "bind = '10.0.0.3:*'\nmode = 'tunnel'\ntunnel.source = '10.0.0.1'",
     ),
-    (Code::GatewayOverTun, (8, 11), "every interface", "bind = '10.0.0.3:80/tcp'\nmode = 'gateway'"),
     (Code::FamilyMismatch, (8, 11), "tunnel", "bind = '[fc00::3]:80/tcp'\nmode = 'gateway'"),
     (Code::NoTunnelSource, (8, 11), "add `source`", "bind = '10.0.0.3:80/tcp'\nmode = 'tunnel'"),
     (

@@ -23,4 +23,4 @@ mod service;
 pub mod setup;
 
 pub use prepare::{Components, Mistakes, Prepared, draw_seed, load_guests, prepare};
-pub use service::{Options, RunError, default_config, run};
+pub use service::{Options, RunError, add_next_hops, default_config, run};

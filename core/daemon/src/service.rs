@@ -127,6 +127,14 @@ fn fit_interfaces(loaded: &mut Loaded) -> Result<(), Mistakes> {
     if !mistakes.is_empty() {
         return Err(Mistakes::Later(mistakes));
     }
+    add_next_hops(loaded)
+}
+
+/// Adds the interfaces by which a TUN reaches real servers in gateway mode.
+///
+/// # Errors
+/// When there are more than a forwarder opens, or a name would be too long.
+pub fn add_next_hops(loaded: &mut Loaded) -> Result<(), Mistakes> {
     match setup::spread(&loaded.plan) {
         Ok(plan) => loaded.plan = plan,
         Err(reason) => {

@@ -214,6 +214,28 @@ fn a_neighbour_that_never_answers_is_asked_three_times_and_its_packets_are_given
 }
 
 #[test]
+fn a_frame_says_which_family_it_carries() {
+    let mut engine = started_with(two_nic_v6(), |_| true);
+    let packet = udp6((CLIENT6, 4000), (VIP6, 80));
+    send(&mut engine, 0, frame(FRONT, ROUTER, 0x0800, &packet), 1);
+    send(&mut engine, 0, frame(FRONT, ROUTER, 0x86dd, &udp(call(40_000), b"x")), 1);
+    assert_eq!((dropped(&engine), engine.flow_count()), (vec![("bad_header", 2)], 0));
+}
+
+#[test]
+fn a_packet_of_ours_for_which_there_is_no_room_is_not_passed_on_changed() {
+    let mut plan = two_nic();
+    plan.interfaces[0].passes_to = Some(InterfaceId(1));
+    let mut engine = started(plan);
+    for port in 0..8 {
+        let bytes = frame(SERVER, ROUTER, 0x0800, &udp(call(40_000 + port), b"x"));
+        let out = send(&mut engine, 0, bytes, 1);
+        assert!(out.iter().all(|(_, frame)| frame[12..14] == [8, 6]), "only questions leave: {out:?}");
+    }
+    assert_eq!(engine.counters().passed, 0);
+}
+
+#[test]
 fn what_waits_on_a_link_that_goes_is_counted() {
     let mut engine = started(two_nic());
     send(&mut engine, 0, frame(FRONT, ROUTER, 0x0800, &udp(call(40_000), b"x")), 1);

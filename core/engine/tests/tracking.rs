@@ -4,9 +4,10 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use evenkeel_engine::plan::{MidStream, Ping};
+use evenkeel_engine::plan::{Binding, MidStream, Persistence, Ping, Prefix, RoutePlan, ServerPlan};
+use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{DropReason, Duration, Engine, Guests};
 use support::*;
 
@@ -179,6 +180,38 @@ fn one_packet_at_a_time_leaves_no_flow_and_answers_find_their_way() {
     assert_eq!(audit(&back), ends(VIP, 80, CLIENT, 40_000));
     let status = &engine.directors()[1].servers[0];
     assert_eq!((status.flows, status.inactive, status.packets_to), (5, 0, 5));
+}
+
+#[test]
+fn a_datagram_on_its_own_is_answered_in_the_name_of_the_vip_of_its_family() {
+    let mut plan = plan();
+    let (vip, server): (Ipv6Addr, Ipv6Addr) = ("fc00::3".parse().unwrap(), "fc00::20".parse().unwrap());
+    plan.routes.push(RoutePlan {
+        destination: Prefix { address: Ipv6Addr::UNSPECIFIED.into(), length: 0 },
+        gateway: None,
+        interface: TUN,
+    });
+    plan.directors[1].is_one_packet = true;
+    plan.directors[1].binds.push(Binding::of(vip.into(), 80, Protocol::UDP));
+    plan.directors[1].servers.push(ServerPlan::new("s6", server.into(), 8080, 1));
+    let mut engine = engine(plan);
+    let client: Ipv6Addr = "2001:db8::1".parse().unwrap();
+    let builder = etherparse::PacketBuilder::ipv6(server.octets(), client.octets(), 64);
+    let mut answer = Vec::new();
+    builder.udp(8080, 4000).write(&mut answer, b"y").unwrap();
+    assert_eq!(one(&mut engine, answer, at(1))[8..24], vip.octets());
+}
+
+#[test]
+fn clients_no_longer_stick_where_the_plan_no_longer_says_so() {
+    let mut sticking = plan();
+    sticking.directors[1].persistence =
+        Some(Persistence { timeout: Duration::from_secs(600), length_v4: 32, length_v6: 128 });
+    let mut engine = engine(sticking);
+    one(&mut engine, udp(call(40_000), b"x"), at(1));
+    assert_eq!(engine.sticky_count(), 1);
+    engine.apply(plan(), Guests::default(), at(2)).unwrap();
+    assert_eq!(engine.sticky_count(), 0);
 }
 
 #[test]

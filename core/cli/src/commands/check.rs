@@ -1,7 +1,7 @@
 //! `evenkeel check`: whether a forwarder would start with a configuration.
 
 use clap::ValueEnum;
-use evenkeel_daemon::{Mistakes, Prepared, prepare};
+use evenkeel_daemon::{Mistakes, Prepared, add_next_hops, prepare};
 use evenkeel_engine::Instant;
 
 use super::{ConfigArgument, components};
@@ -71,7 +71,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn into_loaded(prepared: Prepared) -> Result<evenkeel_config::Loaded, Mistakes> {
-    prepared.into_engine(Instant::ZERO).map(|(_, loaded)| loaded)
+    let (_, mut loaded) = prepared.into_engine(Instant::ZERO)?;
+    add_next_hops(&mut loaded)?;
+    Ok(loaded)
 }
 
 fn report(format: Format, mistakes: &Mistakes) -> Result<(), Failure> {

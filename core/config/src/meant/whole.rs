@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use evenkeel_engine::plan::{DirectorPlan, InterfacePlan, Layer, Mode, Plan, ServerPlan};
+use evenkeel_engine::plan::{DirectorPlan, InterfacePlan, Mode, Plan, ServerPlan};
 
 use super::Meaning;
 use crate::addresses::family;
@@ -18,8 +18,7 @@ impl Meaning<'_> {
         }
         for director in &plan.directors {
             match &director.mode {
-                Mode::Nat { .. } => {}
-                Mode::Gateway => self.gateway_links(plan, director),
+                Mode::Nat { .. } | Mode::Gateway => {}
                 Mode::Tunnel { sources, .. } => self.tunnel_sources_of(plan, director, sources),
             }
         }
@@ -41,24 +40,6 @@ impl Meaning<'_> {
             let diagnostic = self.diagnostic(Code::NoTunnelSource, &span, message);
             self.found.push(diagnostic.help("add `source` to `tunnel`, or an `address` to the interface"));
         }
-    }
-
-    fn gateway_links(&mut self, plan: &Plan, director: &DirectorPlan) {
-        let behind_tun = director.servers.iter().find_map(|server| {
-            let out = way_to(plan, server)?;
-            (out.layer == Layer::Ip).then_some((server, out))
-        });
-        let Some((server, out)) = behind_tun else { return };
-        let (name, interface) = (quote(&server.name), quote(&out.name));
-        let message = format!(
-            "{name} is behind {interface}, which gives packets to the system: it routes them by their destination, \
-             which is still the VIP"
-        );
-        let span = self.place_of(director, server);
-        let diagnostic = self.diagnostic(Code::GatewayOverTun, &span, message);
-        self.found.push(diagnostic.help(
-            "use an interface of `kind = \"ethernet\"`, or `mode = \"tunnel\"`, which works over every interface",
-        ));
     }
 
     /// Where the address of a real server is written.
