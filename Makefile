@@ -9,6 +9,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 EVENKEEL := $(TARGET)/release/evenkeel
 SEED := 1
+RUNS := 10000000
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
@@ -105,11 +106,12 @@ docs: toolchain ## the book and the API pages
 	  $(INSTALL) --version $(MDBOOK_VERSION) mdbook; }
 	mdbook build docs
 
-fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions (a nightly toolchain)
+fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions or RUNS=n (a nightly toolchain)
 	@command -v cargo-fuzz > /dev/null || { \
 	  echo "building cargo-fuzz $(CARGO_FUZZ_VERSION) into target/tools (once)"; \
 	  $(INSTALL) --version $(CARGO_FUZZ_VERSION) cargo-fuzz; }
-	cd benches && $(CARGO) +nightly fuzz run --sanitizer none engine -- -runs=10000000 -max_len=600
+	cd benches && $(CARGO) +nightly fuzz run --sanitizer none --no-trace-compares engine -- \
+	  -runs=$(RUNS) -max_len=256 -entropic=0 -reduce_inputs=0
 
 clean: ## everything that was built
 	$(CARGO) clean

@@ -156,7 +156,8 @@ pub fn run(options: &Options, memory: &mut Memory<'_>) -> Result<Report, AttackE
         flood_wire: 0,
         honest_wire: 0,
         held_most: 0,
-        arrived: BTreeMap::new(),
+        arrived: 0,
+        datagrams_whole: 0,
         whole: 0,
         whole_lost: 0,
         datagrams: 0,
@@ -172,7 +173,6 @@ pub fn run(options: &Options, memory: &mut Memory<'_>) -> Result<Report, AttackE
     let memory_after = memory();
     world.bench.pass_until(world.bench.now.after(Duration::from_secs(10)));
     let counters = world.bench.engine.counters();
-    let datagrams_whole = world.arrived.values().filter(|bytes| **bytes == DATAGRAM_BYTES + 8).count() as u64;
     Ok(Report {
         seed: options.seed,
         flood: world.flood,
@@ -181,7 +181,7 @@ pub fn run(options: &Options, memory: &mut Memory<'_>) -> Result<Report, AttackE
         whole: world.whole,
         whole_lost: world.whole_lost,
         datagrams: world.datagrams,
-        datagrams_whole,
+        datagrams_whole: world.datagrams_whole,
         held_bytes_most: world.held_most,
         held_bytes_bound: HELD_BYTES_MAX as u64,
         left_over: counters.waiting,
@@ -200,11 +200,12 @@ struct World {
     flood_wire: u64,
     honest_wire: u64,
     held_most: u64,
-    /// Bytes of honest datagrams that have arrived at their server, by sender and identification.
-    arrived: BTreeMap<(u32, u16), usize>,
+    /// Bytes of the honest datagram under way that have arrived at its server.
+    arrived: usize,
     whole: u64,
     whole_lost: u64,
     datagrams: u64,
+    datagrams_whole: u64,
 }
 
 impl World {
@@ -238,6 +239,8 @@ impl World {
             self.collect(sender, identification);
             self.flood();
         }
+        let is_whole = std::mem::take(&mut self.arrived) == DATAGRAM_BYTES + 8;
+        self.datagrams_whole += u64::from(is_whole);
     }
 
     /// Lets the time pass that a packet takes on the link.
@@ -271,8 +274,7 @@ impl World {
         while let Some((interface, packet)) = self.bench.take() {
             let is_same = *server.get_or_insert(interface) == interface && interface != OUTSIDE;
             if is_same && is_part_of(&packet, sender, identification) {
-                let bytes = packet.bytes().len() - IPV4_BYTES;
-                *self.arrived.entry((sender, identification)).or_insert(0) += bytes;
+                self.arrived += packet.bytes().len() - IPV4_BYTES;
             }
             self.bench.recycle(packet);
         }
