@@ -199,7 +199,11 @@ impl Exit {
         let before = entry.state;
         // A segment whose numbers do not fit says nothing: anyone can send it.
         if !walk.subject.has_ports() || entry.follow(&walk.segment, direction) {
-            let after = before.after(walk.segment.flags, direction);
+            let mut after = before.after(walk.segment.flags, direction);
+            // A client that goes on was not reset: with the server's half unseen, a reset is easier to guess.
+            if before == FlowState::Closed && entry.is_one_sided() && walk.segment.flags.goes_on() {
+                after = FlowState::Established;
+            }
             entry.state = after;
             entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(self.lifetime(after)));
         }

@@ -178,6 +178,24 @@ fn gateway_follows_a_connection_by_its_client_alone() {
     assert_eq!(state(&engine), "close_wait");
 }
 
+#[test]
+fn a_client_that_goes_on_after_a_reset_was_not_reset() {
+    let mut plan = plan();
+    plan.directors[0].mode = Mode::Gateway;
+    plan.directors[0].servers.iter_mut().for_each(|server| server.port = 0);
+    let mut engine = engine(plan);
+    let state = |engine: &evenkeel_engine::Engine| engine.flows().next().unwrap().state.name();
+    one(&mut engine, tcp(call(41_000), "S", b""), at(1));
+    one(&mut engine, tcp(call(41_000), "A", b""), at(2));
+    one(&mut engine, segment(call(41_000), "R", 1001, 0, b""), at(3));
+    assert_eq!(state(&engine), "closed");
+    one(&mut engine, segment(call(41_000), "A", 1001, 2000, b"data"), at(4));
+    assert_eq!(
+        (state(&engine), engine.directors()[0].servers.iter().map(|one| one.active).sum::<u32>()),
+        ("established", 1)
+    );
+}
+
 /// The plan with a tunnel to one server for UDP.
 fn tunnel(encapsulation: Encapsulation, vip: IpAddr, server: IpAddr) -> Plan {
     let mut plan = plan_v6();

@@ -36,6 +36,13 @@ impl Flags {
         self.0 & other.0 != 0
     }
 
+    /// Whether this belongs to a connection that goes on: an acknowledgement that neither opens nor ends it.
+    #[must_use]
+    #[inline]
+    pub const fn goes_on(self) -> bool {
+        self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0 | Self::FIN.0) == Self::ACK.0
+    }
+
     /// Whether this opens a connection: SYN alone.
     #[must_use]
     #[inline]
