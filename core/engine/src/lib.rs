@@ -2,13 +2,16 @@
 //! thread or file; the same code runs behind a TUN in production and behind a simulated link.
 //!
 //! ```text
-//! device -> wire -> flow lookup --------------------------------> nat, forward -> device
-//!                        | unknown                                     ^
-//!                        +-> policy -> director, scheduler -> new flow +
+//! device -> enter -> flow lookup -------------------------------> exit -> device
+//!             |          | unknown                                 ^
+//!             |          +-> open: policy, director, scheduler ----+
+//!             +-> answers to pings and neighbours, fragments that wait
 //! ```
 //!
-//! The rooms, in the order in which a packet sees them: [`device`], [`wire`], [`flow`], [`policy`], [`director`],
-//! [`nat`], [`forward`], and beside the way [`neighbour`] (Ethernet) and [`reply`] (packets born here).
+//! The corridor itself is private and short: `walk` takes a batch through `enter` (headers), `open` (new flows), `exit`
+//! (translation, tunnels, errors) and `link` (Ethernet). The rooms along it, in the order in which a packet sees them:
+//! [`device`], [`wire`], [`flow`], [`policy`], [`director`], [`nat`], [`forward`], and beside the way [`neighbour`]
+//! (Ethernet) and [`reply`] (packets born here, which wait in `outbox`).
 //! What a walk can end as is in [`verdict`]; what an engine runs by is in [`plan`].
 //!
 //! # Calls
