@@ -161,11 +161,6 @@ fn directors(bits: &mut Bits, has_tables: bool) -> Vec<DirectorPlan> {
             server(third, is_third_v6, 2 + shift, port),
         ]
     };
-    let both = |place: u8, protocol: Option<Protocol>, ports: std::ops::RangeInclusive<u16>| {
-        let bind =
-            |is_v6| Binding { network: Prefix::host(vip(is_v6, place)), ports: ports.clone(), protocol };
-        vec![bind(false), bind(true)]
-    };
     let source = |is_v6| SourceNat::to(own(is_v6), 1000..=1007);
     let is_full = bits.bit();
     let sources = if is_full { vec![source(false), source(true)] } else { Vec::new() };
@@ -215,6 +210,12 @@ fn directors(bits: &mut Bits, has_tables: bool) -> Vec<DirectorPlan> {
         DirectorPlan { mode: tunnel(bits), ..director(far, both(4, None, one), servers(true, 0)) },
         director(net, network, servers(true, PORT)),
     ]
+}
+
+/// The VIPs at `place`, one of each family.
+fn both(place: u8, protocol: Option<Protocol>, ports: std::ops::RangeInclusive<u16>) -> Vec<Binding> {
+    let bind = |is_v6| Binding { network: Prefix::host(vip(is_v6, place)), ports: ports.clone(), protocol };
+    vec![bind(false), bind(true)]
 }
 
 fn tunnel(bits: &mut Bits) -> Mode {

@@ -1,6 +1,6 @@
 //! Packets that are born here: answers in the place of their question, and errors about packets.
 //!
-//! Answers to pings reuse the buffer of their question. Errors and resets are written to a bounded [outbox](crate::outbox) and
+//! Answers to pings reuse the buffer of their question. Errors and resets are written to a bounded outbox and
 //! leave at the end of the batch: the device may have left their packet's checksum undone, and theirs are complete.
 //! All of it is rate limited together.
 
