@@ -51,8 +51,6 @@ pub(crate) struct Exit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Carried {
     pub(crate) verdict: Verdict,
-    /// The state of the flow before.
-    pub(crate) before: FlowState,
     /// IP bytes of the packet as it came.
     pub(crate) length: u32,
 }
@@ -97,7 +95,7 @@ impl Exit {
     /// Sends a packet of `entry` on its way and notes in the entry what it says.
     ///
     /// # Errors
-    /// Why it goes no further; nothing has changed then, and its sender has been told where it should be.
+    /// Why it goes no further; its sender has been told where it should be.
     #[inline]
     pub(crate) fn carry(
         &mut self,
@@ -133,7 +131,7 @@ impl Exit {
         if self.touches_up {
             self.touch_up(&mut ip, walk, scope);
         }
-        let before = self.note(entry, walk, direction, length, now);
+        self.note(entry, walk, direction, length, now);
         let verdict = match layer {
             Layer::Ip if !is_too_big => Verdict::Forward(out),
             layer @ (Layer::Ip | Layer::Ethernet(_)) => {
@@ -145,7 +143,7 @@ impl Exit {
                 self.finish(packet, walk, hop, layer, is_too_big.then_some(length), directors, now)?
             }
         };
-        Ok(Carried { verdict, before, length })
+        Ok(Carried { verdict, length })
     }
 
     /// What is left to do for a packet that does not fit as it is, or needs a link header; `too_long` is the length of one
@@ -186,16 +184,9 @@ impl Exit {
         }
     }
 
-    /// Notes in `entry` what a packet says of its flow. Gives the state before.
+    /// Notes in `entry` what a packet says of its flow.
     #[inline]
-    fn note(
-        &self,
-        entry: &mut FlowEntry,
-        walk: &Walk,
-        direction: Direction,
-        length: u32,
-        now: Instant,
-    ) -> FlowState {
+    fn note(&self, entry: &mut FlowEntry, walk: &Walk, direction: Direction, length: u32, now: Instant) {
         let before = entry.state;
         // A segment whose numbers do not fit says nothing: anyone can send it.
         if !walk.subject.has_ports() || entry.follow(&walk.segment, direction) {
@@ -208,7 +199,6 @@ impl Exit {
             entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(self.lifetime(after)));
         }
         entry.count(direction, length);
-        before
     }
 
     /// Sends a packet on as it is, one hop later: to the real server as next hop, or inside a tunnel.
@@ -245,7 +235,7 @@ impl Exit {
             tcp::clamp_mss(ip.payload(), mss_bytes, packet.offload.needs_checksum);
         }
         let source = ip.source();
-        let before = self.note(entry, walk, Direction::Original, length, now);
+        self.note(entry, walk, Direction::Original, length, now);
         let hop = Hop { out, target: entry.server, source: wrap.map_or(source, |wrap| wrap.outer.source) };
         let end = walk.range.start + usize::try_from(length).unwrap_or(0);
         if is_too_big {
@@ -253,7 +243,7 @@ impl Exit {
                 complete_checksum(&mut ip, entry.protocol());
             }
             let verdict = self.cut(packet.buffer, walk.range.start..end, hop, wrap, directors, now)?;
-            return Ok(Carried { verdict, before, length });
+            return Ok(Carried { verdict, length });
         }
         if let Some(wrap) = wrap {
             walk.range = wrap.put_around(packet.buffer, walk.range.start..end)?;
@@ -262,7 +252,7 @@ impl Exit {
             Layer::Ip => Verdict::Forward(out),
             Layer::Ethernet(own) => self.link(packet.buffer, walk, hop, own, directors, now)?,
         };
-        Ok(Carried { verdict, before, length })
+        Ok(Carried { verdict, length })
     }
 
     /// Sends an ICMP error about a packet of `entry` to whom it concerns. It neither refreshes the flow nor changes its

@@ -189,12 +189,14 @@ impl Engine {
         now: Instant,
     ) -> Result<Verdict, DropReason> {
         let Some(entry) = self.flows.entry_mut(id) else { return Err(DropReason::NoFlow) };
-        let carried = self.exit.carry(packet, walk, entry, direction, &self.directors, now)?;
-        let (before, after) = (carried.before, entry.state);
+        let before = entry.state;
+        let carried = self.exit.carry(packet, walk, entry, direction, &self.directors, now);
+        // A packet that found no place to leave by has said what it says of its flow all the same.
+        let after = entry.state;
         let (place, slot) = (entry.director, entry.server_slot);
         let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
         if let Some(director) = self.directors.at_mut(place) {
-            if let Some(server) = director.server_mut(slot) {
+            if let (Ok(carried), Some(server)) = (&carried, director.server_mut(slot)) {
                 server.count(direction, carried.length);
             }
             if before != after {
@@ -207,7 +209,7 @@ impl Engine {
         if before != after && self.exit.lifetime(after) < self.exit.lifetime(before) {
             self.flows.reschedule(id);
         }
-        Ok(carried.verdict)
+        carried.map(|carried| carried.verdict)
     }
 
     /// Whether the plan in force still permits a flow of an older one.

@@ -236,6 +236,25 @@ fn a_packet_of_ours_for_which_there_is_no_room_is_not_passed_on_changed() {
 }
 
 #[test]
+fn a_segment_that_finds_no_neighbour_ends_its_connection_all_the_same() {
+    let mut engine = started(two_nic());
+    let packet = |flags| frame(FRONT, ROUTER, 0x0800, &tcp(call(41_000), flags, b""));
+    // The server never says where it is: three packets wait for it, later ones are dropped.
+    send(&mut engine, 0, packet("S"), 1);
+    (1..=34).for_each(|tenth| engine.handle_timeout(at(tenth * 100 + 2)));
+    assert_eq!(engine.counters().dropped(DropReason::NeighbourUnresolved), 1);
+    send(&mut engine, 0, packet("R"), 3_500);
+    assert_eq!(engine.counters().dropped(DropReason::NeighbourUnresolved), 2);
+    let load = |engine: &Engine| {
+        let servers = &engine.directors()[0].servers;
+        servers.iter().map(|server| server.active + server.inactive).sum::<u32>()
+    };
+    assert_eq!(load(&engine), u32::try_from(engine.flow_count()).unwrap());
+    engine.handle_timeout(at(400_000));
+    assert_eq!((engine.flow_count(), load(&engine)), (0, 0));
+}
+
+#[test]
 fn what_waits_on_a_link_that_goes_is_counted() {
     let mut engine = started(two_nic());
     send(&mut engine, 0, frame(FRONT, ROUTER, 0x0800, &udp(call(40_000), b"x")), 1);
