@@ -11,7 +11,7 @@ use core::ops::Range;
 use crate::device::{BATCH_MAX, Device, HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::engine::{Engine, Stage};
 use crate::flow::tcp_track::Segment;
-use crate::flow::{Direction, FlowId, Traits};
+use crate::flow::{Direction, FlowId, FlowState, Traits};
 use crate::outbox::Kind;
 use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::time::Instant;
@@ -190,18 +190,37 @@ impl Engine {
     ) -> Result<Verdict, DropReason> {
         let Some(entry) = self.flows.entry_mut(id) else { return Err(DropReason::NoFlow) };
         let before = entry.state;
-        let carried = self.exit.carry(packet, walk, entry, direction, &self.directors, now);
-        // A packet that found no place to leave by has said what it says of its flow all the same.
+        match self.exit.carry(packet, walk, entry, direction, &self.directors, now) {
+            Ok(carried) => {
+                let (place, slot) = (entry.director, entry.server_slot);
+                let has_news = before != entry.state || entry.traits.has(Traits::HALF_OPEN);
+                if let Some(server) = self.directors.at_mut(place).and_then(|it| it.server_mut(slot)) {
+                    server.count(direction, carried.length);
+                }
+                if has_news {
+                    self.settle(id, before);
+                }
+                Ok(carried.verdict)
+            }
+            Err(reason) => {
+                // A packet that found no place to leave by has said what it says of its flow all the same.
+                self.settle(id, before);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Tells the table and the director that a flow has come further than `before`.
+    #[cold]
+    fn settle(&mut self, id: FlowId, before: FlowState) {
+        let Some(entry) = self.flows.entry(id) else { return };
         let after = entry.state;
         let (place, slot) = (entry.director, entry.server_slot);
         let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
-        if let Some(director) = self.directors.at_mut(place) {
-            if let (Ok(carried), Some(server)) = (&carried, director.server_mut(slot)) {
-                server.count(direction, carried.length);
-            }
-            if before != after {
-                director.change_state(slot, before, after);
-            }
+        if before != after
+            && let Some(director) = self.directors.at_mut(place)
+        {
+            director.change_state(slot, before, after);
         }
         if is_answered {
             self.flows.promote(id);
@@ -209,7 +228,6 @@ impl Engine {
         if before != after && self.exit.lifetime(after) < self.exit.lifetime(before) {
             self.flows.reschedule(id);
         }
-        carried.map(|carried| carried.verdict)
     }
 
     /// Whether the plan in force still permits a flow of an older one.
