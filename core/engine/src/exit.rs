@@ -196,7 +196,10 @@ impl Exit {
                 after = FlowState::Established;
             }
             entry.state = after;
-            entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(self.lifetime(after)));
+            // For the same reason it is given the time of a connection that has closed, to show that it goes on.
+            let is_doubtful = after == FlowState::Closed && entry.is_one_sided();
+            let lasting = if is_doubtful { FlowState::TimeWait } else { after };
+            entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(self.lifetime(lasting)));
         }
         entry.count(direction, length);
     }
