@@ -10,6 +10,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 EVENKEEL := $(TARGET)/release/evenkeel
 SEED := 1
 RUNS := 10000000
+LENGTH := 256
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
@@ -106,12 +107,12 @@ docs: toolchain ## the book and the API pages
 	  $(INSTALL) --version $(MDBOOK_VERSION) mdbook; }
 	mdbook build docs
 
-fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions or RUNS=n (a nightly toolchain)
+fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions of up to 256 bytes, or RUNS=n LENGTH=n (a nightly toolchain)
 	@command -v cargo-fuzz > /dev/null || { \
 	  echo "building cargo-fuzz $(CARGO_FUZZ_VERSION) into target/tools (once)"; \
 	  $(INSTALL) --version $(CARGO_FUZZ_VERSION) cargo-fuzz; }
 	cd benches && $(CARGO) +nightly fuzz run --sanitizer none --no-trace-compares engine -- \
-	  -runs=$(RUNS) -max_len=256 -entropic=0 -reduce_inputs=0
+	  -runs=$(RUNS) -max_len=$(LENGTH) -entropic=0 -reduce_inputs=0
 
 clean: ## everything that was built
 	$(CARGO) clean

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use crate::device::{BATCH_MAX, Device, HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::engine::{Engine, Stage};
-use crate::flow::tcp_track::Segment;
+use crate::flow::tcp_track::{Segment, TcpTrack};
 use crate::flow::{Direction, FlowId, FlowState, Traits};
 use crate::outbox::Kind;
 use crate::policy::{PolicyFlow, PolicyVerdict};
@@ -153,10 +153,11 @@ impl Engine {
         let Some(entry) = self.flows.entry(id) else { return false };
         let is_reopened =
             walk.segment.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
-        if entry.expires <= now || is_reopened {
+        if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment)) {
             self.end_flow(id);
             return false;
         }
+        let Some(entry) = self.flows.entry(id) else { return false };
         if entry.generation != self.generation {
             match self.revalidate(id) {
                 Validity::Valid => {}
@@ -208,6 +209,27 @@ impl Engine {
                 Err(reason)
             }
         }
+    }
+
+    /// Begins a closed flow anew with its real server, where the server is not seen: whoever forges the reset that
+    /// closed it and the SYN that follows must not move a living connection. Returns whether that was so.
+    #[cold]
+    fn reopen(&mut self, id: FlowId, segment: &Segment) -> bool {
+        let Some(entry) = self.flows.entry(id) else { return false };
+        if !entry.is_one_sided() || entry.state != FlowState::Closed {
+            return false;
+        }
+        let director = self.directors.at(entry.director).filter(|director| !director.is_removed);
+        let server = director.and_then(|director| director.server(entry.server_slot));
+        if !server.is_some_and(|server| server.view.is_some() && server.is_up && server.weight > 0) {
+            return false;
+        }
+        let Some(entry) = self.flows.entry_mut(id) else { return false };
+        let before = entry.state;
+        entry.state = FlowState::SynReceived;
+        entry.track = TcpTrack::opened(segment);
+        self.settle(id, before);
+        true
     }
 
     /// Tells the table and the director that a flow has come further than `before`.

@@ -13,7 +13,7 @@ use evenkeel_engine::plan::{
     ANY_PORT, Binding, Mode, Persistence, Plan, Prefix, RoutePlan, ServerPlan, SourceNat,
 };
 use evenkeel_engine::wire::Protocol;
-use evenkeel_engine::{DropReason, Duration, InterfaceId, step};
+use evenkeel_engine::{DropReason, Duration, Engine, InterfaceId, step};
 use support::*;
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfc00, 1, 0, 0, 0, 0, 0, 3);
@@ -169,7 +169,7 @@ fn gateway_follows_a_connection_by_its_client_alone() {
     plan.directors[0].mode = Mode::Gateway;
     plan.directors[0].servers.iter_mut().for_each(|server| server.port = 0);
     let mut engine = engine(plan);
-    let state = |engine: &evenkeel_engine::Engine| engine.flows().next().unwrap().state.name();
+    let state = |engine: &Engine| engine.flows().next().unwrap().state.name();
     one(&mut engine, tcp(call(41_000), "S", b""), at(1));
     assert_eq!(state(&engine), "syn_received");
     one(&mut engine, tcp(call(41_000), "A", b""), at(2));
@@ -184,7 +184,7 @@ fn a_client_that_goes_on_after_a_reset_was_not_reset() {
     plan.directors[0].mode = Mode::Gateway;
     plan.directors[0].servers.iter_mut().for_each(|server| server.port = 0);
     let mut engine = engine(plan);
-    let state = |engine: &evenkeel_engine::Engine| engine.flows().next().unwrap().state.name();
+    let state = |engine: &Engine| engine.flows().next().unwrap().state.name();
     one(&mut engine, tcp(call(41_000), "S", b""), at(1));
     one(&mut engine, tcp(call(41_000), "A", b""), at(2));
     one(&mut engine, segment(call(41_000), "R", 1001, 0, b""), at(3));
@@ -194,6 +194,30 @@ fn a_client_that_goes_on_after_a_reset_was_not_reset() {
         (state(&engine), engine.directors()[0].servers.iter().map(|one| one.active).sum::<u32>()),
         ("established", 1)
     );
+}
+
+#[test]
+fn a_forged_reset_and_opening_leave_an_unseen_server_its_connection() {
+    let mut plan = plan();
+    plan.directors[0].mode = Mode::Gateway;
+    plan.directors[0].servers.iter_mut().for_each(|server| server.port = 0);
+    let mut engine = engine(plan);
+    let server = |engine: &Engine| engine.flows().next().unwrap().server;
+    one(&mut engine, tcp(call(41_000), "S", b""), at(1));
+    one(&mut engine, tcp(call(41_000), "A", b""), at(2));
+    let first = server(&engine);
+    one(&mut engine, segment(call(41_000), "R", 1001, 0, b""), at(3));
+    one(&mut engine, segment(call(41_000), "S", 3_000_000_000, 0, b""), at(4));
+    assert_eq!((server(&engine), engine.counters().flows_opened), (first, 1));
+    one(&mut engine, segment(call(41_000), "A", 1001, 2000, b"data"), at(5));
+    assert_eq!((server(&engine), engine.flow_count()), (first, 1));
+    // Where the real server drains, it is a new connection to another.
+    one(&mut engine, segment(call(41_000), "R", 1005, 0, b""), at(6));
+    let servers = engine.directors().remove(0).servers;
+    let drained = servers.iter().find(|one| one.active + one.inactive > 0).unwrap();
+    engine.set_weight("web", &drained.name, 0, at(7)).unwrap();
+    one(&mut engine, tcp(call(41_000), "S", b""), at(8));
+    assert_ne!(server(&engine), first);
 }
 
 /// The plan with a tunnel to one server for UDP.
