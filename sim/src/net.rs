@@ -12,7 +12,7 @@ use crate::kernel::{Kernel, Out};
 use crate::packet::Packet;
 use crate::queue::EventQueue;
 use crate::trace::Trace;
-use crate::wires::{Passage, Switch, Wire};
+use crate::wires::{Exit, Passage, Switch, Wire};
 
 /// Something that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub(crate) struct Net {
     flights: Slab<Flight>,
     /// What kernels send, and buffers for later.
     pub(crate) out: Out,
-    floods: Vec<usize>,
+    exits: Vec<Exit>,
     pub(crate) taps: Vec<Box<dyn Tap>>,
     /// Frames that machines sent, that arrived at a machine, and that arrived at one without power.
     pub(crate) sent: u64,
@@ -115,7 +115,7 @@ impl Net {
             machine_plugs: Vec::new(),
             flights: Slab::new(),
             out: Out::default(),
-            floods: Vec::new(),
+            exits: Vec::new(),
             taps: Vec::new(),
             sent: 0,
             arrived: 0,
@@ -203,11 +203,12 @@ impl Net {
         let [first, second] = &mut cable.wires;
         let wire = if plug.is_second { second } else { first };
         match wire.pass(&mut frame, self.now) {
-            Passage::Arrives(due) => self.launch(due, at, frame),
-            Passage::ArrivesTwice(due, again) => {
-                let copy = Packet::copied_into(self.buffer(), frame.bytes());
+            Passage::Arrives { at: due, again } => {
+                if let Some(again) = again {
+                    let copy = Packet::copied_into(self.buffer(), frame.bytes());
+                    self.launch(again, at, copy);
+                }
                 self.launch(due, at, frame);
-                self.launch(again, at, copy);
             }
             Passage::Ended(_) => self.recycle(frame),
         }
@@ -242,27 +243,29 @@ impl Net {
 
     /// Lets a switch send a frame on.
     fn switch(&mut self, number: usize, port: usize, mut frame: Packet) {
-        let mut ports = std::mem::take(&mut self.floods);
+        let mut exits = std::mem::take(&mut self.exits);
         let Some(switch) = self.switches.get_mut(number) else { return self.recycle(frame) };
-        let vlan = switch.forward(port, &mut frame, self.now, &mut ports);
-        let plug = |net: &Self, port: usize| {
-            net.switch_plugs.get(number).and_then(|plugs| plugs.get(port)).copied()
+        // The switch itself counts a frame that ends in it.
+        let _ = switch.forward(port, &frame, self.now, &mut exits);
+        let plug = |net: &Self, exit: &Exit| {
+            net.switch_plugs.get(number).and_then(|plugs| plugs.get(exit.port)).copied()
         };
-        let last = ports.pop();
-        for port in ports.drain(..) {
+        let last = exits.pop();
+        for exit in exits.drain(..) {
             let mut copy = Packet::copied_into(self.buffer(), frame.bytes());
-            if let (Some(plug), Some(switch)) = (plug(self, port), self.switches.get(number)) {
-                switch.dress(port, vlan, &mut copy);
-                self.transmit(plug, copy);
+            exit.apply(&mut copy);
+            match plug(self, &exit) {
+                Some(plug) => self.transmit(plug, copy),
+                None => self.recycle(copy),
             }
         }
-        self.floods = ports;
-        match (last.and_then(|port| plug(self, port).map(|plug| (port, plug))), self.switches.get(number)) {
-            (Some((port, plug)), Some(switch)) => {
-                switch.dress(port, vlan, &mut frame);
+        self.exits = exits;
+        match last.and_then(|exit| plug(self, &exit).map(|plug| (exit, plug))) {
+            Some((exit, plug)) => {
+                exit.apply(&mut frame);
                 self.transmit(plug, frame);
             }
-            (None, _) | (_, None) => self.recycle(frame),
+            None => self.recycle(frame),
         }
     }
 

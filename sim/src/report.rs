@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, HostCounts};
 use crate::scenario::{Expected, Service};
-use crate::wires::Wire;
+use crate::wires::{Wire, WireDrop};
 use crate::world::{KernelCounts, World};
 
 /// The version of the form of the JSON; it grows when a key changes its meaning or goes.
@@ -322,10 +322,12 @@ fn total<'a>(loads: impl Iterator<Item = &'a FlowCounts>) -> FlowCounts {
 /// Frames that ended on cables and in switches.
 fn lost_on_wires(world: &World<'_>) -> BTreeMap<&'static str, u64> {
     let mut lost = BTreeMap::new();
-    let wires = world.net.cables.iter().flat_map(|cable| &cable.wires);
-    for (reason, count) in wires.flat_map(Wire::ends).filter(|(_, count)| *count > 0) {
-        *lost.entry(reason.name()).or_insert(0) += count;
+    for counts in world.net.cables.iter().flat_map(|cable| &cable.wires).map(Wire::counts) {
+        for reason in WireDrop::ALL {
+            *lost.entry(reason.name()).or_insert(0) += counts.of(reason);
+        }
     }
+    lost.retain(|_, count| *count > 0);
     lost
 }
 

@@ -22,7 +22,7 @@ use crate::random::Stream;
 use crate::scenario::{
     Attachment, Network, Route, RouteAction, Rule, Scenario, SegmentKind, Service, Subnet, TABLE_MAIN,
 };
-use crate::wires::{Switch, Wire};
+use crate::wires::{Membership, Switch, SwitchPlan, Wire};
 
 impl<'a> World<'a> {
     /// Builds everything, with nothing under way.
@@ -78,39 +78,38 @@ impl<'a> World<'a> {
                 .collect(),
             supplier: None,
         };
-        world.lay_cables()?;
+        world.lay_cables();
         Ok(world)
     }
 
     /// A switch for each segment with its cables, or the one cable that the segment is.
-    fn lay_cables(&mut self) -> Result<(), RunError> {
+    fn lay_cables(&mut self) {
         for (segment, written) in self.scenario.segments.iter().enumerate() {
             let plugged = plugged_into(self.scenario, segment);
             match (written.kind, &plugged[..]) {
                 (SegmentKind::Cable, [first, second]) => {
-                    let wires = [self.wire(first, segment, true)?, self.wire(second, segment, true)?];
+                    let wires = [self.wire(first, segment, true), self.wire(second, segment, true)];
                     self.net.add_cable(segment, [first.socket(), second.socket()], wires);
                 }
                 (SegmentKind::Cable | SegmentKind::Switch, _) => {
-                    let vlans: Vec<u16> = plugged.iter().map(|one| one.attachment.vlan).collect();
-                    let switch = self.net.add_switch(Switch::with_access_ports(&vlans));
+                    let vlans = plugged.iter().map(|one| Membership::Access(one.attachment.vlan)).collect();
+                    let switch = self.net.add_switch(Switch::new(SwitchPlan { ports: vlans, ..SwitchPlan::plain(0) }));
                     for (port, one) in plugged.iter().enumerate() {
-                        let wires = [self.wire(one, segment, true)?, self.wire(one, segment, false)?];
+                        let wires = [self.wire(one, segment, true), self.wire(one, segment, false)];
                         self.net.add_cable(segment, [one.socket(), Socket::Switch { switch, port }], wires);
                     }
                 }
             }
         }
-        Ok(())
     }
 
     /// One direction of the cable between a machine and a segment.
-    fn wire(&self, plugged: &Plugged<'_>, segment: usize, is_up: bool) -> Result<Wire, RunError> {
+    fn wire(&self, plugged: &Plugged<'_>, segment: usize, is_up: bool) -> Wire {
         let (up, down) = self.scenario.quality(plugged.machine, segment);
         let name = self.scenario.machine(plugged.machine).map_or("", |(name, _, _)| name);
         let name = format!("{name}@{}", plugged.attachment.interface);
         let (quality, direction) = if is_up { (up, "up") } else { (down, "down") };
-        Wire::new(quality, self.seed, &name, direction).map_err(|error| RunError::Law { what: format!("link {name}"), error })
+        Wire::new(quality, self.seed, &name, direction)
     }
 }
 

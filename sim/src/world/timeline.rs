@@ -144,8 +144,8 @@ impl World<'_> {
             Undoing::LinkUp { machine, segment } => self.set_link(machine, segment, true),
             Undoing::LinkSet { machine, segment, qualities } => {
                 for ([from, to], [up, down]) in self.net.wires_of(machine, segment).into_iter().zip(qualities) {
-                    // What it was before can be drawn.
-                    let _ = (from.set_quality(up), to.set_quality(down));
+                    from.set_quality(up);
+                    to.set_quality(down);
                 }
             }
         }
@@ -220,9 +220,9 @@ impl World<'_> {
     ) {
         let mut before = Vec::new();
         for [from, to] in self.net.wires_of(machine, segment) {
-            before.push([from.quality().clone(), to.quality().clone()]);
-            // The scenario has been checked: its laws can be drawn.
-            let _ = (from.set_quality(up.clone()), to.set_quality(down.clone()));
+            before.push([*from.quality(), *to.quality()]);
+            from.set_quality(*up);
+            to.set_quality(*down);
         }
         self.later(downtime, Undoing::LinkSet { machine, segment, qualities: before });
     }
