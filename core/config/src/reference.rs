@@ -32,16 +32,27 @@ pub fn page() -> String {
     );
     page.push_str(EXAMPLE);
     page.push_str("```\n");
-    let mut sections = Sections { order: order(), known: Vec::new(), text: String::new() };
-    sections.table(schema(), "", "");
-    page.push_str(&sections.text);
-    page.push_str(&forms());
+    page.push_str(&tables(schema(), EXAMPLE, FORMS));
     page.push_str(&codes());
     page
 }
 
+/// A form of text: its name, what it means, examples.
+pub type Form = (&'static str, &'static str, &'static [&'static str]);
+
+/// A table of keys for every table of a document, in the order of an example that has every key, then the forms of
+/// texts. In Markdown, with headings of the second level.
+#[must_use]
+pub fn tables(schema: &Value, example: &str, forms: &'static [Form]) -> String {
+    let order = order(schema, example);
+    let mut sections = Sections { schema, forms, order, known: Vec::new(), text: String::new() };
+    sections.table(schema, "", "");
+    sections.text.push_str(&form_table(forms));
+    sections.text
+}
+
 /// Where each key stands in the example, by its path with `*` for names of the user's choice.
-fn order() -> BTreeMap<String, usize> {
+fn order(schema: &Value, example: &str) -> BTreeMap<String, usize> {
     fn look(schema: &Value, value: &Spanned<DeValue<'_>>, path: &str, order: &mut BTreeMap<String, usize>) {
         match value.get_ref() {
             DeValue::Table(table) => look_in_table(schema, table, path, order),
@@ -71,8 +82,8 @@ fn order() -> BTreeMap<String, usize> {
         }
     }
     let mut order = BTreeMap::new();
-    if let Ok(example) = DeTable::parse(EXAMPLE) {
-        look_in_table(schema(), example.get_ref(), "", &mut order);
+    if let Ok(example) = DeTable::parse(example) {
+        look_in_table(schema, example.get_ref(), "", &mut order);
     }
     order
 }
@@ -85,13 +96,15 @@ fn as_table(schema: &Value) -> Option<&Value> {
 }
 
 /// The tables of the page.
-struct Sections {
+struct Sections<'a> {
+    schema: &'a Value,
+    forms: &'static [Form],
     order: BTreeMap<String, usize>,
     known: Vec<(Value, String)>,
     text: String,
 }
 
-impl Sections {
+impl Sections<'_> {
     /// Writes the section of one table, then those of the tables in it.
     fn table(&mut self, schema: &Value, path: &str, title: &str) {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
@@ -119,7 +132,7 @@ impl Sections {
         }
         let header = if is_list { format!("[[{name}]]") } else { format!("[{name}]") };
         let text = description(described).or_else(|| description(table)).unwrap_or_default();
-        let list = schema().get("properties").and_then(|all| all.get(name)).and_then(description);
+        let list = self.schema.get("properties").and_then(|all| all.get(name)).and_then(description);
         let _ = write!(self.text, "\n## `{header}`\n\n{}\n", list.unwrap_or(text));
         let keys = table.get("properties");
         let same = self.known.iter().find(|(known, _)| known.get("properties") == keys);
@@ -142,7 +155,7 @@ impl Sections {
                 None => "none".to_owned(),
             };
             let text = description(below).unwrap_or_default();
-            let row = [format!("`{key}`"), takes(below), default, text];
+            let row = [format!("`{key}`"), takes(below, self.forms), default, text];
             let row: Vec<_> = row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
             let _ = writeln!(self.text, "| {} |", row.join(" | "));
         }
@@ -154,7 +167,8 @@ fn description(schema: &Value) -> Option<String> {
 }
 
 /// What a key takes, in words.
-fn takes(schema: &Value) -> String {
+fn takes(schema: &Value, forms: &[Form]) -> String {
+    let takes = |schema| takes(schema, forms);
     if let Some(all) = schema.get("anyOf").and_then(Value::as_array) {
         return all.iter().map(takes).collect::<Vec<_>>().join(" or ");
     }
@@ -163,7 +177,7 @@ fn takes(schema: &Value) -> String {
         return words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
     }
     if let Some(form) = schema.get("x-form").and_then(Value::as_str) {
-        let is_described = FORMS.iter().any(|(name, ..)| *name == form);
+        let is_described = forms.iter().any(|(name, ..)| *name == form);
         return if is_described { format!("[{form}](#forms)") } else { form.to_owned() };
     }
     if let Some(items) = schema.get("items") {
@@ -177,9 +191,9 @@ fn takes(schema: &Value) -> String {
     }
 }
 
-fn forms() -> String {
+fn form_table(forms: &[Form]) -> String {
     let mut text = String::from("\n## Forms\n\n| form | meaning | examples |\n|---|---|---|\n");
-    for (name, meaning, examples) in FORMS {
+    for (name, meaning, examples) in forms {
         let examples: Vec<_> = examples.iter().map(|example| format!("`\"{example}\"`")).collect();
         let meaning = meaning.split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(text, "| {name} | {meaning} | {} |", examples.join(", "));
