@@ -24,7 +24,7 @@ use crate::net::{Event, Way};
 use crate::packet::{
     self, AnyEnd, End, Flags, Header, IPV4_BYTES, IPV6_BYTES, Packet, Segment, TCP_BYTES, Transport, Unusable, View,
 };
-use crate::payload::{self, Head, Message};
+use crate::payload::{self, Message};
 use crate::random::Stream;
 use crate::scenario::{Service, ServiceModel};
 use crate::tcp::{State, Tcp, Transmit, reset_for};

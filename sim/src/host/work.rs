@@ -7,8 +7,8 @@ use crate::net::Event;
 use crate::packet::AnyEnd;
 use crate::payload::Head;
 use crate::random::Stream;
-use crate::scenario::ServiceModel;
-use crate::work::{LawError, Sampler, ServerQueue, Speed};
+use crate::scenario::{Discipline, ServiceModel};
+use crate::work::{LawError, QueueSpec, Sampler, ServerQueue, Speed};
 
 /// Who waits for the work.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,14 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(model: &ServiceModel, seed: u64, name: &str) -> Result<Self, LawError> {
         Ok(Self {
-            queue: ServerQueue::new(model.queue),
+            queue: ServerQueue::new(QueueSpec {
+                discipline: match model.discipline {
+                    Discipline::Fcfs => crate::work::Discipline::Fcfs,
+                    Discipline::Ps => crate::work::Discipline::Ps,
+                },
+                cores: model.cores,
+                backlog: model.backlog,
+            }),
             time: model.time.sampler()?,
             draw: Stream::new(seed, name, "service"),
             jobs: Slab::new(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use evenkeel_engine::Duration;
 use evenkeel_engine::wire::Protocol;
 
-use crate::work::{Law, QueueSpec};
+use crate::work::Law;
 
 /// Flows from some hosts to one service.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,9 +105,22 @@ pub struct Exchange {
 /// How the programs of a server work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceModel {
-    /// How long one request takes on an idle core, in nanoseconds.
+    /// How long one request takes on an idle core.
     pub time: Law,
-    /// Who is served when, on how many cores, and how many may wait. Further ones are refused (TCP: the SYN is dropped;
-    /// UDP: the datagram).
-    pub queue: QueueSpec,
+    /// Who is served when.
+    pub discipline: Discipline,
+    /// Cores, or requests that are served at the same time at full speed.
+    pub cores: u32,
+    /// Requests that may wait or be served; further ones are refused (TCP: the SYN is dropped; UDP: the datagram).
+    pub backlog: u32,
+}
+
+/// Who is served when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discipline {
+    /// First come, first served.
+    #[default]
+    Fcfs,
+    /// All at once, each with its share of the cores.
+    Ps,
 }

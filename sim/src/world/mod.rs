@@ -24,7 +24,7 @@ use crate::host::{Cause, Ending, Host};
 use crate::net::{Event, Net};
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
-use crate::scenario::{Arrivals, Extent, Scenario, Service};
+use crate::scenario::{Extent, Scenario, Service};
 use crate::prepare::Supply;
 use crate::work::LawError;
 use load::LoadState;
