@@ -14,10 +14,15 @@ pub mod timeline;
 pub mod traffic;
 mod written;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use evenkeel_config::document::Source;
 use evenkeel_engine::Duration;
 use serde::Serialize;
+
+use error::Collector;
 
 pub use error::{ScenarioError, ScenarioErrors};
 pub use network::{
@@ -26,6 +31,7 @@ pub use network::{
 };
 pub use timeline::{Action, Happening, When};
 pub use traffic::{Arrivals, Discipline, Exchange, Extent, Load, Service, ServiceModel};
+pub use written::schema;
 
 use crate::wires::Quality;
 
@@ -49,6 +55,8 @@ pub struct Scenario {
     pub duration: Duration,
     /// The time from which on latencies and shares over time are counted.
     pub warmup: Duration,
+    /// How it is computed.
+    pub mode: Mode,
     /// The seed that is used when none is given on the command line.
     pub seed: u64,
     /// The networks.
@@ -69,6 +77,16 @@ pub struct Scenario {
     pub captures: Vec<usize>,
     /// What must come out.
     pub expectations: Vec<Expectation>,
+}
+
+/// How a run is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Packet by packet, through every stack.
+    #[default]
+    Packet,
+    /// Request by request: the forwarders decide as ever, and nothing travels.
+    Flow,
 }
 
 /// Something that must hold when the run is over.
@@ -103,30 +121,48 @@ impl std::fmt::Display for Expected {
     }
 }
 
+/// The text of a file that is not too large.
+fn read(path: &Path) -> Result<String, String> {
+    let named = |reason: &dyn std::fmt::Display| format!("{} is not readable: {reason}", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| named(&error))?;
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(format!("{} has more than {FILE_MAX_BYTES} bytes", path.display()));
+    }
+    String::from_utf8(bytes).map_err(|error| named(&error))
+}
+
+fn check_text(text: &str, path: &Path, files: &mut check::Files<'_>) -> Result<Scenario, ScenarioErrors> {
+    if text.len() as u64 > FILE_MAX_BYTES {
+        let reason = format!("{} has more than {FILE_MAX_BYTES} bytes", path.display());
+        return Err(ScenarioErrors::whole_file(path, reason));
+    }
+    let source = Source::new(&path.display().to_string(), text.to_owned());
+    let mut errors = Collector::new(&source, path);
+    let Some(written) = written::parse(&source, &mut errors) else { return Err(errors.finish()) };
+    let scenario = check::check(&written, path, &mut errors, files);
+    if errors.is_empty() { Ok(scenario) } else { Err(errors.finish()) }
+}
+
 impl Scenario {
     /// Reads and checks a scenario file.
     ///
     /// # Errors
     /// When the file cannot be read, is no scenario, or contradicts itself; each error with its place.
     pub fn load(path: &Path) -> Result<Self, ScenarioErrors> {
-        let unreadable = |reason: String| ScenarioErrors::whole_file(path, reason);
-        let size =
-            std::fs::metadata(path).map_err(|error| unreadable(format!("not readable: {error}")))?.len();
-        if size > FILE_MAX_BYTES {
-            return Err(unreadable(format!("{size} bytes long; a scenario has at most {FILE_MAX_BYTES}")));
-        }
-        let text =
-            std::fs::read_to_string(path).map_err(|error| unreadable(format!("not readable: {error}")))?;
-        Self::parse(&text, path)
+        let text = read(path).map_err(|reason| ScenarioErrors::whole_file(path, reason))?;
+        check_text(&text, path, &mut read)
     }
 
-    /// Checks the text of a scenario. `path` names it in errors; paths in the text are relative to its folder.
+    /// Checks the text of a scenario. `path` names it in errors; paths in the text are relative to its folder. No file
+    /// is read: a text that names tables of laws (`cdf`) is refused.
     ///
     /// # Errors
     /// When the text is no scenario or contradicts itself; each error with its place.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ScenarioErrors> {
-        let written = written::parse(text, path)?;
-        check::check(&written, text, path)
+        let unread = |file: &Path| format!("{} is not read from a text without a folder", file.display());
+        check_text(text, path, &mut |file| Err(unread(file)))
     }
 
     /// Whether a load opens flows from this host.

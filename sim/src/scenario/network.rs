@@ -82,6 +82,8 @@ pub struct Attachment {
     pub vlan: u16,
     /// The machine's own addresses there; none for a port that is only bridged.
     pub addresses: Vec<IpAddr>,
+    /// The largest IP packet of the interface. Default 1,500.
+    pub mtu_bytes: u16,
 }
 
 /// Linux's switches of a machine's network stack, for all its interfaces.

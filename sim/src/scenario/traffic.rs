@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use evenkeel_engine::Duration;
 use evenkeel_engine::wire::Protocol;
 
-use crate::work::{ServiceLaw, SizeLaw};
+use crate::work::Law;
 
 /// Flows from some hosts to one service.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,9 +93,9 @@ pub enum Extent {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exchange {
     /// Bytes of one request (TCP: of the stream; UDP: of one datagram). At least 16: the request's head.
-    pub request: SizeLaw,
+    pub request: Law,
     /// Bytes of one response. At least 16: the response's head.
-    pub response: SizeLaw,
+    pub response: Law,
     /// Requests of one flow, one after the other. Default 1.
     pub rounds: u32,
     /// The mean of the exponential pause of a client between an answer and its next request; default none.
@@ -106,7 +106,7 @@ pub struct Exchange {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceModel {
     /// How long one request takes on an idle core.
-    pub time: ServiceLaw,
+    pub time: Law,
     /// Who is served when.
     pub discipline: Discipline,
     /// Cores, or requests that are served at the same time at full speed.
