@@ -37,6 +37,7 @@ pub mod scenario;
 pub mod stdio;
 pub mod tcp;
 pub mod trace;
+pub mod wires;
 mod world;
 
 pub use forwarder::KernelCounts;
