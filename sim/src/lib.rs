@@ -33,6 +33,7 @@ pub mod payload;
 mod prepare;
 pub mod queue;
 pub mod random;
+pub mod record;
 pub mod report;
 pub mod scenario;
 pub mod stdio;
