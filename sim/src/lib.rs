@@ -10,6 +10,7 @@
 //! * [`scenario`] what there is and what must come out; shared with the lab
 //! * [`run`] one run; [`stdio`] the same engine at the end of a pipe, packet by packet
 //! * [`queue`], [`random`], [`trace`] time, chance and the proof that two runs are the same
+//! * [`work`] laws of arrivals, sizes and service times, and the queues of servers
 //! * [`packet`], [`payload`], [`tcp`] what hosts speak
 //! * [`device`] the engine's door; [`report`] what is told in the end
 //! * [`attack`] who tries to do harm, and what came of it
@@ -33,6 +34,7 @@ pub mod payload;
 mod prepare;
 pub mod queue;
 pub mod random;
+pub mod record;
 pub mod report;
 pub mod scenario;
 pub mod stdio;

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::Code;
 use crate::schema::schema;
-use crate::shape::words;
+use crate::shape::{alternatives, words};
 use crate::written::FORMS;
 
 /// A configuration file that has every key, with the defaults where there are any. It gives the page its order.
@@ -90,9 +90,7 @@ fn order(schema: &Value, example: &str) -> BTreeMap<String, usize> {
 
 /// The alternative of a schema that is a table, if any.
 fn as_table(schema: &Value) -> Option<&Value> {
-    let alternatives = schema.get("anyOf").and_then(Value::as_array);
-    let mut all = alternatives.map_or_else(|| std::slice::from_ref(schema).iter(), |all| all.iter());
-    all.find(|one| one.get("type").is_some_and(|name| name == "object"))
+    alternatives(schema).into_iter().find(|one| one.get("type").is_some_and(|name| name == "object"))
 }
 
 /// The tables of the page.

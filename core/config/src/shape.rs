@@ -53,10 +53,10 @@ fn in_words(type_name: &str) -> &'static str {
     TYPES.iter().find(|(name, _)| *name == type_name).map_or("a date", |(_, words)| words)
 }
 
-/// The alternatives of a schema; itself when it has none.
-fn alternatives(schema: &Value) -> Vec<&Value> {
+/// The alternatives of a schema, those of alternatives included; itself when it has none.
+pub(crate) fn alternatives(schema: &Value) -> Vec<&Value> {
     match schema.get("anyOf").and_then(Value::as_array) {
-        Some(all) => all.iter().collect(),
+        Some(all) => all.iter().flat_map(alternatives).collect(),
         None => vec![schema],
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn check(
     files: &mut Files<'_>,
 ) -> Scenario {
     let folder = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
-    let mut checker = Checker { errors, files, folder, owners: BTreeMap::new(), names: BTreeMap::new(), parts: 0 };
+    let mut checker =
+        Checker { errors, files, folder, owners: BTreeMap::new(), names: BTreeMap::new(), parts: 0 };
     let about = file.scenario.as_ref().map(|at| &at.value);
     let duration = checker.about(about);
     let mut scenario = Scenario {
@@ -174,7 +175,9 @@ impl Checker<'_, '_> {
         let before = self.parts;
         self.parts = before.saturating_add(count);
         if before <= PARTS_MAX && self.parts > PARTS_MAX {
-            let message = format!("with this the file has more than {PARTS_MAX} addresses, interfaces, routes, rules and members of loads and links");
+            let message = format!(
+                "with this the file has more than {PARTS_MAX} addresses, interfaces, routes, rules and members of loads and links"
+            );
             self.errors.add_with_help(span.clone(), message, Some("make the groups smaller".to_owned()));
         }
         self.parts <= PARTS_MAX
@@ -219,7 +222,8 @@ impl Checker<'_, '_> {
         let Some(text) = warmup else { return Duration::ZERO };
         let warmup = self.duration(text, Duration::ZERO..=DURATION_MAX).unwrap_or_default();
         if warmup >= duration {
-            self.errors.add(text.span.clone(), "the warm-up takes the whole run, and nothing would be counted");
+            self.errors
+                .add(text.span.clone(), "the warm-up takes the whole run, and nothing would be counted");
         }
         warmup
     }
@@ -231,7 +235,11 @@ impl Checker<'_, '_> {
             return Some(moment);
         }
         let message = format!("{} is after the end of the run ({end:?})", quote(&text.value.0));
-        self.errors.add_with_help(text.span.clone(), message, Some("make `scenario.duration` longer".to_owned()));
+        self.errors.add_with_help(
+            text.span.clone(),
+            message,
+            Some("make `scenario.duration` longer".to_owned()),
+        );
         None
     }
 

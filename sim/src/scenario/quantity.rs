@@ -169,7 +169,8 @@ pub(super) fn counted_address(text: &str) -> Result<CountedAddress, &'static str
 /// "10.0.0.9", "10.0.0.9+i"; a length of all bits may follow.
 pub(super) fn lone_address(text: &str) -> Result<CountedAddress, &'static str> {
     const FORM: &str = "an address such as \"10.0.0.9\", or \"10.9.0.1+i\" for numbered hosts";
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
     let (first, counts) = counted(address, FORM)?;
     let all = bits_of(first);
     if length.is_some_and(|length| length.parse() != Ok(all)) {
@@ -255,7 +256,8 @@ mod tests {
 
     #[test]
     fn addresses_of_both_families_count_on() {
-        let of = |text: &str, number| counted_address(text).unwrap().of(number).map(|address| address.to_string());
+        let of =
+            |text: &str, number| counted_address(text).unwrap().of(number).map(|address| address.to_string());
         assert_eq!(of("10.0.3.20+i/24", 3).as_deref(), Some("10.0.3.23"));
         assert_eq!(of("fd00::ffff+i/64", 1).as_deref(), Some("fd00::1:0"));
         assert_eq!(of("10.0.3.20/24", 3).as_deref(), Some("10.0.3.20"));
@@ -297,7 +299,9 @@ mod tests {
         for text in ["10.0.0.1/24", "x", "10.0.0.1+i/8"] {
             assert!(lone_address(text).is_err(), "{text}");
         }
-        for text in ["10.0.0.3:80", "10.0.0.3/tcp", "10.0.0.3:0/tcp", "10.0.0.3:80/sctp", "x:80/tcp", "::1:80/tcp"] {
+        for text in
+            ["10.0.0.3:80", "10.0.0.3/tcp", "10.0.0.3:0/tcp", "10.0.0.3:80/sctp", "x:80/tcp", "::1:80/tcp"]
+        {
             assert!(service(text).is_err(), "{text}");
         }
         for text in ["", "0", "65536", "9-8", "1-2-3"] {

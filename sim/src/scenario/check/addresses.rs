@@ -46,7 +46,8 @@ impl Checker<'_, '_> {
             let Some(subnet) = self.value(span, &text.0, quantity::network) else { continue };
             let longest = bits_of(subnet.address) - 1;
             if !(LENGTH_MIN..=longest).contains(&subnet.length) {
-                let message = format!("the length of {} is outside of {LENGTH_MIN} to {longest}", quote(&text.0));
+                let message =
+                    format!("the length of {} is outside of {LENGTH_MIN} to {longest}", quote(&text.0));
                 self.errors.add(span.clone(), message);
                 continue;
             }
@@ -92,7 +93,8 @@ impl Checker<'_, '_> {
             return None;
         }
         if let Some(attach) = written.value.get(INTERFACES_MAX) {
-            self.errors.add(attach.span.clone(), format!("a machine has at most {INTERFACES_MAX} interfaces"));
+            self.errors
+                .add(attach.span.clone(), format!("a machine has at most {INTERFACES_MAX} interfaces"));
             return None;
         }
         let mut attachments: Vec<Attachment> = Vec::new();
@@ -108,7 +110,8 @@ impl Checker<'_, '_> {
                 self.errors.add(span, message);
                 is_right = false;
             }
-            let is_same = |other: &Attachment| other.segment == attachment.segment && other.vlan == attachment.vlan;
+            let is_same =
+                |other: &Attachment| other.segment == attachment.segment && other.vlan == attachment.vlan;
             if attachments.iter().any(is_same) {
                 let span = attach.value.segment.as_ref().map_or(&attach.span, |at| &at.span).clone();
                 self.errors.add(span, format!("{machine} is attached there twice"));
@@ -134,11 +137,13 @@ impl Checker<'_, '_> {
         };
         let index = self.segment(attach.segment.as_ref()?, segments)?;
         let segment = segments.get(index)?;
-        let vlan = attach.vlan.as_ref().and_then(|vlan| u16::try_from(vlan.value).ok()).unwrap_or(VLAN_DEFAULT);
+        let vlan =
+            attach.vlan.as_ref().and_then(|vlan| u16::try_from(vlan.value).ok()).unwrap_or(VLAN_DEFAULT);
         if let (Some(vlan), SegmentKind::Cable) = (&attach.vlan, segment.kind) {
             self.errors.add(vlan.span.clone(), format!("{} is a cable, which has no VLANs", segment.name));
         }
-        let mtu_bytes = attach.mtu.as_ref().and_then(|mtu| u16::try_from(mtu.value).ok()).unwrap_or(MTU_DEFAULT);
+        let mtu_bytes =
+            attach.mtu.as_ref().and_then(|mtu| u16::try_from(mtu.value).ok()).unwrap_or(MTU_DEFAULT);
         let mut addresses = Vec::new();
         let mut is_right = true;
         for (span, text) in OneOrMany::each(attach.address.as_ref()) {
@@ -155,7 +160,9 @@ impl Checker<'_, '_> {
         let text = &name.value;
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if text.is_empty() || text.len() > INTERFACE_MAX || !text.bytes().all(is_allowed) || text == "lo" {
-            let rule = format!("interfaces have names of 1 to {INTERFACE_MAX} letters, digits, `-`, `_` and `.`, and not `lo`");
+            let rule = format!(
+                "interfaces have names of 1 to {INTERFACE_MAX} letters, digits, `-`, `_` and `.`, and not `lo`"
+            );
             self.errors.add(name.span.clone(), format!("interface name {}: {rule}", quote(text)));
             return None;
         }
@@ -192,7 +199,11 @@ impl Checker<'_, '_> {
         let counted = self.value(span, text, quantity::counted_address)?;
         if number.is_some_and(|number| number > 0) && !counted.counts {
             let message = format!("{machine}: several hosts have the same address here");
-            self.errors.add_with_help(span.clone(), message, Some(format!("write `+i`: {}", with_count(text))));
+            self.errors.add_with_help(
+                span.clone(),
+                message,
+                Some(format!("write `+i`: {}", with_count(text))),
+            );
             return None;
         }
         let address = self.counted(span, counted, machine, number)?;

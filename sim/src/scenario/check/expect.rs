@@ -13,7 +13,11 @@ const EXPECTATIONS_MAX: usize = 1_024;
 
 impl Checker<'_, '_> {
     /// The segments that a capture holds, by number.
-    pub(super) fn captures(&mut self, written: Option<&At<written::Capture>>, segments: &[Segment]) -> Vec<usize> {
+    pub(super) fn captures(
+        &mut self,
+        written: Option<&At<written::Capture>>,
+        segments: &[Segment],
+    ) -> Vec<usize> {
         let mut captures = Vec::new();
         let patterns = OneOrMany::each(written.and_then(|at| at.value.segments.as_ref()));
         if let Some((span, _)) = patterns.get(PATTERNS_MAX) {
@@ -25,9 +29,15 @@ impl Checker<'_, '_> {
                 None => segment.name == pattern.0,
             };
             let before = captures.len();
-            captures.extend(segments.iter().enumerate().filter(|(_, segment)| fits(segment)).map(|(at, _)| at));
+            captures
+                .extend(segments.iter().enumerate().filter(|(_, segment)| fits(segment)).map(|(at, _)| at));
             if captures.len() == before {
-                self.unknown(span, "segment", &pattern.0, segments.iter().map(|segment| segment.name.as_str()));
+                self.unknown(
+                    span,
+                    "segment",
+                    &pattern.0,
+                    segments.iter().map(|segment| segment.name.as_str()),
+                );
             }
             captures.sort_unstable();
             captures.dedup();
@@ -35,7 +45,10 @@ impl Checker<'_, '_> {
         captures
     }
 
-    pub(super) fn expectations(&mut self, written: Option<&At<Vec<At<written::Expect>>>>) -> Vec<Expectation> {
+    pub(super) fn expectations(
+        &mut self,
+        written: Option<&At<Vec<At<written::Expect>>>>,
+    ) -> Vec<Expectation> {
         let mut expectations = Vec::new();
         let written = written.map_or(&[][..], |at| at.value.as_slice());
         if let Some(first) = written.get(EXPECTATIONS_MAX) {
@@ -51,7 +64,8 @@ impl Checker<'_, '_> {
             if let (Some(min), Some(max)) = (&value.min, &value.max)
                 && min.value > max.value
             {
-                self.errors.add(min.span.clone(), format!("`min` ({}) is above `max` ({})", min.value, max.value));
+                self.errors
+                    .add(min.span.clone(), format!("`min` ({}) is above `max` ({})", min.value, max.value));
             }
             let Some(metric) = &value.metric else { continue };
             expectations.push(Expectation {

@@ -5,7 +5,8 @@ use evenkeel_config::document::{At, Named, OneOrMany, TextOrTable, quote};
 use super::Checker;
 use crate::scenario::written::{self, NetworkKeys};
 use crate::scenario::{
-    Attachment, Discipline, Ecmp, Forwarder, HOSTS_MAX, Host, Network, Router, Segment, ServiceModel, Stack, Sysctl,
+    Attachment, Discipline, Ecmp, Forwarder, HOSTS_MAX, Host, Network, Router, Segment, ServiceModel, Stack,
+    Sysctl,
 };
 use crate::work::Law;
 
@@ -59,7 +60,9 @@ impl Checker<'_, '_> {
                 let name = number.map_or_else(|| group.clone(), |number| format!("{group}.{number}"));
                 let member = Member { name: &name, number, forwards: false };
                 // What is wrong with one of them is wrong with the next as well.
-                let Some(network) = self.network(host.network(), segments, member, &mut shared) else { break };
+                let Some(network) = self.network(host.network(), segments, member, &mut shared) else {
+                    break;
+                };
                 hosts.push(Host { name, group, network, stack, service: service.clone() });
             }
         }
@@ -164,9 +167,8 @@ impl Checker<'_, '_> {
             }
             Some((span, TextOrTable::Table(law))) => self.duration_law(span, law),
         };
-        let number = |at: Option<&At<i64>>, default| {
-            at.and_then(|at| u32::try_from(at.value).ok()).unwrap_or(default)
-        };
+        let number =
+            |at: Option<&At<i64>>, default| at.and_then(|at| u32::try_from(at.value).ok()).unwrap_or(default);
         ServiceModel {
             time,
             discipline: match service.discipline.as_ref().map(|at| at.value) {
@@ -180,9 +182,8 @@ impl Checker<'_, '_> {
 }
 
 fn sysctl(written: Option<&written::Sysctl>, forwards: bool) -> Sysctl {
-    let number = |at: Option<&Option<At<i64>>>| {
-        at.and_then(Option::as_ref).and_then(|at| u8::try_from(at.value).ok())
-    };
+    let number =
+        |at: Option<&Option<At<i64>>>| at.and_then(Option::as_ref).and_then(|at| u8::try_from(at.value).ok());
     Sysctl {
         arp_ignore: number(written.map(|sysctl| &sysctl.arp_ignore)).unwrap_or(0),
         arp_announce: number(written.map(|sysctl| &sysctl.arp_announce)).unwrap_or(0),

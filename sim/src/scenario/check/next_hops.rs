@@ -96,9 +96,11 @@ impl Checker<'_, '_> {
             }
             let names: Vec<&str> =
                 circle.iter().filter_map(|number| scenario.machine(*number)).map(|(name, ..)| name).collect();
-            let group = circle.first().and_then(|number| scenario.machine(*number)).map(|(_, group, _)| group);
+            let group =
+                circle.first().and_then(|number| scenario.machine(*number)).map(|(_, group, _)| group);
             let places = machines(file).into_iter().map(|(name, _)| name);
-            let span = places.filter(|name| Some(name.value.as_str()) == group).map(|name| name.span.clone()).next();
+            let span =
+                places.filter(|name| Some(name.value.as_str()) == group).map(|name| name.span.clone()).next();
             let message = format!("packets to {destination} go in circles: {}", names.join(", "));
             let help = Some("give one of them a route that leads there".to_owned());
             self.errors.add_with_help(span.unwrap_or(0..0), message, help);
@@ -115,11 +117,7 @@ struct Hop<'a> {
 }
 
 impl Hop<'_> {
-    fn mistake(
-        &self,
-        scenario: &Scenario,
-        owners: &BTreeMap<IpAddr, (usize, usize, u16)>,
-    ) -> Option<String> {
+    fn mistake(&self, scenario: &Scenario, owners: &BTreeMap<IpAddr, (usize, usize, u16)>) -> Option<String> {
         let Hop { machine, network, what, address } = self;
         let own = |addresses: &Vec<IpAddr>| addresses.contains(address);
         if network.attachments.iter().any(|attachment| own(&attachment.addresses)) {
@@ -133,7 +131,10 @@ impl Hop<'_> {
         match owners.get(address) {
             Some((_, _, vlan)) if *vlan != attachment.vlan => {
                 let own = attachment.vlan;
-                Some(format!("{what} {address} is in VLAN {vlan} of {}, and {machine} in {own}", segment.name))
+                Some(format!(
+                    "{what} {address} is in VLAN {vlan} of {}, and {machine} in {own}",
+                    segment.name
+                ))
             }
             Some(_) => None,
             // It may be in the configuration of a forwarder.
@@ -183,7 +184,8 @@ impl Search<'_> {
                     continue;
                 };
                 if let Some(start) = way.iter().position(|(on_way, _)| *on_way == next) {
-                    let mut circle: Vec<usize> = way.iter().skip(start).map(|(machine, _)| *machine).collect();
+                    let mut circle: Vec<usize> =
+                        way.iter().skip(start).map(|(machine, _)| *machine).collect();
                     circle.push(next);
                     return Some(circle);
                 }

@@ -5,7 +5,9 @@ use evenkeel_engine::Duration;
 
 use super::Checker;
 use crate::scenario::quantity;
-use crate::scenario::written::{self, CountOrTable, DelayLaw, DurationText, LossModel, QualityKeys, QueueKind, ShareOrTable};
+use crate::scenario::written::{
+    self, CountOrTable, DelayLaw, DurationText, LossModel, QualityKeys, QueueKind, ShareOrTable,
+};
 use crate::wires::{Delay, Discipline, Loss, Quality, Red, Reorder};
 
 /// The longest delay of a link: nothing on Earth takes a minute.
@@ -32,7 +34,9 @@ impl Checker<'_, '_> {
             if let Some(at) = &keys.in_order {
                 quality.keeps_order = at.value;
             }
-            if let Some(rate) = keys.rate.as_ref().and_then(|at| self.value(&at.span, &at.value.0, quantity::bits)) {
+            if let Some(rate) =
+                keys.rate.as_ref().and_then(|at| self.value(&at.span, &at.value.0, quantity::bits))
+            {
                 quality.rate_bits = rate;
             }
             if let Some(queue) = keys.queue.as_ref().and_then(|at| self.queue(at)) {
@@ -111,7 +115,8 @@ impl Checker<'_, '_> {
         if !self.keys_of("law", name, span, &keys, needed, may) {
             return None;
         }
-        let mut time = |at: &Option<At<DurationText>>| at.as_ref().map_or(Some(Duration::ZERO), |at| self.delay_of(at));
+        let mut time =
+            |at: &Option<At<DurationText>>| at.as_ref().map_or(Some(Duration::ZERO), |at| self.delay_of(at));
         let (mean, deviation) = (time(&written.mean)?, time(&written.deviation)?);
         let (low, high) = (time(&written.low)?, time(&written.high)?);
         if needed.contains(&"high") && low > high {
@@ -188,7 +193,8 @@ impl Checker<'_, '_> {
             QueueKind::Red => {
                 let may = ["packets", "low", "high", "share", "weight", "ecn"];
                 self.keys_of("queue", "red", &written.span, &keys, &[], &may);
-                let share = |at: &Option<At<f64>>, default| at.as_ref().map_or(default, |at| millionths(at.value));
+                let share =
+                    |at: &Option<At<f64>>, default| at.as_ref().map_or(default, |at| millionths(at.value));
                 let red = Red {
                     low: count(&table.low, RED_DEFAULT.low),
                     high: count(&table.high, RED_DEFAULT.high),
@@ -198,7 +204,8 @@ impl Checker<'_, '_> {
                     marks: table.ecn.as_ref().is_some_and(|at| at.value),
                 };
                 if red.low >= red.high || red.high > red.limit {
-                    let message = format!("low {}, high {} and packets {} do not ascend", red.low, red.high, red.limit);
+                    let message =
+                        format!("low {}, high {} and packets {} do not ascend", red.low, red.high, red.limit);
                     self.errors.add(written.span.clone(), message);
                 }
                 Some(Discipline::Red(red))

@@ -89,7 +89,9 @@ mod tests {
         assert_eq!(roster.matching("client.*").len(), 12);
         assert_eq!(roster.matching("*").len(), 17);
         assert_eq!(roster.matching("lb"), [16]);
-        for nobody in ["", "client.12", "client.01", "client.", "client.x", "lb.0", "clients.0", "cli", "serverx*"] {
+        for nobody in
+            ["", "client.12", "client.01", "client.", "client.x", "lb.0", "clients.0", "cli", "serverx*"]
+        {
             assert_eq!(roster.matching(nobody), [0; 0], "{nobody}");
         }
         assert!(roster.is_forwarder(16) && roster.is_host(15) && !roster.is_host(16));

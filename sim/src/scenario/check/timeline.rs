@@ -11,9 +11,7 @@ use super::roster::Roster;
 use super::routes::WrittenRoute;
 use super::{Checker, TABLES_MAX};
 use crate::scenario::written::{Do, Renewal, Timeline};
-use crate::scenario::{
-    Action, DURATION_MAX, Happening, RouteAction, Scenario, TABLE_MAIN, When, quantity,
-};
+use crate::scenario::{Action, DURATION_MAX, Happening, RouteAction, Scenario, TABLE_MAIN, When, quantity};
 
 /// The most times that something happens; each is an event.
 const TIMES_MAX: u64 = 1_000_000;
@@ -187,7 +185,8 @@ impl Checker<'_, '_> {
             Whom::Hosts => roster.is_host(number),
             Whom::Forwarders => roster.is_forwarder(number),
         };
-        let other = machines.iter().find(|number| !fits(**number)).and_then(|number| scenario.machine(*number));
+        let other =
+            machines.iter().find(|number| !fits(**number)).and_then(|number| scenario.machine(*number));
         if let Some((machine, ..)) = other {
             let kind = if whom == Whom::Hosts { "host" } else { "forwarder" };
             self.errors.add(at.span.clone(), format!("{machine} is no {kind}, and `{name}` is for those"));
@@ -302,7 +301,8 @@ impl Checker<'_, '_> {
         let (via, table) = (written.via.as_ref(), written.table.as_ref());
         if action == Do::RouteSet {
             let span = &entry.span;
-            let route = self.route(&WrittenRoute { span, to, via, table, action: written.action.as_ref() })?;
+            let route =
+                self.route(&WrittenRoute { span, to, via, table, action: written.action.as_ref() })?;
             self.new_next_hops(&route.action, via.map_or(span, |at| &at.span), &targets, scenario);
             return Some(Action::RouteSet { targets, route });
         }
@@ -332,7 +332,8 @@ impl Checker<'_, '_> {
         for (address, _) in ways {
             for number in targets {
                 let Some((name, _, network)) = scenario.machine(*number) else { continue };
-                let mut segments = network.attachments.iter().filter_map(|own| scenario.segments.get(own.segment));
+                let mut segments =
+                    network.attachments.iter().filter_map(|own| scenario.segments.get(own.segment));
                 if !segments.any(|segment| segment.contains(*address)) && told.insert(*address) {
                     self.errors.add(span.clone(), format!("router {address} is on no segment of {name}"));
                 }

@@ -22,12 +22,7 @@ pub(super) const PATTERNS_MAX: usize = 64;
 const INSTANT: Duration = Duration::from_nanos(1);
 
 impl Checker<'_, '_> {
-    pub(super) fn loads(
-        &mut self,
-        file: &written::File,
-        scenario: &Scenario,
-        roster: &Roster,
-    ) -> Vec<Load> {
+    pub(super) fn loads(&mut self, file: &written::File, scenario: &Scenario, roster: &Roster) -> Vec<Load> {
         let mut loads = Vec::new();
         let entries = self.sorted(file.load.as_ref(), "load");
         if entries.is_empty() {
@@ -37,15 +32,18 @@ impl Checker<'_, '_> {
             let span = &name.span;
             let load = &load.value;
             let clients = self.clients(load.from.as_ref(), scenario, roster);
-            let service = load.to.as_ref().and_then(|to| self.value(&to.span, &to.value.0, quantity::service));
+            let service =
+                load.to.as_ref().and_then(|to| self.value(&to.span, &to.value.0, quantity::service));
             let arrivals = load.arrivals.as_ref().and_then(|arrivals| self.arrivals(arrivals));
             let start = load.start.as_ref().and_then(|start| self.moment(start, scenario.duration));
             let extent = self.extent(name, load);
             let exchange = self.exchange(load, service);
-            let deadline = load.deadline.as_ref().and_then(|text| self.duration(text, INSTANT..=DURATION_MAX));
+            let deadline =
+                load.deadline.as_ref().and_then(|text| self.duration(text, INSTANT..=DURATION_MAX));
             self.family_of_clients(load, &clients, service, scenario);
             let is_room = self.take_parts(span, clients.len());
-            if let (Some(service), Some(arrivals), Some(extent), true) = (service, arrivals, extent, is_room) {
+            if let (Some(service), Some(arrivals), Some(extent), true) = (service, arrivals, extent, is_room)
+            {
                 let name = name.value.clone();
                 let start = start.unwrap_or(Duration::ZERO);
                 loads.push(Load { name, clients, service, arrivals, start, extent, exchange, deadline });
@@ -108,7 +106,8 @@ impl Checker<'_, '_> {
         let lacking = clients.iter().filter_map(|number| scenario.hosts.get(*number));
         if let Some(host) = lacking.into_iter().find(|host| !has_family(&host.network)) {
             let family = if service.address.is_ipv4() { "IPv4" } else { "IPv6" };
-            self.errors.add(to.span.clone(), format!("{} has no {family} address to ask {service} from", host.name));
+            self.errors
+                .add(to.span.clone(), format!("{} has no {family} address to ask {service} from", host.name));
         }
     }
 
@@ -163,7 +162,11 @@ impl Checker<'_, '_> {
             }
             Process::Closed => Arrivals::Closed {
                 outstanding: arrivals.outstanding.as_ref().and_then(|at| u32::try_from(at.value).ok())?,
-                think: self.duration_or(arrivals.think.as_ref(), Duration::ZERO..=DURATION_MAX, Duration::ZERO),
+                think: self.duration_or(
+                    arrivals.think.as_ref(),
+                    Duration::ZERO..=DURATION_MAX,
+                    Duration::ZERO,
+                ),
             },
         })
     }

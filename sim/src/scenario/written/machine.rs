@@ -4,9 +4,7 @@ use evenkeel_config::document::{At, OneOrMany, TextOrTable};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::forms::{
-    AddressText, CountedAddressText, DestinationText, DurationText, LoneAddressText, Ports,
-};
+use super::forms::{AddressText, CountedAddressText, DestinationText, DurationText, LoneAddressText, Ports};
 use super::traffic::DurationLaw;
 
 /// Declares machines: what each kind has of its own, and the keys of the network, which all have.
