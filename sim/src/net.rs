@@ -97,6 +97,8 @@ pub(crate) struct Net {
     /// Frames that machines sent, that arrived at a machine, and that arrived at one without power.
     pub(crate) sent: u64,
     pub(crate) arrived: u64,
+    /// Copies that switches and cables made.
+    pub(crate) copied: u64,
     pub(crate) into_the_dark: u64,
     pub(crate) unplugged: u64,
     pub(crate) events: u64,
@@ -119,6 +121,7 @@ impl Net {
             taps: Vec::new(),
             sent: 0,
             arrived: 0,
+            copied: 0,
             into_the_dark: 0,
             unplugged: 0,
             events: 0,
@@ -205,6 +208,7 @@ impl Net {
         match wire.pass(&mut frame, self.now) {
             Passage::Arrives { at: due, again } => {
                 if let Some(again) = again {
+                    self.copied += 1;
                     let copy = Packet::copied_into(self.buffer(), frame.bytes());
                     self.launch(again, at, copy);
                 }
@@ -252,6 +256,7 @@ impl Net {
         };
         let last = exits.pop();
         for exit in exits.drain(..) {
+            self.copied += 1;
             let mut copy = Packet::copied_into(self.buffer(), frame.bytes());
             exit.apply(&mut copy);
             match plug(self, &exit) {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, HostCounts};
 use crate::scenario::{Expected, Service};
-use crate::wires::{Wire, WireDrop};
+use crate::wires::{Switch, SwitchDrop, Wire, WireDrop};
 use crate::world::{KernelCounts, World};
 
 /// The version of the form of the JSON; it grows when a key changes its meaning or goes.
@@ -84,14 +84,16 @@ pub struct FlowCounts {
     pub causes: BTreeMap<Cause, u64>,
 }
 
-/// Frames on the way between machines, those of forwarders, ARP and floods included.
+/// Frames on the way between machines, ARP included: `sent + copied = received + lost + in_flight`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PacketCounts {
-    /// Packets that machines sent.
+    /// Frames that machines sent.
     pub sent: u64,
-    /// Packets that reached a machine.
+    /// Copies that switches made of frames for several, and cables by mistake.
+    pub copied: u64,
+    /// Frames that reached a machine with power.
     pub received: u64,
-    /// Frames that ended on a cable, by reason; reasons that did not happen are left out.
+    /// Frames that ended on a cable or in a switch, by reason; reasons that did not happen are left out.
     pub lost_on_wires: BTreeMap<&'static str, u64>,
     /// Frames that reached a machine without power.
     pub lost_without_power: u64,
@@ -106,10 +108,16 @@ pub struct PacketCounts {
 }
 
 impl PacketCounts {
-    /// Frames that ended on a cable or at a machine without power.
+    /// Frames that ended on a cable, in a switch or at a machine without power.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost_on_wires.values().sum::<u64>() + self.lost_without_power
+    }
+
+    /// Whether every frame, and every copy, has ended once or is under way.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        self.sent + self.copied == self.received + self.lost() + self.in_flight
     }
 }
 
@@ -235,6 +243,17 @@ impl Outcome {
         let (servers, share_deviation) = servers(world);
         let hex = |hash: u64| format!("{hash:016x}");
         let net = &world.net;
+        let packets = PacketCounts {
+            sent: net.sent,
+            copied: net.copied,
+            received: net.arrived - net.into_the_dark,
+            lost_on_wires: lost_on_wires(world),
+            lost_without_power: net.into_the_dark,
+            dropped_by_kernels: dropped_by_kernels(world),
+            in_flight: u64::try_from(net.under_way()).unwrap_or(u64::MAX),
+            retransmitted: hosts.iter().map(|host| host.counts.retransmitted).sum(),
+            stray: hosts.iter().map(|host| host.counts.stray()).sum(),
+        };
         let mut outcome = Self {
             schema: SCHEMA,
             scenario: world.scenario.name.clone(),
@@ -242,19 +261,10 @@ impl Outcome {
             elapsed_ns: u64::try_from(world.elapsed().as_nanos()).unwrap_or(u64::MAX),
             events: net.events,
             flows: total(loads.iter().map(|load| &load.flows)),
-            packets: PacketCounts {
-                sent: net.sent,
-                received: net.arrived,
-                lost_on_wires: lost_on_wires(world),
-                lost_without_power: net.into_the_dark,
-                dropped_by_kernels: dropped_by_kernels(world),
-                in_flight: u64::try_from(net.under_way()).unwrap_or(u64::MAX),
-                retransmitted: hosts.iter().map(|host| host.counts.retransmitted).sum(),
-                stray: hosts.iter().map(|host| host.counts.stray()).sum(),
-            },
             loads,
             servers,
-            is_conserved: world.forwarders().all(|(_, node)| node.counters().all(Counters::is_conserved)),
+            is_conserved: packets.is_conserved() && world.forwarders().all(|(_, node)| node.counters().all(Counters::is_conserved)),
+            packets,
             forwarders,
             hosts,
             share_deviation,
@@ -327,6 +337,12 @@ fn lost_on_wires(world: &World<'_>) -> BTreeMap<&'static str, u64> {
             *lost.entry(reason.name()).or_insert(0) += counts.of(reason);
         }
     }
+    for counts in world.net.switches.iter().map(Switch::counts) {
+        for (reason, count) in SwitchDrop::ALL.iter().zip(counts.dropped) {
+            *lost.entry(reason.name()).or_insert(0) += count;
+        }
+    }
+    lost.insert("unplugged", world.net.unplugged);
     lost.retain(|_, count| *count > 0);
     lost
 }

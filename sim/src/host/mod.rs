@@ -58,8 +58,6 @@ pub struct HostCounts {
     pub unexpected: u64,
     /// Requests whose bytes were not what a client had sent.
     pub bad_requests: u64,
-    /// Packets that it could not send: no route leads to their destination.
-    pub no_route: u64,
     /// Connections that were not accepted because too many were open.
     pub refused: u64,
 }
