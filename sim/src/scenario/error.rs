@@ -74,11 +74,13 @@ pub(super) struct Collector<'a> {
     path: &'a Path,
     found: Vec<(Range<usize>, String, Option<String>)>,
     omitted: usize,
+    /// Where something was left out because it had not the shape that it should have.
+    left_out: Vec<usize>,
 }
 
 impl<'a> Collector<'a> {
     pub(super) const fn new(source: &'a Source, path: &'a Path) -> Self {
-        Self { source, path, found: Vec::new(), omitted: 0 }
+        Self { source, path, found: Vec::new(), omitted: 0, left_out: Vec::new() }
     }
 
     pub(super) fn add(&mut self, span: Range<usize>, message: impl Into<String>) {
@@ -96,6 +98,30 @@ impl<'a> Collector<'a> {
         } else {
             self.omitted += 1;
         }
+    }
+
+    /// What is wrong with the shape of the file, and so is not there for later checks.
+    pub(super) fn add_misfit(&mut self, span: Range<usize>, message: String, help: Option<String>) {
+        self.left_out.push(span.start);
+        self.add_with_help(span, message, help);
+    }
+
+    /// That something is missing; not noted where something was left out of the same table.
+    pub(super) fn add_missing(&mut self, span: Range<usize>, message: impl Into<String>) {
+        let table = self.table_around(span.start);
+        if !self.left_out.iter().any(|place| table.contains(place)) {
+            self.add(span, message);
+        }
+    }
+
+    /// From the header of the table in which a place is to the next header.
+    fn table_around(&self, place: usize) -> Range<usize> {
+        let text = self.source.slice(&(0..usize::MAX));
+        let before = text.get(..place).unwrap_or(text);
+        let start = before.rfind("\n[").map_or(0, |at| at + 1);
+        let behind = text.get(place..).unwrap_or_default();
+        // A place in the header itself is not at its end.
+        start..behind.find("\n[").map_or(text.len(), |at| place + at)
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -148,6 +148,6 @@ pub fn schema() -> &'static Value {
 /// Reads the text and notes what does not fit; nothing is returned for a text that is not TOML.
 pub(super) fn parse(source: &Source, errors: &mut Collector<'_>) -> Option<File> {
     document::read(source, schema(), &mut |misfit| {
-        errors.add_with_help(misfit.span.unwrap_or(0..0), misfit.message, misfit.help);
+        errors.add_misfit(misfit.span.unwrap_or(0..0), misfit.message, misfit.help);
     })
 }

@@ -40,7 +40,7 @@ impl Checker<'_, '_> {
         let mut subnets: Vec<Subnet> = Vec::new();
         let each = OneOrMany::each(segment.subnet.as_ref());
         if let (Some(at), true) = (&segment.subnet, each.is_empty()) {
-            self.errors.add(at.span.clone(), "a segment has at least one network");
+            self.errors.add_missing(at.span.clone(), "a segment has at least one network");
         }
         for (span, text) in each {
             let Some(subnet) = self.value(span, &text.0, quantity::network) else { continue };
@@ -89,7 +89,7 @@ impl Checker<'_, '_> {
         number: Option<u32>,
     ) -> Option<Vec<Attachment>> {
         if written.value.is_empty() {
-            self.errors.add(written.span.clone(), format!("{machine} is attached to nothing"));
+            self.errors.add_missing(written.span.clone(), format!("{machine} is attached to nothing"));
             return None;
         }
         if let Some(attach) = written.value.get(INTERFACES_MAX) {

@@ -59,7 +59,7 @@ impl Checker<'_, '_> {
                 self.unknown(&name.span, "metric", &name.value, metric::NAMES.iter().map(|(name, _)| *name));
             }
             if value.min.is_none() && value.max.is_none() && value.equals.is_none() {
-                self.errors.add(span.clone(), "an expectation needs `min`, `max` or `equals`");
+                self.errors.add_missing(span.clone(), "an expectation needs `min`, `max` or `equals`");
             }
             if let (Some(min), Some(max)) = (&value.min, &value.max)
                 && min.value > max.value

@@ -115,7 +115,7 @@ impl Checker<'_, '_> {
                 return fallback;
             }
             (None, None) => {
-                self.errors.add(span.clone(), "this needs `law` or `cdf`");
+                self.errors.add_missing(span.clone(), "this needs `law` or `cdf`");
                 return fallback;
             }
         };

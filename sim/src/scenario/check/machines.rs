@@ -18,8 +18,15 @@ const BACKLOG_DEFAULT: u32 = 1_024;
 struct Member<'a> {
     name: &'a str,
     number: Option<u32>,
-    /// Whether machines of its kind send packets of others on.
-    forwards: bool,
+    kind: Kind,
+}
+
+/// What a machine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Host,
+    Router,
+    Forwarder,
 }
 
 impl Checker<'_, '_> {
@@ -58,7 +65,7 @@ impl Checker<'_, '_> {
                 let number = host.count.as_ref().map(|_| number);
                 let group = group.value.clone();
                 let name = number.map_or_else(|| group.clone(), |number| format!("{group}.{number}"));
-                let member = Member { name: &name, number, forwards: false };
+                let member = Member { name: &name, number, kind: Kind::Host };
                 // What is wrong with one of them is wrong with the next as well.
                 let Some(network) = self.network(host.network(), segments, member, &mut shared) else {
                     break;
@@ -77,7 +84,7 @@ impl Checker<'_, '_> {
         let mut routers = Vec::new();
         for (name, router) in self.sorted(written, "router") {
             self.machine_name(name, "router");
-            let member = Member { name: &name.value, number: None, forwards: true };
+            let member = Member { name: &name.value, number: None, kind: Kind::Router };
             let network = self.network(router.value.network(), segments, member, &mut None);
             routers.extend(network.map(|network| Router { name: name.value.clone(), network }));
         }
@@ -97,7 +104,7 @@ impl Checker<'_, '_> {
                 self.errors.add(config.span.clone(), "the path of the configuration file is empty");
             }
             let config = self.folder.join(config.map_or("", |config| config.value.as_str()));
-            let member = Member { name: &name.value, number: None, forwards: true };
+            let member = Member { name: &name.value, number: None, kind: Kind::Forwarder };
             let network = self.network(forwarder.value.network(), segments, member, &mut None);
             let name = name.value.clone();
             forwarders.extend(network.map(|network| Forwarder { name, network, config }));
@@ -114,7 +121,7 @@ impl Checker<'_, '_> {
         member: Member<'_>,
         shared: &mut Option<Network>,
     ) -> Option<Network> {
-        let Member { name, number, forwards } = member;
+        let Member { name, number, kind } = member;
         let attachments = self.attachments(written.attach?, segments, name, number)?;
         let loopback = self.loopback(written.loopback, name, number)?;
         let shared = match shared {
@@ -124,8 +131,8 @@ impl Checker<'_, '_> {
                 loopback: Vec::new(),
                 gateways: self.gateways(written.gateway),
                 routes: self.routes(written.routes),
-                rules: self.rules(written.rules, &attachments, forwards),
-                sysctl: sysctl(written.sysctl.map(|at| &at.value), forwards),
+                rules: self.rules(written.rules, &attachments, kind == Kind::Forwarder),
+                sysctl: sysctl(written.sysctl.map(|at| &at.value), kind != Kind::Host),
                 ecmp: ecmp(written.ecmp.map(|at| at.value)),
                 masquerade: self.masquerade(written.masquerade, &attachments, name),
                 decapsulates: written.tunnel.is_some_and(|tunnel| tunnel.value),

@@ -148,7 +148,7 @@ impl Checker<'_, '_> {
     ) -> bool {
         let mut is_right = true;
         for key in needed.iter().filter(|key| !keys.iter().any(|(given, _)| given == *key)) {
-            self.errors.add(span.clone(), format!("{what} `{choice}` needs `{key}`"));
+            self.errors.add_missing(span.clone(), format!("{what} `{choice}` needs `{key}`"));
             is_right = false;
         }
         for (key, place) in keys.iter().filter(|(key, _)| !needed.contains(key) && !may.contains(key)) {

@@ -78,7 +78,7 @@ impl Checker<'_, '_> {
                 return None;
             }
             (None, None) => {
-                self.errors.add(written.span.clone(), "a route needs `via` or `action`");
+                self.errors.add_missing(written.span.clone(), "a route needs `via` or `action`");
                 return None;
             }
         };

@@ -93,7 +93,7 @@ impl Checker<'_, '_> {
         let given = [written.at.is_some(), written.every.is_some(), written.within.is_some()];
         if given.into_iter().filter(|given| *given).count() != 1 {
             let message = "one of `at`, `every` and `within` says when it happens";
-            self.errors.add(entry.span.clone(), message);
+            self.errors.add_missing(entry.span.clone(), message);
             return None;
         }
         if let Some(start) = written.start.as_ref().filter(|_| written.every.is_none()) {
@@ -176,7 +176,7 @@ impl Checker<'_, '_> {
                 let first = scenario.hosts.len() + scenario.routers.len();
                 return Some((first..scenario.machine_count()).collect());
             }
-            self.errors.add(entry.span.clone(), format!("`{name}` needs a `target`"));
+            self.errors.add_missing(entry.span.clone(), format!("`{name}` needs a `target`"));
             return None;
         };
         let machines = self.machines(&OneOrMany::each(Some(at)), roster);

@@ -80,7 +80,7 @@ impl Checker<'_, '_> {
     ) -> Vec<usize> {
         let patterns = OneOrMany::each(written);
         if let (Some(at), true) = (written, patterns.is_empty()) {
-            self.errors.add(at.span.clone(), "a load needs clients");
+            self.errors.add_missing(at.span.clone(), "a load needs clients");
         }
         let machines = self.machines(&patterns, roster);
         let other = machines.iter().find(|number| !roster.is_host(**number));
@@ -121,7 +121,7 @@ impl Checker<'_, '_> {
             }
             (None, None) => {
                 let message = format!("load {} needs `flows` or `duration`", name.value);
-                self.errors.add(name.span.clone(), message);
+                self.errors.add_missing(name.span.clone(), message);
                 None
             }
         }
