@@ -119,7 +119,13 @@ impl ForwarderNode {
     }
 
     /// Changes a weight; gives the one before.
-    pub(crate) fn set_weight(&mut self, director: &str, server: &str, weight: u32, now: Instant) -> Option<u32> {
+    pub(crate) fn set_weight(
+        &mut self,
+        director: &str,
+        server: &str,
+        weight: u32,
+        now: Instant,
+    ) -> Option<u32> {
         let directors = self.engine.directors();
         let found = directors.iter().find(|known| known.name == director)?;
         let before = found.servers.iter().find(|known| known.name == server)?.weight;
@@ -209,7 +215,9 @@ pub(crate) fn real_servers(plan: &Plan) -> Vec<Service> {
         if matches!(director.mode, Mode::Gateway | Mode::Tunnel { .. }) {
             for bind in &director.binds {
                 let protocols = bind.protocol.map_or_else(|| protocols(director), |protocol| vec![protocol]);
-                for (protocol, port) in protocols.into_iter().flat_map(|one| bind.port().map(|port| (one, port))) {
+                for (protocol, port) in
+                    protocols.into_iter().flat_map(|one| bind.port().map(|port| (one, port)))
+                {
                     services.push(Service { address: bind.network.address, port, protocol });
                 }
             }

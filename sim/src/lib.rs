@@ -48,4 +48,6 @@ pub use host::{Cause, HostCounts};
 pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;
 pub use scenario::{Scenario, ScenarioErrors};
-pub use world::{Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_with_progress};
+pub use world::{
+    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_with_progress,
+};

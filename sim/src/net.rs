@@ -158,7 +158,8 @@ impl Net {
                 }
                 Socket::Switch { switch, port } => {
                     // Ports are given out in order.
-                    if let Some(plugs) = self.switch_plugs.get_mut(switch).filter(|plugs| plugs.len() == port) {
+                    if let Some(plugs) = self.switch_plugs.get_mut(switch).filter(|plugs| plugs.len() == port)
+                    {
                         plugs.push(plug);
                     }
                 }
@@ -281,7 +282,8 @@ impl Net {
 
     /// The wires of the cables by which `machine` is plugged into `segment`: from it, and to it.
     pub(crate) fn wires_of(&mut self, machine: usize, segment: usize) -> Vec<[&mut Wire; 2]> {
-        let is_its = |socket: &Socket| matches!(socket, Socket::Machine { machine: own, .. } if *own == machine);
+        let is_its =
+            |socket: &Socket| matches!(socket, Socket::Machine { machine: own, .. } if *own == machine);
         let cables = self.cables.iter_mut().filter(|cable| cable.segment == segment);
         let wires = cables.filter_map(|Cable { ends: [first, second], wires: [one, two], .. }| {
             if is_its(first) {

@@ -207,7 +207,9 @@ pub fn build<A: Into<IpAddr>>(
     buffer.resize(HEADROOM_BYTES + ip_bytes + body_bytes, 0);
     let range = HEADROOM_BYTES..buffer.len();
     let mut packet = Packet { buffer, range };
-    let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else { return Packet::default() };
+    let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
+        return Packet::default();
+    };
     let addresses = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             ip.copy_from_slice(&ipv4_header(source, destination, protocol, IPV4_BYTES + body_bytes));
@@ -219,7 +221,9 @@ pub fn build<A: Into<IpAddr>>(
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Packet::default(),
     };
-    let Some((transport, payload)) = body.split_at_mut_checked(header_bytes) else { return Packet::default() };
+    let Some((transport, payload)) = body.split_at_mut_checked(header_bytes) else {
+        return Packet::default();
+    };
     fill(payload);
     match header {
         Header::Tcp(segment) => transport.copy_from_slice(&tcp_header(ports, segment)),
@@ -473,10 +477,10 @@ fn ipv6(bytes: &[u8]) -> Result<(Ipv6Addr, Ipv6Addr, Protocol, &[u8]), Unusable>
     if first >> 4 != 6 {
         return Err(Unusable::Malformed);
     }
-    let body =
-        rest.get(..usize::from(u16::from_be_bytes([*l0, *l1]))).ok_or(Unusable::Malformed)?;
+    let body = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1]))).ok_or(Unusable::Malformed)?;
     let (source, destination) = addresses.split_at(16);
-    let address = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(Ipv6Addr::from).map_err(|_| Unusable::Malformed);
+    let address =
+        |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(Ipv6Addr::from).map_err(|_| Unusable::Malformed);
     Ok((address(source)?, address(destination)?, Protocol(*protocol), body))
 }
 
@@ -525,7 +529,8 @@ fn tcp(body: &[u8]) -> Option<(Segment, &[u8])> {
 
 /// An ICMP error that quotes one of our packets: destination unreachable or time exceeded.
 fn icmp_error(body: &[u8]) -> Result<View<'_>, Unusable> {
-    let ([kind, code, _, _, _, _, m0, m1], quoted) = body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
+    let ([kind, code, _, _, _, _, m0, m1], quoted) =
+        body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
     if finish(sum(body)) != 0 {
         return Err(Unusable::Checksum);
     }

@@ -70,7 +70,8 @@ pub trait Supply {
 
 impl Supply for Supplier<'_, '_> {
     fn equipment(&mut self, forwarder: usize, config: Option<&Path>) -> Result<Equipment, PrepareError> {
-        let unknown = || PrepareError { forwarder: forwarder.to_string(), message: "no such forwarder".to_owned() };
+        let unknown =
+            || PrepareError { forwarder: forwarder.to_string(), message: "no such forwarder".to_owned() };
         let forwarder = self.scenario.forwarders.get(forwarder).ok_or_else(unknown)?;
         let refused = |message| PrepareError { forwarder: forwarder.name.clone(), message };
         let loaded = evenkeel_config::load(config.unwrap_or(&forwarder.config))

@@ -263,7 +263,8 @@ impl Outcome {
             flows: total(loads.iter().map(|load| &load.flows)),
             loads,
             servers,
-            is_conserved: packets.is_conserved() && world.forwarders().all(|(_, node)| node.counters().all(Counters::is_conserved)),
+            is_conserved: packets.is_conserved()
+                && world.forwarders().all(|(_, node)| node.counters().all(Counters::is_conserved)),
             packets,
             forwarders,
             hosts,

@@ -29,8 +29,11 @@ fn assert_conserved(outcome: &Outcome) {
     let flows = &outcome.flows;
     assert_eq!(flows.started, flows.completed + flows.broken + flows.unfinished);
     let of_hosts: u64 = outcome.hosts.iter().map(|host| host.counts.received).sum();
-    let of_kernels: u64 =
-        outcome.forwarders.iter().map(|one| one.kernel.into_tun + one.kernel.into_engine + one.kernel.local).sum();
+    let of_kernels: u64 = outcome
+        .forwarders
+        .iter()
+        .map(|one| one.kernel.into_tun + one.kernel.into_engine + one.kernel.local)
+        .sum();
     assert!(of_hosts + of_kernels <= outcome.packets.received);
 }
 

@@ -1,6 +1,5 @@
 //! What a client knows of its flow, and how both sides read what comes.
 
-
 use evenkeel_engine::{Duration, Instant};
 use serde::Serialize;
 

@@ -22,7 +22,8 @@ use work::{Job, Target, Work};
 
 use crate::net::{Event, Way};
 use crate::packet::{
-    self, AnyEnd, End, Flags, Header, IPV4_BYTES, IPV6_BYTES, Packet, Segment, TCP_BYTES, Transport, Unusable, View,
+    self, AnyEnd, End, Flags, Header, IPV4_BYTES, IPV6_BYTES, Packet, Segment, TCP_BYTES, Transport,
+    Unusable, View,
 };
 use crate::payload::{self, Message};
 use crate::random::Stream;

@@ -36,12 +36,21 @@ pub(super) struct Masquerade {
 
 impl Masquerade {
     /// Replaces the source of a packet that leaves by `interface`. Returns whether there was a port for it.
-    pub(super) fn replace(&mut self, now: Instant, plan: &KernelPlan, interface: usize, bytes: &mut [u8]) -> bool {
+    pub(super) fn replace(
+        &mut self,
+        now: Instant,
+        plan: &KernelPlan,
+        interface: usize,
+        bytes: &mut [u8],
+    ) -> bool {
         let Some(flow) = Flow::of(bytes, None) else { return false };
-        let Some((port, _)) = flow.ports.or_else(|| packet::query(bytes).map(|identifier| (identifier, 0))) else {
+        let Some((port, _)) = flow.ports.or_else(|| packet::query(bytes).map(|identifier| (identifier, 0)))
+        else {
             return false;
         };
-        let Some(own) = plan.address_towards(Device::Interface(interface), flow.destination) else { return false };
+        let Some(own) = plan.address_towards(Device::Interface(interface), flow.destination) else {
+            return false;
+        };
         let inner = (flow.protocol, flow.source, port);
         let known = self.by_inner.get(&(interface, inner)).filter(|mapping| mapping.until > now).copied();
         let outer = match known {
@@ -60,25 +69,37 @@ impl Masquerade {
     }
 
     /// Gives a packet that came for a mapping its own destination back. Returns whether it was one.
-    pub(super) fn restore(&mut self, now: Instant, plan: &KernelPlan, from: Device, bytes: &mut [u8]) -> bool {
+    pub(super) fn restore(
+        &mut self,
+        now: Instant,
+        plan: &KernelPlan,
+        from: Device,
+        bytes: &mut [u8],
+    ) -> bool {
         let Device::Interface(interface) = from else { return false };
         if !plan.masquerade.contains(&interface) {
             return false;
         }
         let Some(flow) = Flow::of(bytes, None) else { return false };
-        if let Some((_, port)) = flow.ports.or_else(|| packet::query(bytes).map(|identifier| (0, identifier))) {
-            let Some((at, inner)) = self.living(now, (flow.protocol, flow.destination, port)) else { return false };
+        if let Some((_, port)) = flow.ports.or_else(|| packet::query(bytes).map(|identifier| (0, identifier)))
+        {
+            let Some((at, inner)) = self.living(now, (flow.protocol, flow.destination, port)) else {
+                return false;
+            };
             return at == interface && packet::set_destination(bytes, inner.1, inner.2);
         }
         // An error about a packet of ours quotes it as it left.
         let Some((protocol, quoted)) = packet::quoted_source(bytes) else { return false };
-        let Some((at, inner)) = self.living(now, (protocol, quoted.address, quoted.port)) else { return false };
+        let Some((at, inner)) = self.living(now, (protocol, quoted.address, quoted.port)) else {
+            return false;
+        };
         at == interface && packet::set_quoted_source(bytes, inner.1, inner.2)
     }
 
     fn living(&self, now: Instant, outer: Outer) -> Option<(usize, Inner)> {
         let key = self.by_outer.get(&outer)?;
-        let is_alive = self.by_inner.get(key).is_some_and(|mapping| mapping.until > now && mapping.outer == outer);
+        let is_alive =
+            self.by_inner.get(key).is_some_and(|mapping| mapping.until > now && mapping.outer == outer);
         is_alive.then_some(*key)
     }
 
@@ -89,7 +110,11 @@ impl Masquerade {
             return Some((protocol, own, wanted));
         }
         for _ in PORTS {
-            self.next = if self.next < *PORTS.start() || self.next == *PORTS.end() { *PORTS.start() } else { self.next + 1 };
+            self.next = if self.next < *PORTS.start() || self.next == *PORTS.end() {
+                *PORTS.start()
+            } else {
+                self.next + 1
+            };
             if is_free(self, self.next) {
                 return Some((protocol, own, self.next));
             }

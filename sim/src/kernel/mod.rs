@@ -200,7 +200,13 @@ impl Kernel {
 
     /// Takes in a frame.
     #[inline]
-    pub fn receive(&mut self, now: Instant, interface: usize, mut frame: Packet, out: &mut Out) -> Option<Up> {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        interface: usize,
+        mut frame: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
         let Some((header, _)) = frame.bytes().split_first_chunk::<ETHERNET_BYTES>() else {
             return self.drop(KernelDrop::BadHeader, frame, out);
         };
@@ -224,7 +230,13 @@ impl Kernel {
     }
 
     /// Takes in an IP packet that has come out of a TUN.
-    pub fn receive_from_tun(&mut self, now: Instant, tun: usize, packet: Packet, out: &mut Out) -> Option<Up> {
+    pub fn receive_from_tun(
+        &mut self,
+        now: Instant,
+        tun: usize,
+        packet: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
         self.take_in(now, Device::Tun(tun), packet, out)
     }
 
@@ -244,7 +256,14 @@ impl Kernel {
     pub fn timeout(&mut self, now: Instant, out: &mut Out) {
         while let Some((interface, packet)) = self.neighbours.timeout(now, &self.plan, out) {
             // The one who asked is told that nobody is there (RFC 1812 s.5.2.7.1: host unreachable).
-            self.refuse(now, Device::Interface(interface), Told::HostUnreachable, KernelDrop::NoNeighbour, packet, out);
+            self.refuse(
+                now,
+                Device::Interface(interface),
+                Told::HostUnreachable,
+                KernelDrop::NoNeighbour,
+                packet,
+                out,
+            );
         }
     }
 
@@ -314,7 +333,14 @@ impl Kernel {
         self.take_in_at(now, from, packet, out, 0)
     }
 
-    fn take_in_at(&mut self, now: Instant, from: Device, mut packet: Packet, out: &mut Out, depth: u8) -> Option<Up> {
+    fn take_in_at(
+        &mut self,
+        now: Instant,
+        from: Device,
+        mut packet: Packet,
+        out: &mut Out,
+        depth: u8,
+    ) -> Option<Up> {
         let Some(length) = whole_length(packet.bytes()) else {
             return self.drop(KernelDrop::BadHeader, packet, out);
         };
@@ -332,7 +358,9 @@ impl Kernel {
             }
             return self.drop(KernelDrop::Group, packet, out);
         }
-        if !self.plan.masquerade.is_empty() && self.masquerade.restore(now, &self.plan, from, packet.bytes_mut()) {
+        if !self.plan.masquerade.is_empty()
+            && self.masquerade.restore(now, &self.plan, from, packet.bytes_mut())
+        {
             let Some(restored) = Flow::of(packet.bytes(), Some(from)) else {
                 return self.drop(KernelDrop::BadHeader, packet, out);
             };
@@ -405,7 +433,9 @@ impl Kernel {
             Found::Blackhole => return self.drop(KernelDrop::Blackhole, packet, out),
             Found::Unreachable | Found::None => {
                 return match flow.device {
-                    Some(from) => self.refuse(now, from, Told::NetUnreachable, KernelDrop::NoRoute, packet, out),
+                    Some(from) => {
+                        self.refuse(now, from, Told::NetUnreachable, KernelDrop::NoRoute, packet, out)
+                    }
                     None => self.drop(KernelDrop::NoRoute, packet, out),
                 };
             }
@@ -463,7 +493,11 @@ impl Kernel {
             None => {
                 // The machine's own program is told at once.
                 self.count(KernelDrop::TooBig, 1);
-                let told = self.budget.spend(now).then(|| Told::TooBig(mtu).about(flow.source, &packet, out)).flatten();
+                let told = self
+                    .budget
+                    .spend(now)
+                    .then(|| Told::TooBig(mtu).about(flow.source, &packet, out))
+                    .flatten();
                 out.recycle(packet);
                 told.map(Up::Local)
             }

@@ -138,7 +138,12 @@ impl Neighbours {
     // Time.
 
     /// Asks again where that is due. Gives the next packet of a neighbour that did not answer.
-    pub(super) fn timeout(&mut self, now: Instant, plan: &KernelPlan, out: &mut Out) -> Option<(usize, Packet)> {
+    pub(super) fn timeout(
+        &mut self,
+        now: Instant,
+        plan: &KernelPlan,
+        out: &mut Out,
+    ) -> Option<(usize, Packet)> {
         if let Some(given_up) = self.given_up.pop_front() {
             return Some(given_up);
         }
@@ -158,7 +163,8 @@ impl Neighbours {
             }
             if neighbour.probes >= PROBES {
                 let gone = self.known.remove(&(interface, address));
-                self.given_up.extend(gone.into_iter().flat_map(|gone| gone.waiting).map(|it| (interface, it)));
+                self.given_up
+                    .extend(gone.into_iter().flat_map(|gone| gone.waiting).map(|it| (interface, it)));
                 if let Some(given_up) = self.given_up.pop_front() {
                     return Some(given_up);
                 }
@@ -206,12 +212,16 @@ impl Neighbours {
         frame: &[u8],
         out: &mut Out,
     ) {
-        let Some(body) = frame.get(ETHERNET_BYTES..).and_then(|body| body.first_chunk::<ARP_BYTES>()) else { return };
+        let Some(body) = frame.get(ETHERNET_BYTES..).and_then(|body| body.first_chunk::<ARP_BYTES>()) else {
+            return;
+        };
         let [0, 1, 8, 0, 6, 4, 0, operation @ (1 | 2), rest @ ..] = body else { return };
         let (mac, rest) = rest.split_at(6);
         let (sender, rest) = rest.split_at(4);
         let (Ok(mac), Ok(sender)) = (<[u8; 6]>::try_from(mac), <[u8; 4]>::try_from(sender)) else { return };
-        let Some(target) = rest.get(6..10).and_then(|target| <[u8; 4]>::try_from(target).ok()) else { return };
+        let Some(target) = rest.get(6..10).and_then(|target| <[u8; 4]>::try_from(target).ok()) else {
+            return;
+        };
         let (sender, target) = (Ipv4Addr::from(sender), Ipv4Addr::from(target));
         if self.is_mute || mac[0] & 1 == 1 {
             return;
@@ -249,7 +259,9 @@ impl Neighbours {
         if first >> 4 != 6 || !packet::is_whole_icmpv6(packet) {
             return first >> 4 == 6;
         }
-        let Some(target) = message.get(8..24).and_then(|it| <[u8; 16]>::try_from(it).ok()) else { return true };
+        let Some(target) = message.get(8..24).and_then(|it| <[u8; 16]>::try_from(it).ok()) else {
+            return true;
+        };
         let Some(source) = addresses.first_chunk::<16>() else { return true };
         let (source, target) = (Ipv6Addr::from(*source), Ipv6Addr::from(target));
         let option = |wanted: u8| match message.get(24..32) {
@@ -258,8 +270,9 @@ impl Neighbours {
         };
         if kind == 135 {
             let Some(own) = plan.interfaces.get(interface) else { return true };
-            let is_answered = plan.addresses(Device::Interface(interface)).iter().any(|it| it.address == target)
-                || plan.proxies.contains(&(interface, target.into()));
+            let is_answered =
+                plan.addresses(Device::Interface(interface)).iter().any(|it| it.address == target)
+                    || plan.proxies.contains(&(interface, target.into()));
             if let Some(mac) = option(1).filter(|_| is_answered && !source.is_unspecified()) {
                 self.learn(now, plan, (interface, source.into()), mac, false, true, out);
                 let advertisement = ndp(136, 0x60, (target, source), target, own.mac, out.buffer());
@@ -353,11 +366,13 @@ fn ask(
             out_arp(1, (own.mac, source), ([0; 6], target), to, interface, out);
         }
         IpAddr::V6(target) => {
-            let Some(IpAddr::V6(source)) = plan.address_towards(Device::Interface(interface), target.into()) else {
+            let Some(IpAddr::V6(source)) = plan.address_towards(Device::Interface(interface), target.into())
+            else {
                 return;
             };
             let [.., a, b, c] = target.octets();
-            let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+            let group =
+                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
             let (to, mac) = match station {
                 Some(mac) => (target, mac),
                 None => (group, [0x33, 0x33, 0xff, a, b, c]),
@@ -369,11 +384,17 @@ fn ask(
 }
 
 /// The source of a question (`arp_announce`).
-fn announced(plan: &KernelPlan, interface: usize, target: Ipv4Addr, asker: Option<IpAddr>) -> Option<Ipv4Addr> {
+fn announced(
+    plan: &KernelPlan,
+    interface: usize,
+    target: Ipv4Addr,
+    asker: Option<IpAddr>,
+) -> Option<Ipv4Addr> {
     let device = Device::Interface(interface);
     let own = asker.filter(|asker| plan.own_addresses().contains(asker));
     let is_near = |asker: &IpAddr| {
-        let holds = |subnet: &Subnet| network(subnet).contains(target.into()) && network(subnet).contains(*asker);
+        let holds =
+            |subnet: &Subnet| network(subnet).contains(target.into()) && network(subnet).contains(*asker);
         plan.addresses(device).iter().any(holds)
     };
     let kept = match plan.sysctl.arp_announce {

@@ -101,7 +101,8 @@ impl KernelPlan {
     pub(super) fn address_towards(&self, device: Device, towards: IpAddr) -> Option<IpAddr> {
         let is_fit = |subnet: &&Subnet| subnet.address.is_ipv4() == towards.is_ipv4();
         let own = self.addresses(device).iter().filter(is_fit);
-        let near = own.clone().find(|subnet| network(subnet).contains(towards)).or_else(|| own.clone().next());
+        let near =
+            own.clone().find(|subnet| network(subnet).contains(towards)).or_else(|| own.clone().next());
         near.map(|subnet| subnet.address).or_else(|| {
             let all = self.interfaces.iter().flat_map(|interface| &interface.addresses);
             all.filter(is_fit).map(|subnet| subnet.address).next()

@@ -44,7 +44,8 @@ impl Flow {
                 *bytes.first_chunk::<IPV4_BYTES>()?;
             let protocol = Protocol(protocol);
             let is_first = u16::from_be_bytes([f0, f1]) & 0x1fff == 0;
-            let ports = if has_ports(protocol) && is_first { ports(usize::from(first & 15) * 4) } else { None };
+            let ports =
+                if has_ports(protocol) && is_first { ports(usize::from(first & 15) * 4) } else { None };
             let (source, destination) = ([s0, s1, s2, s3].into(), [d0, d1, d2, d3].into());
             return Some(Self { source, destination, protocol, ports, device });
         }

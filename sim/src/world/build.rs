@@ -93,7 +93,8 @@ impl<'a> World<'a> {
                 }
                 (SegmentKind::Cable | SegmentKind::Switch, _) => {
                     let vlans = plugged.iter().map(|one| Membership::Access(one.attachment.vlan)).collect();
-                    let switch = self.net.add_switch(Switch::new(SwitchPlan { ports: vlans, ..SwitchPlan::plain(0) }));
+                    let switch =
+                        self.net.add_switch(Switch::new(SwitchPlan { ports: vlans, ..SwitchPlan::plain(0) }));
                     for (port, one) in plugged.iter().enumerate() {
                         let wires = [self.wire(one, segment, true), self.wire(one, segment, false)];
                         self.net.add_cable(segment, [one.socket(), Socket::Switch { switch, port }], wires);
@@ -130,7 +131,8 @@ fn plugged_into(scenario: &Scenario, segment: usize) -> Vec<Plugged<'_>> {
     let mut plugged = Vec::new();
     for machine in 0..scenario.machine_count() {
         let Some((_, _, network)) = scenario.machine(machine) else { continue };
-        let its = network.attachments.iter().enumerate().filter(|(_, attachment)| attachment.segment == segment);
+        let its =
+            network.attachments.iter().enumerate().filter(|(_, attachment)| attachment.segment == segment);
         plugged.extend(its.map(|(interface, attachment)| Plugged { machine, interface, attachment }));
     }
     plugged
@@ -169,7 +171,10 @@ fn told(scenario: &Scenario, number: usize, network: &Network) -> KernelPlan {
         let length = |address: &IpAddr| {
             let subnets = segment.into_iter().flat_map(|segment| &segment.subnets);
             let holds = |subnet: &&Subnet| subnet.contains(*address);
-            subnets.into_iter().find(holds).map_or(if address.is_ipv4() { 32 } else { 128 }, |subnet| subnet.length)
+            subnets
+                .into_iter()
+                .find(holds)
+                .map_or(if address.is_ipv4() { 32 } else { 128 }, |subnet| subnet.length)
         };
         let addresses = attachment.addresses.iter().map(|it| Subnet { address: *it, length: length(it) });
         InterfacePlan {
@@ -233,8 +238,8 @@ fn equip(
     if plan.interfaces.is_empty() {
         return Err(RunError::NoInterface { forwarder });
     }
-    let plan = setup::spread(&plan)
-        .map_err(|reason| RunError::Spread { forwarder: forwarder.clone(), reason })?;
+    let plan =
+        setup::spread(&plan).map_err(|reason| RunError::Spread { forwarder: forwarder.clone(), reason })?;
     let mut plan = plan;
     let own = told(scenario, number, network);
     claim_stations(&mut plan, &own);
@@ -266,7 +271,8 @@ pub(super) fn ports(plan: &Plan, kernel: &KernelPlan) -> Result<Vec<Port>, Strin
 pub(super) fn told_by(plan: &Plan, mut kernel: KernelPlan) -> KernelPlan {
     let is_ip = |layer: &Layer| matches!(layer, Layer::Ip);
     kernel.tuns = plan.interfaces.iter().filter(|interface| is_ip(&interface.layer)).map(tun).collect();
-    let engines: Vec<&str> = plan.interfaces.iter().filter(|it| !is_ip(&it.layer)).map(|it| it.name.as_str()).collect();
+    let engines: Vec<&str> =
+        plan.interfaces.iter().filter(|it| !is_ip(&it.layer)).map(|it| it.name.as_str()).collect();
     for interface in kernel.interfaces.iter_mut().filter(|own| engines.contains(&own.name.as_str())) {
         // The engine's interfaces have no addresses of the kernel's.
         interface.addresses.clear();
@@ -378,7 +384,8 @@ fn taken(scenario: &Scenario, plan: &Plan) -> Option<(IpAddr, String)> {
         for number in 0..scenario.machine_count() {
             let Some((name, _, own)) = scenario.machine(number) else { continue };
             // An engine on Ethernet has its addresses from its own configuration.
-            let plugged = own.attachments.iter().filter(|it| !ethernet_names(plan).any(|name| name == it.interface));
+            let plugged =
+                own.attachments.iter().filter(|it| !ethernet_names(plan).any(|name| name == it.interface));
             if plugged.into_iter().any(|attachment| attachment.addresses.contains(&address)) {
                 return Some((address, name.to_owned()));
             }

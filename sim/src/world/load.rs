@@ -5,9 +5,9 @@ use evenkeel_engine::{Duration, Instant};
 use super::World;
 use crate::host::{Answer, Opening};
 use crate::net::{Event, Net};
+use crate::payload::{HEAD_BYTES, MESSAGE_MAX_BYTES};
 use crate::random::Stream;
 use crate::report::LoadCounts;
-use crate::payload::{HEAD_BYTES, MESSAGE_MAX_BYTES};
 use crate::scenario::{Arrivals, Extent, Load};
 use crate::work::{LawError, Sampler};
 
@@ -132,7 +132,9 @@ impl World<'_> {
     /// The next flow of a load that opens flows by itself, and when the one after it follows.
     pub(super) fn open(&mut self, index: usize) {
         self.open_one(index);
-        let (Some(load), Some(state)) = (self.scenario.loads.get(index), self.loads.get_mut(index)) else { return };
+        let (Some(load), Some(state)) = (self.scenario.loads.get(index), self.loads.get_mut(index)) else {
+            return;
+        };
         if state.is_exhausted {
             return;
         }
@@ -150,7 +152,9 @@ impl World<'_> {
     }
 
     fn open_one(&mut self, index: usize) {
-        let (Some(load), Some(state)) = (self.scenario.loads.get(index), self.loads.get_mut(index)) else { return };
+        let (Some(load), Some(state)) = (self.scenario.loads.get(index), self.loads.get_mut(index)) else {
+            return;
+        };
         let now = self.net.now;
         if state.is_exhausted {
             return;

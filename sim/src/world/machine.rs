@@ -274,7 +274,10 @@ impl Machine {
                 self.counts.local += 1;
                 match &mut self.role {
                     Role::Host(host) => {
-                        host.receive(&mut Way { net, kernel: &mut self.kernel, machine: self.number }, packet);
+                        host.receive(
+                            &mut Way { net, kernel: &mut self.kernel, machine: self.number },
+                            packet,
+                        );
                     }
                     Role::Router | Role::Forwarder(_) => net.recycle(packet),
                 }

@@ -22,10 +22,10 @@ use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, Ending, Host};
 use crate::net::{Event, Net};
+use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
 use crate::scenario::{Extent, Scenario, Service};
-use crate::prepare::Supply;
 use crate::work::LawError;
 use load::LoadState;
 pub use machine::KernelCounts;
@@ -278,7 +278,9 @@ impl World<'_> {
 
     /// Counts the flows that have just ended on a host, and the answers that it got.
     fn collect(&mut self, machine: usize) {
-        let Some(Role::Host(host)) = self.machines.get_mut(machine).map(|machine| &mut machine.role) else { return };
+        let Some(Role::Host(host)) = self.machines.get_mut(machine).map(|machine| &mut machine.role) else {
+            return;
+        };
         for answer in host.answers.drain(..) {
             if let Some(state) = self.loads.get_mut(answer.load) {
                 state.answered(&answer);

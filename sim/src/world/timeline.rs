@@ -5,8 +5,8 @@ use std::path::Path;
 
 use evenkeel_engine::{Duration, Guests, Instant};
 
-use super::{Equipment, World};
 use super::machine::{Machine, Role};
+use super::{Equipment, World};
 use crate::net::Event;
 use crate::random::Stream;
 use crate::scenario::{Action, When};
@@ -86,8 +86,12 @@ impl World<'_> {
                 for forwarder in forwarders {
                     let before = self.set_weight(*forwarder, director, server, *weight);
                     let (director, server) = (director.clone(), server.clone());
-                    let undoing =
-                        before.map(|weight| Undoing::Weight { forwarder: *forwarder, director, server, weight });
+                    let undoing = before.map(|weight| Undoing::Weight {
+                        forwarder: *forwarder,
+                        director,
+                        server,
+                        weight,
+                    });
                     if let Some(undoing) = undoing {
                         self.later(*downtime, undoing);
                     }
@@ -143,7 +147,8 @@ impl World<'_> {
             }
             Undoing::LinkUp { machine, segment } => self.set_link(machine, segment, true),
             Undoing::LinkSet { machine, segment, qualities } => {
-                for ([from, to], [up, down]) in self.net.wires_of(machine, segment).into_iter().zip(qualities) {
+                for ([from, to], [up, down]) in self.net.wires_of(machine, segment).into_iter().zip(qualities)
+                {
                     from.set_quality(up);
                     to.set_quality(down);
                 }
@@ -186,7 +191,9 @@ impl World<'_> {
             Ok(equipment) => Some(equipment),
             Err(error) => {
                 let text = error.to_string();
-                if let Some(Role::Forwarder(forwarder)) = self.machines.get_mut(machine).map(|it| &mut it.role) {
+                if let Some(Role::Forwarder(forwarder)) =
+                    self.machines.get_mut(machine).map(|it| &mut it.role)
+                {
                     forwarder.tell(text);
                 }
                 None
@@ -196,7 +203,9 @@ impl World<'_> {
 
     fn set_weight(&mut self, machine: usize, director: &str, server: &str, weight: u32) -> Option<u32> {
         let machine = self.machines.get_mut(machine)?;
-        machine.with_forwarder(&mut self.net, |forwarder, now| forwarder.set_weight(director, server, weight, now))?
+        machine.with_forwarder(&mut self.net, |forwarder, now| {
+            forwarder.set_weight(director, server, weight, now)
+        })?
     }
 
     fn reload(&mut self, machine: usize, config: Option<&Path>) {
