@@ -16,6 +16,7 @@ pub mod batches;
 pub mod data;
 pub mod drawing;
 pub mod histogram;
+pub mod markup;
 pub mod number;
 pub mod recorder;
 pub mod statistics;

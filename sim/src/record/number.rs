@@ -15,22 +15,6 @@ pub(crate) const fn length(count: usize) -> f64 {
     count as f64
 }
 
-/// The whole part of a float, from 0 to 2^64 - 1; 0 for what is no number.
-#[must_use]
-pub(crate) const fn whole(value: f64) -> u64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
-    {
-        value as u64
-    }
-}
-
-/// `part / whole` in millionths, rounded down; nothing of nothing.
-#[must_use]
-pub(crate) fn millionths(part: u64, whole: u64) -> Option<u64> {
-    let share = (u128::from(part) * 1_000_000).checked_div(u128::from(whole))?;
-    Some(u64::try_from(share).unwrap_or(u64::MAX))
-}
-
 /// A count with commas: `1,234,567`.
 #[must_use]
 pub fn grouped(count: u64) -> String {
@@ -154,8 +138,6 @@ mod tests {
 
     #[test]
     fn shares_are_millionths() {
-        assert_eq!((millionths(1, 3), millionths(1, 0), millionths(0, 5)), (Some(333_333), None, Some(0)));
-        assert_eq!(millionths(u64::MAX, 1), Some(u64::MAX));
         assert_eq!((ratio(1_250_000), percent(12_500)), ("1.25".to_owned(), "1.25 %".to_owned()));
     }
 }

@@ -423,7 +423,7 @@ impl Recorder {
             }
             self.rows.push(row);
         }
-        self.interval = self.interval * 2;
+        self.interval *= 2;
     }
 
     fn cell(&self, place: usize) -> Cell {
