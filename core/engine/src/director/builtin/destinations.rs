@@ -31,8 +31,8 @@ const SAFE: Duration = Duration::from_secs(360);
 /// Every so many sweeps one looks at all entries.
 const FULL_EVERY: u32 = 30;
 
-/// How long an entry lives that nobody uses, when the plan does not say.
-const EXPIRATION: Duration = Duration::from_secs(86_400);
+/// How long an entry of `lblc` and `lblcr` lives that nobody uses, when the plan does not say: a day, as in IPVS.
+pub const EXPIRATION: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug)]
 struct Entry<T> {

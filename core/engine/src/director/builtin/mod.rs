@@ -42,6 +42,7 @@ use alloc::boxed::Box;
 use super::Scheduler;
 use crate::plan::{Builtin, Tuned};
 
+pub use destinations::EXPIRATION;
 pub use draw::seed_of;
 pub use maglev::{DEFAULT_TABLE_SIZE, table as maglev_table, weighted_table as weighted_maglev_table};
 
