@@ -15,6 +15,7 @@
 //! * [`device`] the engine's door; [`report`] what is told in the end
 //! * [`attack`] who tries to do harm, and what came of it
 //! * [`conformance`] recordings of other load balancers, replayed
+//! * [`capture`] captures, read and written
 //!
 //! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
 //! and in any build: no clock, no thread, no unordered map, no mathematics of the platform. Nothing here
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+pub mod capture;
 pub mod conformance;
 pub mod device;
 mod forwarder;
