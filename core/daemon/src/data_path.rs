@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, step};
-use evenkeel_io::{Backend, DeviceCounters, DeviceError, IoChoice, MonotonicClock, Tun, TunDevice, Waker};
+use evenkeel_io::{Backend, DeviceCounters, DeviceError, IoChoice, MonotonicClock, Tun, KernelDevice, Waker};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -89,7 +89,7 @@ pub(crate) fn start(
     let (end, ended) = oneshot::channel();
     let body = move || {
         // The device stays on the thread that opened it.
-        let mut device = match TunDevice::open(tuns, choice) {
+        let mut device = match KernelDevice::open(tuns, choice) {
             Ok(device) => device,
             Err(error) => {
                 let _ = opened.send(Err(error));
@@ -168,7 +168,7 @@ struct Turns {
 }
 
 impl Turns {
-    fn run(&mut self, device: &mut TunDevice) -> Result<(), DeviceError> {
+    fn run(&mut self, device: &mut KernelDevice) -> Result<(), DeviceError> {
         loop {
             let now = self.clock.now();
             if !self.obey(device, now) {
@@ -184,7 +184,7 @@ impl Turns {
     }
 
     /// Obeys what waits. Answers whether to go on.
-    fn obey(&mut self, device: &TunDevice, now: evenkeel_engine::Instant) -> bool {
+    fn obey(&mut self, device: &KernelDevice, now: evenkeel_engine::Instant) -> bool {
         for _ in 0..ORDERS_PER_TURN {
             match self.inbox.try_recv() {
                 Ok(Order::Execute { line, reply }) => {
@@ -210,7 +210,7 @@ impl Turns {
         true
     }
 
-    fn drain(&mut self, device: &mut TunDevice) {
+    fn drain(&mut self, device: &mut KernelDevice) {
         for _ in 0..DRAIN_BATCHES_MAX {
             if step(&mut self.engine, device, self.clock.now()).received == 0 {
                 break;
