@@ -13,7 +13,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, step};
-use evenkeel_io::{Backend, DeviceCounters, DeviceError, IoChoice, MonotonicClock, Tun, KernelDevice, Waker};
+use evenkeel_io::{
+    Backend, DeviceCounters, DeviceError, IoChoice, KernelDevice, MonotonicClock, Port, Waker,
+};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +41,8 @@ enum Order {
     Execute { line: String, reply: oneshot::Sender<Result<Value, String>> },
     /// Forward by this plan from now on.
     Apply { plan: Box<Plan>, guests: Guests, reply: oneshot::Sender<Result<u64, PlanError>> },
+    /// Tell the neighbours of our addresses.
+    Announce,
     /// Forward what has arrived, then nothing more.
     Stop,
 }
@@ -80,7 +84,7 @@ pub(crate) type Ended = oneshot::Receiver<Result<(), DeviceError>>;
 /// When the device can not be opened as asked, or the system gives no thread.
 pub(crate) fn start(
     engine: Engine,
-    tuns: Vec<Tun>,
+    ports: Vec<Port>,
     choice: IoChoice,
     events: mpsc::Sender<Event>,
 ) -> Result<(DataPath, Ended), DeviceError> {
@@ -89,7 +93,7 @@ pub(crate) fn start(
     let (end, ended) = oneshot::channel();
     let body = move || {
         // The device stays on the thread that opened it.
-        let mut device = match KernelDevice::open(tuns, choice) {
+        let mut device = match KernelDevice::open(ports, choice) {
             Ok(device) => device,
             Err(error) => {
                 let _ = opened.send(Err(error));
@@ -135,6 +139,12 @@ impl DataPath {
         self.order(Order::Apply { plan: Box::new(plan), guests, reply })?;
         let result = answer.await.map_err(|_| STOPPED.to_owned())?;
         result.map_err(|error| error.to_string())
+    }
+
+    /// Has the neighbours told of our addresses, on every Ethernet interface.
+    pub(crate) fn announce(&self) {
+        // A data path that is stuck tells nobody anything.
+        let _ = self.order(Order::Announce);
     }
 
     /// Asks the thread to forward what has arrived and then to end; `ended` tells when.
@@ -201,6 +211,7 @@ impl Turns {
                     let result = self.engine.apply(*plan, guests, now);
                     let _ = reply.send(result.map(|()| self.engine.generation()));
                 }
+                Ok(Order::Announce) => self.engine.announce(),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
             }
@@ -251,6 +262,8 @@ fn counted(counters: DeviceCounters) -> Value {
         "queue_full": counters.queue_full,
         "refused": counters.refused,
         "buffers_exhausted": counters.buffers_exhausted,
+        "links_down": counters.links_down,
+        "queue_overflows": counters.queue_overflows,
         "completion_overflows": counters.completion_overflows,
         "batches": counters.batches,
     })
