@@ -293,14 +293,12 @@ fn tun(interface: &evenkeel_engine::plan::InterfacePlan) -> TunPlan {
     }
 }
 
-/// The networks in which neighbours ask by ARP.
+/// The networks in which neighbours ask for addresses.
 fn attached(kernel: &KernelPlan) -> impl Iterator<Item = Attached> + '_ {
     kernel.interfaces.iter().flat_map(|interface| {
-        interface.addresses.iter().filter_map(move |subnet| match subnet.address {
-            IpAddr::V4(address) => {
-                Some(Attached { interface: interface.name.clone(), address, length: subnet.length })
-            }
-            IpAddr::V6(_) => None,
+        interface.addresses.iter().map(move |subnet| {
+            let Subnet { address, length } = *subnet;
+            Attached { interface: interface.name.clone(), address, length }
         })
     })
 }
@@ -313,8 +311,8 @@ fn make(kernel: &mut KernelPlan, change: Change) {
                 kernel.sysctl.ip_forward |= value == "1";
             }
         }
-        // The MTU of a TUN is the plan's already.
-        Change::Link { .. } => {}
+        // The MTU of a TUN is the plan's already, and frames of the engine's interfaces do not reach this kernel.
+        Change::Link { .. } | Change::Up { .. } | Change::Ignore { .. } => {}
         Change::Address { interface, address, length } => {
             if let Some(tun) = kernel.tuns.iter_mut().find(|tun| tun.name == interface) {
                 tun.addresses.push(Subnet { address, length });
@@ -335,7 +333,7 @@ fn make(kernel: &mut KernelPlan, change: Change) {
         }
         Change::ProxyNeighbour { address, interface } => {
             if let Some(Device::Interface(number)) = kernel.device(&interface) {
-                kernel.proxies.push((number, address.into()));
+                kernel.proxies.push((number, address));
             }
         }
     }
