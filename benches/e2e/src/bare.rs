@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use evenkeel_engine::device::Device;
-use evenkeel_io::{HEADER_BYTES, IoChoice, Tun, KernelDevice, TunOptions, VirtioNetHeader};
+use evenkeel_io::{HEADER_BYTES, IoChoice, KernelDevice, Tun, TunOptions, VirtioNetHeader};
 
 use crate::Failure;
 

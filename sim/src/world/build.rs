@@ -11,6 +11,7 @@ use evenkeel_engine::wire::ethernet::MacAddress;
 
 use super::load::LoadState;
 use super::machine::{Machine, Role};
+use super::telling::{Absences, Telling};
 use super::{Equipment, Options, Queue, RunError, World};
 use crate::forwarder::{ForwarderNode, Port, ethernet_names, real_servers};
 use crate::host::Host;
@@ -64,6 +65,7 @@ impl<'a> World<'a> {
             let what = || format!("load {}", load.name);
             LoadState::new(load, seed).map_err(|error| RunError::Law { what: what(), error })
         });
+        let telling = Telling::new(scenario, super::nodes(&machines));
         let mut world = Self {
             scenario,
             seed,
@@ -76,6 +78,8 @@ impl<'a> World<'a> {
             fates: (0..scenario.timeline.len())
                 .map(|index| Stream::new(seed, &format!("timeline.{index}"), "fate"))
                 .collect(),
+            telling,
+            absences: Absences::default(),
             supplier: None,
         };
         world.lay_cables();

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 pub use apply::{Mark, Setup};
 pub use evenkeel_config::setup::{
-    Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_IGNORE, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN,
-    TABLE_REPLIES, plan_of_changes, service_addresses, spread, unanswered,
+    Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_IGNORE, PRIORITY_REPLIES, PROTOCOL, Selector,
+    TABLE_MAIN, TABLE_REPLIES, plan_of_changes, service_addresses, spread, unanswered,
 };
 
 // What a configuration may have, the device can open.
