@@ -108,7 +108,8 @@ impl Exit {
             let target = next.v6_bytes();
             let group = MacAddress::multicast_of(ndp::solicited_node(target));
             let header = ethernet::Header::new(group, own, ethernet::TYPE_IPV6);
-            let sender = sender.map_or([0; 16], Address::v6_bytes);
+            // Without an address there the link's own does: a question from `::` asks for something else.
+            let sender = sender.map_or_else(|| ndp::link_local(own), Address::v6_bytes);
             let message = ndp::solicitation(own, sender, target);
             self.outbox.push(out, Kind::Born, &[header.as_bytes(), &message])
         };
@@ -177,7 +178,9 @@ impl Exit {
                 {
                     self.neighbours.learn(interface, message.target(), mac, false, now);
                 }
-                Ok(directors.is_own(destination).then_some(Verdict::Consume))
+                let is_to_us =
+                    directors.is_own(destination) || destination == Address::v6(ndp::link_local(own));
+                Ok(is_to_us.then_some(Verdict::Consume))
             }
             ndp::Kind::Solicitation if !is_ours => Ok(None),
             ndp::Kind::Solicitation => {

@@ -290,6 +290,25 @@ fn a_neighbour_that_never_answers_is_asked_three_times_and_its_packets_are_given
 }
 
 #[test]
+fn an_interface_without_an_address_asks_in_the_name_of_its_own_link() {
+    let mut plan = two_nic_v6();
+    plan.interfaces[1].addresses.clear();
+    plan.interfaces[1].passes_to = Some(InterfaceId(0));
+    let there = Prefix { address: S6.into(), length: 128 };
+    plan.routes.push(RoutePlan { destination: there, gateway: None, interface: InterfaceId(1) });
+    let mut engine = started_with(plan, |_| true);
+    let out = send(&mut engine, 0, frame(FRONT, ROUTER, 0x86dd, &udp6((CLIENT6, 4000), (VIP6, 80))), 1);
+    let own = ndp::link_local(BACK);
+    let group = MacAddress::multicast_of(ndp::solicited_node(S6.octets()));
+    let question = ndp::solicitation(BACK, own, S6.octets());
+    assert_eq!(out, [(InterfaceId(1), frame(group, BACK, 0x86dd, &question))]);
+    let answer = ndp::advertisement(SERVER, S6.octets(), own);
+    let out = send(&mut engine, 1, frame(BACK, SERVER, 0x86dd, &answer), 2);
+    assert_eq!(out.len(), 1, "the answer stays here, and the packet that has waited leaves: {out:?}");
+    assert_eq!(out[0].1[..14], frame(SERVER, BACK, 0x86dd, b""));
+}
+
+#[test]
 fn a_frame_says_which_family_it_carries() {
     let mut engine = started_with(two_nic_v6(), |_| true);
     let packet = udp6((CLIENT6, 4000), (VIP6, 80));
