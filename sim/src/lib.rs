@@ -14,7 +14,7 @@
 //! * [`device`] the engine's door; [`report`] what is told in the end
 //! * [`attack`] who tries to do harm, and what came of it
 //! * [`conformance`] recordings of other load balancers, replayed
-//! * [`capture`] captures, read and written
+//! * [`capture`] captures, read and written; [`replay`] a capture through the engine
 //!
 //! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
 //! and in any build: no clock, no thread, no unordered map, no mathematics of the platform. Nothing here
@@ -34,6 +34,7 @@ pub mod payload;
 mod prepare;
 pub mod queue;
 pub mod random;
+pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod stdio;
