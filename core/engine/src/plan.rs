@@ -18,8 +18,8 @@ use crate::wire::{HashKey, Protocol};
 mod scheduling;
 
 pub use scheduling::{
-    Builtin, FlowKey, GuestPlan, HASHING_TABLE_SIZES, OptionError, Options, SchedulerPlan, Setting,
-    TABLE_SIZE_MAX, TableWeights, Tuned,
+    Builtin, FlowKey, GuestPlan, HASHING_TABLE_SIZES, HashType, OptionError, Options, ProbeSource,
+    SchedulerPlan, Setting, TABLE_SIZE_MAX, TableWeights, Tuned,
 };
 
 /// Everything that an engine is told.
