@@ -15,6 +15,7 @@
 //! * [`device`] the engine's door; [`report`] what is told in the end
 //! * [`attack`] who tries to do harm, and what came of it
 //! * [`conformance`] recordings of other load balancers, replayed
+//! * [`capture`] captures, read and written
 //!
 //! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
 //! and in any build: no clock, no thread, no unordered map, no mathematics of the platform. Nothing here
@@ -22,10 +23,12 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+pub mod capture;
 pub mod conformance;
 pub mod device;
 mod forwarder;
 mod host;
+pub mod kernel;
 pub mod library;
 mod net;
 pub mod packet;
@@ -43,9 +46,10 @@ pub mod wires;
 pub mod work;
 mod world;
 
-pub use forwarder::KernelCounts;
 pub use host::{Cause, HostCounts};
-pub use prepare::{Loader, PrepareError, prepare};
+pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;
 pub use scenario::{Scenario, ScenarioErrors};
-pub use world::{Equipment, Options, Progress, Queue, RunError, run, run_with_progress};
+pub use world::{
+    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_with_progress,
+};

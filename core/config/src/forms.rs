@@ -293,15 +293,25 @@ pub(crate) fn builtin(text: &str) -> Result<Builtin, Flaw> {
     })
 }
 
-/// The names that other systems use for the same schedulers.
+/// The names that other systems use for the same schedulers, and what people call them in full.
 fn long_name(text: &str) -> Option<&'static str> {
-    match text {
-        "roundrobin" | "round-robin" | "round_robin" => Some("rr"),
-        "weighted-round-robin" | "weighted_round_robin" => Some("wrr"),
-        "leastconn" | "least-connections" | "least_connections" => Some("lc"),
-        "weighted-least-connections" | "weighted_least_connections" => Some("wlc"),
-        "source" | "source-hashing" | "source_hashing" => Some("sh"),
-        "mh" => Some("maglev"),
+    let words: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    match words.to_ascii_lowercase().as_str() {
+        "roundrobin" => Some("rr"),
+        "weightedroundrobin" => Some("wrr"),
+        "leastconn" | "leastconnections" => Some("lc"),
+        "weightedleastconnections" | "leastconnection" => Some("wlc"),
+        "localitybased" | "localitybasedleastconnections" => Some("lblc"),
+        "source" | "sourcehashing" | "sourcehash" => Some("sh"),
+        "dest" | "destination" | "destinationhashing" => Some("dh"),
+        "shortestexpected" | "shortestexpecteddelay" => Some("sed"),
+        "neverqueue" => Some("nq"),
+        "failover" | "weightedfailover" => Some("fo"),
+        "overflow" | "weightedoverflow" => Some("ovf"),
+        "maglevhashing" | "maglevhash" => Some("mh"),
+        "poweroftwo" | "poweroftwochoices" | "pot" | "p2" => Some("p2c"),
+        "joinshortestqueue" | "shortestqueue" => Some("jsq"),
+        "joinidlequeue" | "idlequeue" => Some("jiq"),
         _ => None,
     }
 }

@@ -405,7 +405,7 @@ impl Engine {
         }
         let hash = entry.tuple(Direction::Original).hash(self.flows.key());
         if let Some(director) = self.directors.at_mut(entry.director) {
-            director.close(entry.server_slot, entry.state, hash, self.now);
+            director.close(entry, hash, self.now);
         }
         self.directors.release(entry.director);
     }

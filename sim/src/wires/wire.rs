@@ -106,6 +106,18 @@ pub struct WireCounts {
 impl WireCounts {
     /// Frames that ended.
     #[must_use]
+    pub const fn of(&self, reason: WireDrop) -> u64 {
+        match reason {
+            WireDrop::Lost => self.lost,
+            WireDrop::QueueFull => self.queue_full,
+            WireDrop::Early => self.early,
+            WireDrop::TooLong => self.too_long,
+            WireDrop::Down => self.down,
+        }
+    }
+
+    /// Frames that ended here.
+    #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.lost + self.queue_full + self.early + self.too_long + self.down
     }

@@ -286,6 +286,12 @@ impl ServerQueue {
     }
 
     /// Jobs that it can hold.
+    /// Whether one more job finds a place.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.is_down && self.len() < self.room()
+    }
+
     const fn room(&self) -> usize {
         self.spec.cores as usize + self.spec.backlog as usize
     }

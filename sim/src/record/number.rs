@@ -1,0 +1,143 @@
+//! Numbers as people read them, and the way between whole numbers and floats.
+//!
+//! In: counts, nanoseconds, shares. Out: short text. Floats are for showing and for statistics over runs; no
+//! hash is ever taken of one.
+
+/// A count as a float; exact below 2^53.
+#[must_use]
+pub(crate) const fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// The length of a list as a float.
+#[must_use]
+pub(crate) const fn length(count: usize) -> f64 {
+    count as f64
+}
+
+/// A count with commas: `1,234,567`.
+#[must_use]
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Three significant digits, without an exponent; large numbers keep all digits before the point.
+#[must_use]
+pub fn plain(value: f64) -> String {
+    if !value.is_finite() {
+        return "-".to_owned();
+    }
+    let size = value.abs();
+    // Half of the last digit that is shown, so that 9.996 is 10.0 and not 10.00.
+    let decimals = match size {
+        _ if size >= 99.95 => 0,
+        _ if size >= 9.995 => 1,
+        _ if size >= 0.9995 => 2,
+        _ if size >= 0.09995 => 3,
+        _ if size >= 0.009_995 => 4,
+        _ if size >= 0.000_000_5 => 6,
+        _ => 0,
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+/// Three significant digits with `k`, `M`, `G` or `T`: `12.3k`.
+#[must_use]
+pub fn short(value: f64) -> String {
+    let (value, unit) = scaled(value, &[(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")], "");
+    format!("{}{unit}", plain(value))
+}
+
+/// A time given in nanoseconds, with its unit: `1.23 ms`.
+#[must_use]
+pub fn duration(nanoseconds: f64) -> String {
+    let (value, unit) = scaled(nanoseconds, &[(1e9, "s"), (1e6, "ms"), (1e3, "µs")], "ns");
+    format!("{} {unit}", plain(value))
+}
+
+/// The same for a whole number of nanoseconds.
+#[must_use]
+pub fn nanoseconds(time: u64) -> String {
+    duration(float(time))
+}
+
+/// A number of bytes with its unit: `1.23 MB`.
+#[must_use]
+pub fn bytes(bytes: f64) -> String {
+    let (value, unit) = scaled(bytes, &[(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")], "B");
+    format!("{} {unit}", plain(value))
+}
+
+/// Millionths as a plain number: 1,250,000 is `1.25`.
+#[must_use]
+pub fn ratio(millionths: u64) -> String {
+    plain(float(millionths) / 1e6)
+}
+
+/// Millionths as a share: 12,500 is `1.25 %`.
+#[must_use]
+pub fn percent(millionths: u64) -> String {
+    format!("{} %", plain(float(millionths) / 1e4))
+}
+
+/// The largest unit that the number fills once it is rounded to three digits.
+fn scaled(value: f64, units: &[(f64, &'static str)], smallest: &'static str) -> (f64, &'static str) {
+    let fits = units.iter().find(|(size, _)| value.abs() >= size * 0.9995);
+    fits.map_or((value, smallest), |(size, unit)| (value / size, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_commas() {
+        let shown = [0, 999, 1_000, 12_345, 1_234_567, u64::MAX].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567", "18,446,744,073,709,551,615"]);
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1.0, "1"),
+            (1.25, "1.25"),
+            (9.996, "10"),
+            (12.34, "12.3"),
+            (99.96, "100"),
+            (123_456.7, "123457"),
+            (0.1234, "0.123"),
+            (0.001_234, "0.001234"),
+            (-2.5, "-2.5"),
+            (f64::NAN, "-"),
+            (f64::INFINITY, "-"),
+        ] {
+            assert_eq!(plain(value), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn units_change_where_the_rounded_number_would_have_four_digits() {
+        let times =
+            [0, 999, 1_000, 999_949, 999_950, 12_300_000, 3_000_000_000, 90_000_000_000].map(nanoseconds);
+        assert_eq!(times, ["0 ns", "999 ns", "1 µs", "1 ms", "1 ms", "12.3 ms", "3 s", "90 s"]);
+        assert_eq!([999.0, 12_345.0, 2e6, 5e13].map(short), ["999", "12.3k", "2M", "50T"]);
+        assert_eq!([12.0, 1_500.0, 2.5e9].map(bytes), ["12 B", "1.5 kB", "2.5 GB"]);
+    }
+
+    #[test]
+    fn shares_are_millionths() {
+        assert_eq!((ratio(1_250_000), percent(12_500)), ("1.25".to_owned(), "1.25 %".to_owned()));
+    }
+}
