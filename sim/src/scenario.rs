@@ -10,6 +10,7 @@ mod check;
 mod error;
 pub mod network;
 mod quantity;
+pub mod reference;
 pub mod timeline;
 pub mod traffic;
 mod written;

@@ -107,7 +107,7 @@ impl Sections<'_> {
     fn table(&mut self, schema: &Value, path: &str, title: &str) {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
         let mut keys: Vec<(&String, &Value)> = properties.iter().collect();
-        keys.sort_by_key(|(key, _)| self.order.get(&format!("{path}.{key}")).copied().unwrap_or(usize::MAX));
+        keys.sort_by_key(|(key, _)| self.place(path, key));
         if !title.is_empty() {
             self.known.push((schema.clone(), title.to_owned()));
             self.keys(schema, &keys);
@@ -122,6 +122,17 @@ impl Sections<'_> {
                 None => self.section(as_table(below).unwrap_or(below), below, &here, &name, is_list),
             }
         }
+    }
+
+    /// Where the example has a key; or, where it has not, a key of this name in another table that is called the same.
+    fn place(&self, path: &str, key: &str) -> usize {
+        if let Some(place) = self.order.get(&format!("{path}.{key}")) {
+            return *place;
+        }
+        let name = path.rsplit('.').next().unwrap_or_default();
+        let end = format!(".{name}.{key}");
+        let same = self.order.iter().filter(|(path, _)| path.ends_with(&end));
+        same.map(|(_, place)| *place).min().unwrap_or(usize::MAX)
     }
 
     fn section(&mut self, table: &Value, described: &Value, path: &str, name: &str, is_list: bool) {
@@ -182,6 +193,12 @@ fn takes(schema: &Value, forms: &[Form]) -> String {
         return format!("list of {}", takes(items));
     }
     let bound = |key: &str| schema.get(key).and_then(Value::as_i64);
+    let real = |key: &str| schema.get(key).and_then(Value::as_f64);
+    if let (Some("number"), Some(low), Some(high)) =
+        (schema.get("type").and_then(Value::as_str), real("minimum"), real("maximum"))
+    {
+        return format!("{low} to {high}");
+    }
     match (schema.get("type").and_then(Value::as_str), bound("minimum"), bound("maximum")) {
         (Some("integer"), Some(low), Some(high)) => format!("{low} to {high}"),
         (Some("object"), _, _) => "table".to_owned(),

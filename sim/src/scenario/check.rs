@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 use evenkeel_config::document::{At, Named, nearest, quote};
 use evenkeel_engine::Duration;
 
+pub(super) use laws::{LAWS, TIMES};
+pub(super) use timeline::rules;
+
 use super::error::Collector;
 use super::written::{self, DurationText};
 use super::{DURATION_MAX, Mode, Scenario, Segment, SegmentKind, quantity};

@@ -11,7 +11,7 @@ use crate::scenario::{DURATION_MAX, quantity};
 use crate::work::{Cdf, Law, NAMES, Shape};
 
 /// The laws with keys: the name, the keys that it needs.
-const LAWS: [(&str, &[&str]); 7] = [
+pub(in crate::scenario) const LAWS: [(&str, &[&str]); 7] = [
     ("uniform", &["low", "high"]),
     ("exponential", &["mean"]),
     ("lognormal", &["mean", "cv"]),
@@ -21,7 +21,7 @@ const LAWS: [(&str, &[&str]); 7] = [
     ("hyperexponential", &["mean", "cv"]),
 ];
 /// The laws with a name of their own whose values are durations; those of all others are sizes.
-const TIMES: [&str; 2] = ["hadoop-connection-duration", "silkroad-upgrade"];
+pub(in crate::scenario) const TIMES: [&str; 2] = ["hadoop-connection-duration", "silkroad-upgrade"];
 /// Nanoseconds of the unit of tables of durations, a second.
 const SECOND: u64 = 1_000_000_000;
 

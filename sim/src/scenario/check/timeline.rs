@@ -22,14 +22,26 @@ const INSTANT: Duration = Duration::from_nanos(1);
 
 /// Whom an action can happen to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whom {
+pub(in crate::scenario) enum Whom {
     Machines,
     Hosts,
     Forwarders,
 }
 
+impl Whom {
+    pub(in crate::scenario) const fn words(self) -> &'static str {
+        match self {
+            Self::Machines => "machines",
+            Self::Hosts => "hosts",
+            Self::Forwarders => "forwarders",
+        }
+    }
+}
+
 /// What an action is called, whom it can happen to, and the keys that it needs and may have besides `target`.
-fn rules(action: Do) -> (&'static str, Whom, &'static [&'static str], &'static [&'static str]) {
+pub(in crate::scenario) fn rules(
+    action: Do,
+) -> (&'static str, Whom, &'static [&'static str], &'static [&'static str]) {
     match action {
         Do::Stop => ("stop", Whom::Machines, &[], &["for"]),
         Do::Start => ("start", Whom::Machines, &[], &[]),

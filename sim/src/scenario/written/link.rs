@@ -57,9 +57,9 @@ qualities! {
         /// The machines at one end (a pattern), and the segment at the other.
         #[schemars(required)]
         ends: Vec<At<PatternText>>,
-        /// What is different from the machine to the segment.
+        /// What is different from the machine to the segment. The keys above hold for what it does not say.
         up: QualityKeys,
-        /// What is different from the segment to the machine.
+        /// What is different from the segment to the machine. The keys above hold for what it does not say.
         down: QualityKeys,
     }
     /// The quality of a direction.

@@ -11,42 +11,60 @@ use super::machine::{RouteAction, Via};
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(crate) enum Do {
-    /// A machine loses power.
+    /// A machine loses power: its state and what is on its way to it are gone. A forwarder loses its flows.
     #[serde(rename = "stop")]
     Stop,
     /// A machine that has stopped comes back.
     #[serde(rename = "start")]
     Start,
-    /// The programs of a host stop to answer.
+    /// The programs of a host stop to answer; its kernel goes on.
     #[serde(rename = "hang")]
     Hang,
-    /// The programs of a host run slower.
+    /// The programs of a host take `factor` times as long for each request.
     #[serde(rename = "slow")]
     Slow,
-    /// The weight of a real server changes.
+    /// The weight of a real server changes, as `evenkeel ctl weight` does it.
     #[serde(rename = "weight")]
     Weight,
-    /// A forwarder reads a configuration.
+    /// A forwarder reads a configuration, as `evenkeel ctl reload` makes it.
     #[serde(rename = "reload")]
     Reload,
-    /// Interfaces lose their link.
+    /// A machine loses its link to a segment.
     #[serde(rename = "link.down")]
     LinkDown,
-    /// Interfaces get their link back.
+    /// A machine gets its link to a segment back.
     #[serde(rename = "link.up")]
     LinkUp,
-    /// The quality of links changes.
+    /// The link between a machine and a segment gets another quality.
     #[serde(rename = "link.set")]
     LinkSet,
-    /// A machine gets a route.
+    /// A machine gets a route, in place of one to the same network in the same table.
     #[serde(rename = "route.set")]
     RouteSet,
-    /// A machine loses a route.
+    /// A machine loses its route to a network.
     #[serde(rename = "route.delete")]
     RouteDelete,
-    /// The clock of a forwarder jumps ahead.
+    /// The clock of a forwarder jumps ahead, and its timers are due that much sooner.
     #[serde(rename = "clock.jump")]
     ClockJump,
+}
+
+impl Do {
+    /// Every action.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Stop,
+        Self::Start,
+        Self::Hang,
+        Self::Slow,
+        Self::Weight,
+        Self::Reload,
+        Self::LinkDown,
+        Self::LinkUp,
+        Self::LinkSet,
+        Self::RouteSet,
+        Self::RouteDelete,
+        Self::ClockJump,
+    ];
 }
 
 /// One thing that happens: when (`at`, `every` or `within`), what (`do`), and to whom.
