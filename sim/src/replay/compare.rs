@@ -197,12 +197,12 @@ fn component(name: &str, before: &SchedulerPlan) -> GuestPlan {
         // Options are those of one component; another would not know them.
         SchedulerPlan::Guest(guest) if guest.component == name => guest.clone(),
         SchedulerPlan::Guest(guest) => GuestPlan { component, options: String::new(), ..guest.clone() },
-        SchedulerPlan::Builtin(fallback) => GuestPlan {
+        SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => GuestPlan {
             component,
             options: String::new(),
             call_budget: BUDGET_DEFAULT,
             memory_limit_bytes: MEMORY_DEFAULT_BYTES,
-            fallback: *fallback,
+            fallback: before.native().map_or(Builtin::RoundRobin, |tuned| tuned.kind),
         },
     }
 }
