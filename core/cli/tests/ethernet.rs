@@ -591,7 +591,10 @@ fn what_a_reload_can_not_change_is_refused_and_the_rest_applies() {
     let text = config(ONE_ARM, &gateway_mode());
     let mut forwarder = Forwarder::start(&world, &text);
     for (changed, word) in [
-        (text.replace("kind = \"ethernet\"", "kind = \"tun\""), "the interfaces change from lan to lan, lan-g1"),
+        (
+            text.replace("kind = \"ethernet\"", "kind = \"tun\""),
+            "the interfaces change from lan to lan, lan-g1",
+        ),
         (text.replace("kind =", "mac = \"02:00:00:00:00:07\"\nkind ="), "another MAC address"),
         // The engine would answer for an address that the kernel answers for already.
         (text.replace("10.0.3.1/24", "127.0.0.1/8"), "127.0.0.1"),

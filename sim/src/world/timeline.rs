@@ -63,6 +63,7 @@ impl World<'_> {
     pub(super) fn happen(&mut self, index: usize) {
         let scenario = self.scenario;
         let Some(happening) = scenario.timeline.get(index) else { return };
+        self.telling.mark(self.net.now, happening.action.words().to_owned());
         let Some(draw) = self.fates.get_mut(index) else { return };
         let mut one = |targets: &[usize]| pick(draw, targets).copied();
         match &happening.action {
@@ -212,6 +213,21 @@ impl World<'_> {
                 }
                 None
             }
+        }
+    }
+
+    /// Changes the weight of a director's server on several forwarders.
+    fn set_weights(
+        &mut self,
+        forwarders: &[usize],
+        (director, server): (&str, &str),
+        weight: u32,
+        downtime: Option<Duration>,
+    ) {
+        for &forwarder in forwarders {
+            let Some(weight) = self.set_weight(forwarder, director, server, weight) else { continue };
+            let (director, server) = (director.to_owned(), server.to_owned());
+            self.later(downtime, Undoing::Weight { forwarder, director, server, weight });
         }
     }
 
