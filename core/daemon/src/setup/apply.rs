@@ -16,9 +16,8 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, Rule
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, NeighbourAddRequest, RouteMessageBuilder};
 use rustix::io::Errno;
 
-use super::change::{Attached, Change, PRIORITY_IGNORE, Selector, plan_of_changes};
 use super::machine::{Before, Link, Machine, Presence, mark};
-use super::{SetupError, neighbours, sysctl};
+use super::{Attached, Change, PRIORITY_IGNORE, Selector, SetupError, plan_of_changes, sysctl, unanswered};
 
 /// What one change did to the machine.
 #[derive(Clone, Debug)]
@@ -89,7 +88,7 @@ impl Setup {
         if let Some(problem) = machine.local_services(plan).into_iter().next() {
             return Err(SetupError::InTheWay { reason: problem });
         }
-        for sentence in neighbours::unanswered(plan, &machine.attached()) {
+        for sentence in unanswered(plan, &machine.attached()) {
             tracing::warn!("{sentence}");
         }
         let mark = self.made.len();

@@ -21,8 +21,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
-use super::change::{Attached, Change, PRIORITY_IGNORE, PROTOCOL, Selector, service_addresses};
-use super::{SetupError, sysctl};
+use super::{Attached, Change, PRIORITY_IGNORE, PROTOCOL, Selector, SetupError, service_addresses, sysctl};
 use evenkeel_engine::Plan;
 use evenkeel_engine::plan::{Layer, Prefix};
 
@@ -478,7 +477,7 @@ mod tests {
     use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Mode, SourceNat};
     use evenkeel_engine::wire::Protocol;
 
-    use super::super::change::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
+    use super::super::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
     use super::*;
 
     fn machine() -> Machine {
