@@ -156,6 +156,17 @@ fn a_connection_that_is_over_breaks_no_more_and_its_ports_are_free() {
 }
 
 #[test]
+fn ports_that_are_used_again_make_new_connections_with_simulated_servers_too() {
+    let taken: Vec<Taken> = (0..5).flat_map(|number| connection(number * 1_000_000, CLIENT, VIP)).collect();
+    for sides in [Sides::Both, Sides::Clients] {
+        let outcome = run(&pcap(&taken), two_nics(), &options(&[], sides), None);
+        let connections = outcome.connections;
+        assert_eq!((connections.seen, connections.served, connections.broken), (5, 5, 0));
+        assert_eq!(outcome.flows_opened, 5);
+    }
+}
+
+#[test]
 fn a_capture_that_begins_in_the_middle_is_refused_as_on_a_forwarder() {
     let taken = connection(0, CLIENT, VIP).split_off(2);
     let outcome = run(&pcap(&taken), two_nics(), &options(&[], Sides::Both), None);

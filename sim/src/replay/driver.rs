@@ -537,7 +537,12 @@ impl<'a> Driver<'a> {
                 }
             }
         }
-        let flags = header.and_then(Header::tcp).map_or(Flags(0), |tcp| tcp.flags);
+        let tcp = match header {
+            Some(header) => header.tcp(),
+            // Of a simulated server's packet nothing is to be changed, but its close counts.
+            None => connection.and_then(|_| headers::read(bytes)).and_then(|header| header.tcp()),
+        };
+        let flags = tcp.map_or(Flags(0), |tcp| tcp.flags);
         self.entries.push(Entry { number, at, connection, is_from_client, flags, is_opening: false });
         Ok(())
     }
@@ -629,15 +634,15 @@ impl<'a> Driver<'a> {
             if let Some((interface, bytes)) = slot.out() {
                 wire.add(now, u32::from(interface.0), bytes);
             }
+            if let Some(Verdict::Drop(reason)) = slot.end() {
+                decisions.add(now, entry.connection.unwrap_or(u32::MAX), reason.name().as_bytes());
+            }
             let Some(number) = entry.connection else { continue };
             let Some(connection) = connections.get_mut(number) else { continue };
             let packet = entry.number.unwrap_or(0);
             match slot.end() {
                 None | Some(Verdict::Forward(_) | Verdict::Replace(_)) => connection.forwarded += 1,
-                Some(Verdict::Drop(reason)) => {
-                    decisions.add(now, number, reason.name().as_bytes());
-                    connection.drop_packet(packet, reason);
-                }
+                Some(Verdict::Drop(reason)) => connection.drop_packet(packet, reason),
                 Some(Verdict::Hold | Verdict::Answer(_) | Verdict::Consume) => {}
             }
             connection.note(entry.flags, entry.is_from_client);
