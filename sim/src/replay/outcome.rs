@@ -437,8 +437,11 @@ fn server_reports(director: &DirectorStatus) -> Vec<ServerReport> {
     report.collect()
 }
 
-/// An address and port as users write them.
+/// An address and port as users write them; port 0 stands for any.
 pub(super) fn end(address: Address, port: u16) -> String {
+    if port == 0 {
+        return address.to_string();
+    }
     SocketAddr::new(IpAddr::from(address), port).to_string()
 }
 

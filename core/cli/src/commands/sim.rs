@@ -11,7 +11,7 @@ use evenkeel_plugin_host::Mode;
 use evenkeel_sim::stdio::StdioError;
 use evenkeel_sim::{Options, Outcome, Scenario};
 
-use super::{ConfigArgument, attack, components};
+use super::{ConfigArgument, attack, components, replay};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -48,6 +48,8 @@ enum Command {
         config: ConfigArgument,
     },
     Attack(attack::Arguments),
+    Replay(replay::Arguments),
+    Compare(replay::CompareArguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -55,6 +57,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
         Command::Stdio { config } => stdio(config),
         Command::Attack(arguments) => attack::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
+        Command::Compare(arguments) => replay::run_compare(arguments),
     }
 }
 
