@@ -153,7 +153,7 @@ impl Engine {
         let Some(entry) = self.flows.entry(id) else { return false };
         let is_reopened =
             walk.segment.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
-        if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment)) {
+        if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment, now)) {
             self.end_flow(id);
             return false;
         }
@@ -199,13 +199,13 @@ impl Engine {
                     server.count(direction, carried.length);
                 }
                 if has_news {
-                    self.settle(id, before);
+                    self.settle(id, before, now);
                 }
                 Ok(carried.verdict)
             }
             Err(reason) => {
                 // A packet that found no place to leave by has said what it says of its flow all the same.
-                self.settle(id, before);
+                self.settle(id, before, now);
                 Err(reason)
             }
         }
@@ -214,7 +214,7 @@ impl Engine {
     /// Begins a closed flow anew with its real server, where the server is not seen: whoever forges the reset that
     /// closed it and the SYN that follows must not move a living connection. Returns whether that was so.
     #[cold]
-    fn reopen(&mut self, id: FlowId, segment: &Segment) -> bool {
+    fn reopen(&mut self, id: FlowId, segment: &Segment, now: Instant) -> bool {
         let Some(entry) = self.flows.entry(id) else { return false };
         if !entry.is_one_sided() || entry.state != FlowState::Closed {
             return false;
@@ -228,17 +228,31 @@ impl Engine {
         let before = entry.state;
         entry.state = FlowState::SynReceived;
         entry.track = TcpTrack::opened(segment);
-        self.settle(id, before);
+        self.settle(id, before, now);
         true
     }
 
     /// Tells the table and the director that a flow has come further than `before`.
     #[cold]
-    fn settle(&mut self, id: FlowId, before: FlowState) {
+    fn settle(&mut self, id: FlowId, before: FlowState, now: Instant) {
         let Some(entry) = self.flows.entry(id) else { return };
         let after = entry.state;
         let (place, slot) = (entry.director, entry.server_slot);
-        let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
+        let is_half_open = entry.traits.has(Traits::HALF_OPEN);
+        let is_answered = is_half_open && entry.is_answered();
+        // The real server's first word: it acknowledges the SYN, or sends a datagram.
+        let is_first_word = match (before, after) {
+            (FlowState::SynSent, FlowState::SynReceived | FlowState::Established) => true,
+            (FlowState::Udp | FlowState::Icmp, _) => entry.packets_reply == 1,
+            _ => false,
+        };
+        if is_half_open
+            && is_first_word
+            && let Some(began) = self.flows.beginning(id)
+            && let Some(director) = self.directors.at_mut(place)
+        {
+            director.answered(slot, now.since(began), now);
+        }
         if before != after
             && let Some(director) = self.directors.at_mut(place)
         {

@@ -78,6 +78,7 @@ impl Meaning<'_> {
             binds: service.binds,
             mode: mode?,
             scheduler: scheduler?,
+            slow_start: None,
             servers,
             is_one_packet: flag(written.one_packet.as_ref(), false),
             persistence: persistence.flatten(),

@@ -468,6 +468,26 @@ fn is_prime(number: u32) -> bool {
         && (2..).take_while(|n: &u32| n.saturating_mul(*n) <= number).all(|n| !number.is_multiple_of(n))
 }
 
+/// How a real server that is new, or comes back, gets to its share of flows, whatever the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// After this long its whole weight counts (10 ms to 1 day).
+    pub time: Duration,
+    /// What counts of its weight at first, in hundredths (1 to 100).
+    pub least: u32,
+    /// How what counts grows with time t of `time` T: (t / T)^(100 / aggression). 100 is even; with more it grows
+    /// faster at first (1 to 10,000).
+    pub aggression: u32,
+}
+
+impl SlowStart {
+    /// Even growth from a tenth, as in Envoy.
+    #[must_use]
+    pub const fn of(time: Duration) -> Self {
+        Self { time, least: 10, aggression: 100 }
+    }
+}
+
 /// What a host needs to run a component; the engine only keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GuestPlan {
