@@ -153,7 +153,7 @@ impl Engine {
         let Some(entry) = self.flows.entry(id) else { return false };
         let is_reopened =
             walk.segment.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
-        if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment, now)) {
+        if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment)) {
             self.end_flow(id);
             return false;
         }
@@ -199,13 +199,13 @@ impl Engine {
                     server.count(direction, carried.length);
                 }
                 if has_news {
-                    self.settle(id, before, now);
+                    self.settle(id, before);
                 }
                 Ok(carried.verdict)
             }
             Err(reason) => {
                 // A packet that found no place to leave by has said what it says of its flow all the same.
-                self.settle(id, before, now);
+                self.settle(id, before);
                 Err(reason)
             }
         }
@@ -214,7 +214,7 @@ impl Engine {
     /// Begins a closed flow anew with its real server, where the server is not seen: whoever forges the reset that
     /// closed it and the SYN that follows must not move a living connection. Returns whether that was so.
     #[cold]
-    fn reopen(&mut self, id: FlowId, segment: &Segment, now: Instant) -> bool {
+    fn reopen(&mut self, id: FlowId, segment: &Segment) -> bool {
         let Some(entry) = self.flows.entry(id) else { return false };
         if !entry.is_one_sided() || entry.state != FlowState::Closed {
             return false;
@@ -228,13 +228,13 @@ impl Engine {
         let before = entry.state;
         entry.state = FlowState::SynReceived;
         entry.track = TcpTrack::opened(segment);
-        self.settle(id, before, now);
+        self.settle(id, before);
         true
     }
 
     /// Tells the table and the director that a flow has come further than `before`.
     #[cold]
-    fn settle(&mut self, id: FlowId, before: FlowState, now: Instant) {
+    fn settle(&mut self, id: FlowId, before: FlowState) {
         let Some(entry) = self.flows.entry(id) else { return };
         let after = entry.state;
         let (place, slot) = (entry.director, entry.server_slot);
@@ -251,7 +251,7 @@ impl Engine {
             && let Some(began) = self.flows.beginning(id)
             && let Some(director) = self.directors.at_mut(place)
         {
-            director.answered(slot, now.since(began), now);
+            director.answered(slot, self.now.since(began), self.now);
         }
         if before != after
             && let Some(director) = self.directors.at_mut(place)
