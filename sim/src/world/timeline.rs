@@ -86,19 +86,7 @@ impl World<'_> {
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = pick(draw, servers) else { return };
-                for forwarder in forwarders {
-                    let before = self.set_weight(*forwarder, director, server, *weight);
-                    let (director, server) = (director.clone(), server.clone());
-                    let undoing = before.map(|weight| Undoing::Weight {
-                        forwarder: *forwarder,
-                        director,
-                        server,
-                        weight,
-                    });
-                    if let Some(undoing) = undoing {
-                        self.later(*downtime, undoing);
-                    }
-                }
+                self.set_weights(forwarders, (director, server), *weight, *downtime);
             }
             Action::Reload { targets, config } => {
                 targets.iter().for_each(|machine| self.reload(*machine, config.as_deref()));
