@@ -96,6 +96,8 @@ pub enum Unit {
     Plain,
     /// Bytes.
     Bytes,
+    /// A number near one, of which the digits behind the nines count.
+    Index,
 }
 
 /// Which values of a metric are good.
@@ -127,18 +129,24 @@ pub struct Metric {
 pub const METRICS: [Metric; 12] = [
     Metric {
         key: "completed",
-        name: "completed",
+        name: "flows completed",
         unit: Unit::Count,
         better: Better::Neither,
         value: completed,
     },
-    Metric { key: "imbalance", name: "max/mean", unit: Unit::Plain, better: Better::Lower, value: imbalance },
-    Metric { key: "jain", name: "Jain", unit: Unit::Plain, better: Better::Higher, value: jain },
-    Metric { key: "mean_ns", name: "mean", unit: Unit::Time, better: Better::Lower, value: mean },
-    Metric { key: "p50_ns", name: "p50", unit: Unit::Time, better: Better::Lower, value: p50 },
-    Metric { key: "p99_ns", name: "p99", unit: Unit::Time, better: Better::Lower, value: p99 },
-    Metric { key: "p999_ns", name: "p99.9", unit: Unit::Time, better: Better::Lower, value: p999 },
-    Metric { key: "broken", name: "broken", unit: Unit::Count, better: Better::Lower, value: broken },
+    Metric {
+        key: "imbalance",
+        name: "imbalance max/mean",
+        unit: Unit::Index,
+        better: Better::Lower,
+        value: imbalance,
+    },
+    Metric { key: "jain", name: "Jain's index", unit: Unit::Index, better: Better::Higher, value: jain },
+    Metric { key: "mean_ns", name: "latency mean", unit: Unit::Time, better: Better::Lower, value: mean },
+    Metric { key: "p50_ns", name: "latency p50", unit: Unit::Time, better: Better::Lower, value: p50 },
+    Metric { key: "p99_ns", name: "latency p99", unit: Unit::Time, better: Better::Lower, value: p99 },
+    Metric { key: "p999_ns", name: "latency p99.9", unit: Unit::Time, better: Better::Lower, value: p999 },
+    Metric { key: "broken", name: "flows broken", unit: Unit::Count, better: Better::Lower, value: broken },
     Metric { key: "floor", name: "floor", unit: Unit::Count, better: Better::Neither, value: floor },
     Metric {
         key: "dropped",
@@ -247,8 +255,8 @@ impl Metric {
     pub fn show(&self, value: f64) -> String {
         use super::number;
         match self.unit {
-            Unit::Count if value.abs() < 99_950.0 => number::plain(value),
-            Unit::Count => number::short(value),
+            Unit::Count => number::counted(value),
+            Unit::Index => number::index(value),
             Unit::Time => number::duration(value),
             Unit::Plain => number::plain(value),
             Unit::Bytes => number::bytes(value),
@@ -398,6 +406,19 @@ impl Comparison {
         if self.rows.len() == 1 { row.scenario.clone() } else { self.label_without(row, None) }
     }
 
+    /// What tells a row from the others at the same place of a sweep.
+    #[must_use]
+    pub fn line(&self, row: &Row, sweep: &Sweep) -> String {
+        self.label_without(row, Some(&sweep.name))
+    }
+
+    /// The place of a row in a sweep, as it is written: `rate 20k/s`.
+    #[must_use]
+    pub fn place(&self, row: &Row, sweep: &Sweep) -> String {
+        let value = row.parameters.iter().find(|one| one.name == sweep.name);
+        format!("{} {}", last_part(&sweep.name), value.map_or("-", |one| &one.value))
+    }
+
     /// The parameter along which rows are a sweep: of those that are quantities everywhere, the one with the
     /// most values.
     #[must_use]
@@ -441,7 +462,7 @@ impl Comparison {
         let mut lines: Vec<(String, Vec<(f64, usize)>)> = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             let Some((place, _)) = quantity(row, &sweep.name) else { continue };
-            let label = self.label_without(row, Some(&sweep.name));
+            let label = self.line(row, sweep);
             match lines.iter_mut().find(|(other, _)| *other == label) {
                 Some((_, places)) => places.push((place, index)),
                 None => lines.push((label, vec![(place, index)])),
