@@ -350,11 +350,11 @@ impl Comparison {
     pub fn all_notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         if self.repeated > 0 {
-            notes.push(format!("{} runs repeat a seed of the same row and are left out.", self.repeated));
+            notes.push(format!("Left out because a row had the seed already: {} runs.", self.repeated));
         }
         if self.left_out > 0 {
             notes.push(format!(
-                "{} runs are beyond {ROWS_MAX} rows or {SEEDS_MAX} seeds and are left out.",
+                "Left out beyond {ROWS_MAX} rows or {SEEDS_MAX} seeds: {} runs.",
                 self.left_out
             ));
         }
