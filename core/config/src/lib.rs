@@ -23,6 +23,7 @@ mod read;
 pub mod reference;
 mod schema;
 mod seed;
+pub mod setup;
 mod shape;
 mod source;
 mod written;

@@ -9,10 +9,8 @@ use super::{Meaning, entries, number};
 use crate::addresses::{self, family};
 use crate::diagnostic::Code;
 use crate::forms::{self, quote};
+use crate::setup::INTERFACES_MAX;
 use crate::written::{self, At, Kind, Named};
-
-/// The most interfaces: as many as one device of the forwarder takes. A forwarder has a handful.
-const INTERFACES_MAX: usize = 64;
 
 /// The most addresses of one interface.
 const ADDRESSES_MAX: usize = 256;

@@ -15,9 +15,8 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, Rule
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, NeighbourAddRequest, RouteMessageBuilder};
 use rustix::io::Errno;
 
-use super::change::{Attached, Change, Selector, plan_of_changes};
 use super::machine::{Before, Link, Machine, Presence, mark};
-use super::{SetupError, sysctl};
+use super::{Attached, Change, Selector, SetupError, plan_of_changes, sysctl};
 
 /// What one change did to the machine.
 #[derive(Clone, Debug)]

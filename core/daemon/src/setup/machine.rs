@@ -21,8 +21,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
-use super::change::{Attached, Change, PROTOCOL, Selector, service_addresses};
-use super::{SetupError, sysctl};
+use super::{Attached, Change, PROTOCOL, Selector, SetupError, service_addresses, sysctl};
 use evenkeel_engine::Plan;
 
 /// The most entries of one kind that are looked at: a router with the whole Internet's table has a million.
@@ -438,7 +437,7 @@ mod tests {
     use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Mode, SourceNat};
     use evenkeel_engine::wire::Protocol;
 
-    use super::super::change::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
+    use super::super::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
     use super::*;
 
     fn machine() -> Machine {

@@ -6,8 +6,6 @@
 //! same list. Never touches a packet and never runs a program.
 
 mod apply;
-mod change;
-mod direct;
 mod machine;
 mod sysctl;
 
@@ -15,12 +13,13 @@ use evenkeel_engine::Plan;
 use rustix::io::Errno;
 
 pub use apply::{Mark, Setup};
-pub use direct::spread;
-
-pub use change::{
+pub use evenkeel_config::setup::{
     Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN,
-    TABLE_REPLIES, plan_of_changes, service_addresses,
+    TABLE_REPLIES, plan_of_changes, service_addresses, spread,
 };
+
+// What a configuration may have, the device can open.
+const _: () = assert!(evenkeel_config::setup::INTERFACES_MAX <= evenkeel_io::INTERFACES_MAX);
 
 /// Why the machine could not be set up. What had been changed until then has been taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
