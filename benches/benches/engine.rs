@@ -85,6 +85,7 @@ fn schedulers(c: &mut Criterion) {
             port: 80,
             weight: 1,
             is_up: true,
+            is_full: false,
         })
         .collect();
     let flows: Vec<_> =

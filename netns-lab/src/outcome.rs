@@ -147,7 +147,7 @@ fn answered(scenario: &Scenario, plan: &DirectorPlan, findings: &Findings) -> BT
         let load = usize::try_from(result.load).ok().and_then(|load| scenario.loads.get(load));
         let is_ours = load.is_some_and(|load| {
             let Service { address, port, protocol } = load.service;
-            plan.binds.iter().any(|binding| binding.serves(IpAddr::V4(address), port, protocol))
+            plan.binds.iter().any(|binding| binding.serves(address, port, protocol))
         });
         for (server, count) in result.flows.iter().filter(|_| is_ours) {
             *flows.entry(*server).or_insert(0) += count;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use evenkeel_sim::conformance::intended::RULES;
-use evenkeel_sim::conformance::{Options, RecordingError, Report, ipvs_packets, katran};
+use evenkeel_sim::conformance::{Options, RecordingError, Report, ipvs_packets, ipvs_scheduling, katran};
 use serde_json::{Value, json};
 
 /// A recording beside the repository, or nothing where it is not there.
@@ -43,6 +43,14 @@ fn a_linux_director_is_reproduced_frame_by_frame() {
     assert_eq!(rules_of(&report), expected);
     let report = ipvs_packets(&text, Options { as_recorded: true }).unwrap();
     assert!(report.is_conforming() && !rules_of(&report).contains(&"udp-without-checksum"));
+}
+
+#[test]
+fn a_linux_director_decides_as_recorded() {
+    let Some(text) = recording("goldens/ipvs_scheduling.json") else { return };
+    let report = ipvs_scheduling(&text, Options::default()).unwrap();
+    assert_eq!((report.agree, report.differ), (report.compared, 0), "{}", report.to_text());
+    assert!(report.compared > 800, "{}", report.to_text());
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl Flaw {
 const QUOTE_LENGTH_MAX: usize = 60;
 
 /// A user's text as messages show it: between back quotes, control characters escaped, long ones cut.
-pub(crate) fn quote(text: &str) -> String {
+#[must_use]
+pub fn quote(text: &str) -> String {
     let mut shown: String = text.chars().take(QUOTE_LENGTH_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(QUOTE_LENGTH_MAX).is_some() {
         shown.push_str("...");
@@ -53,7 +54,8 @@ pub(crate) fn quote(text: &str) -> String {
 }
 
 /// The one of `candidates` that is spelled most like `text`, when it is close enough to be meant.
-pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if text.chars().nth(QUOTE_LENGTH_MAX).is_some() {
         return None;
     }
@@ -291,15 +293,25 @@ pub(crate) fn builtin(text: &str) -> Result<Builtin, Flaw> {
     })
 }
 
-/// The names that other systems use for the same schedulers.
+/// The names that other systems use for the same schedulers, and what people call them in full.
 fn long_name(text: &str) -> Option<&'static str> {
-    match text {
-        "roundrobin" | "round-robin" | "round_robin" => Some("rr"),
-        "weighted-round-robin" | "weighted_round_robin" => Some("wrr"),
-        "leastconn" | "least-connections" | "least_connections" => Some("lc"),
-        "weighted-least-connections" | "weighted_least_connections" => Some("wlc"),
-        "source" | "source-hashing" | "source_hashing" => Some("sh"),
-        "mh" => Some("maglev"),
+    let words: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    match words.to_ascii_lowercase().as_str() {
+        "roundrobin" => Some("rr"),
+        "weightedroundrobin" => Some("wrr"),
+        "leastconn" | "leastconnections" => Some("lc"),
+        "weightedleastconnections" | "leastconnection" => Some("wlc"),
+        "localitybased" | "localitybasedleastconnections" => Some("lblc"),
+        "source" | "sourcehashing" | "sourcehash" => Some("sh"),
+        "dest" | "destination" | "destinationhashing" => Some("dh"),
+        "shortestexpected" | "shortestexpecteddelay" => Some("sed"),
+        "neverqueue" => Some("nq"),
+        "failover" | "weightedfailover" => Some("fo"),
+        "overflow" | "weightedoverflow" => Some("ovf"),
+        "maglevhashing" | "maglevhash" => Some("mh"),
+        "poweroftwo" | "poweroftwochoices" | "pot" | "p2" => Some("p2c"),
+        "joinshortestqueue" | "shortestqueue" => Some("jsq"),
+        "joinidlequeue" | "idlequeue" => Some("jiq"),
         _ => None,
     }
 }

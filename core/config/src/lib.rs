@@ -16,6 +16,7 @@
 
 mod addresses;
 mod diagnostic;
+pub mod document;
 mod forms;
 mod loaded;
 mod meant;

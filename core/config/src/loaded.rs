@@ -185,7 +185,7 @@ impl Loaded {
         use evenkeel_engine::plan::{PolicyPlan, SchedulerPlan};
         let by_director = self.plan.directors.iter().any(|director| match &director.scheduler {
             SchedulerPlan::Guest(guest) => director.name == wanted && guest.component == component,
-            SchedulerPlan::Builtin(_) => false,
+            SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => false,
         });
         let by_policy = self.plan.policies.iter().any(|policy| match policy {
             PolicyPlan::Guest { name, guest, .. } => name == wanted && guest.component == component,

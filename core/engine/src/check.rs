@@ -75,6 +75,9 @@ fn check_director(plan: &Plan, director: &DirectorPlan) -> Result<(), PlanError>
     for binding in &director.binds {
         check_binding(name, binding)?;
     }
+    if let Some(Err(error)) = director.scheduler.native().map(|tuned| tuned.check()) {
+        return Err(PlanError::Scheduler { name: name.clone(), error });
+    }
     in_range(&format!("{name} servers"), director.servers.len(), 0, PLACES_MAX, "0 to 65535")?;
     if let Some(persistence) = &director.persistence {
         let lengths = (usize::from(persistence.length_v4), usize::from(persistence.length_v6));

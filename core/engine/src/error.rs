@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use crate::plan::OptionError;
+
 /// Why a plan was refused. The engine keeps the plan that it had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +57,14 @@ pub enum PlanError {
         value: u64,
         /// The range in words.
         range: &'static str,
+    },
+    /// A scheduler can not have its options.
+    #[error("director {name}: {error}")]
+    Scheduler {
+        /// The director.
+        name: String,
+        /// Why not.
+        error: OptionError,
     },
     /// Two things that exclude each other.
     #[error("{name}: {reason}")]

@@ -15,6 +15,13 @@ use crate::verdict::InterfaceId;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::{HashKey, Protocol};
 
+mod scheduling;
+
+pub use scheduling::{
+    Builtin, FlowKey, GuestPlan, HASHING_TABLE_SIZES, HashType, OptionError, Options, ProbeSource,
+    SchedulerPlan, Setting, TABLE_SIZE_MAX, TableWeights, Tuned,
+};
+
 /// Everything that an engine is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -55,6 +62,16 @@ impl Plan {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             handling: Handling::default(),
+        }
+    }
+
+    /// Gives each Ethernet interface that has no MAC address yet the one that `own` says for its number. Whoever has
+    /// the device or makes it up does so, before the plan goes to an engine.
+    pub fn fill_in_macs(&mut self, mut own: impl FnMut(usize) -> MacAddress) {
+        for (number, interface) in self.interfaces.iter_mut().enumerate() {
+            if interface.layer == Layer::Ethernet(MacAddress::UNSPECIFIED) {
+                interface.layer = Layer::Ethernet(own(number));
+            }
         }
     }
 }
@@ -473,68 +490,6 @@ impl SourceNat {
     pub const fn to(address: IpAddr, ports: RangeInclusive<u16>) -> Self {
         Self { interface_in: None, interface_out: None, service_ports: ANY_PORT, address, ports }
     }
-}
-
-/// Who picks the real server.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SchedulerPlan {
-    /// A scheduler of the engine.
-    Builtin(Builtin),
-    /// A component; found under the director's name among the [`Guests`](crate::Guests).
-    Guest(GuestPlan),
-}
-
-macro_rules! builtins {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// The schedulers that are built into the engine.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Builtin {
-            $($(#[doc = $doc])+ $variant,)+
-        }
-
-        impl Builtin {
-            /// Every built-in scheduler.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The name that configuration files use.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)+
-                }
-            }
-        }
-    };
-}
-
-builtins! {
-    /// Round robin.
-    RoundRobin = "rr",
-    /// Weighted round robin.
-    WeightedRoundRobin = "wrr",
-    /// Least connections.
-    LeastConnections = "lc",
-    /// Weighted least connections.
-    WeightedLeastConnections = "wlc",
-    /// Source hashing.
-    SourceHashing = "sh",
-    /// Maglev hashing over the flow hash.
-    Maglev = "maglev",
-}
-
-/// What a host needs to run a component; the engine only keeps it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GuestPlan {
-    /// A bundled component's name (`bundled:maglev`), or the path of a file.
-    pub component: String,
-    /// The text of the guest's own options, given to it as it is.
-    pub options: String,
-    /// The most time that one call may take. The simulator counts instructions instead.
-    pub call_budget: Duration,
-    /// The most linear memory that the guest may have, in bytes.
-    pub memory_limit_bytes: u64,
-    /// The native scheduler that answers when the guest does not.
-    pub fallback: Builtin,
 }
 
 /// One real server.

@@ -11,8 +11,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use evenkeel_engine::director::builtin;
-use evenkeel_engine::plan::{GuestPlan, PolicyPlan, SchedulerPlan};
+use evenkeel_engine::director::builtin::seed_of;
+use evenkeel_engine::director::native;
+use evenkeel_engine::plan::{GuestPlan, PolicyPlan, SchedulerPlan, Tuned};
 use evenkeel_engine::{Guests, Plan};
 use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher13;
@@ -170,7 +171,7 @@ enum Role {
 
 fn named(plan: &Plan) -> Vec<User<'_>> {
     let schedulers = plan.directors.iter().filter_map(|director| match &director.scheduler {
-        SchedulerPlan::Builtin(_) => None,
+        SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => None,
         SchedulerPlan::Guest(plan) => Some(User { name: &director.name, plan, role: Role::Scheduler }),
     });
     let policies = plan.policies.iter().filter_map(|policy| match policy {
@@ -223,7 +224,8 @@ impl User<'_> {
                         Offer::Flows(self.terms(workshop, SchedulerPre::new(compiled.pre.clone()))?)
                     }
                 };
-                let scheduler = ComponentScheduler::new(offer, setup, builtin(self.plan.fallback))?;
+                let fallback = native(&Tuned::from(self.plan.fallback), seed_of(plan.seed, self.name));
+                let scheduler = ComponentScheduler::new(offer, setup, fallback)?;
                 guests.schedulers.insert(self.name.to_owned(), Box::new(scheduler));
             }
             Role::Policy { permit_on_fault } => {

@@ -138,7 +138,7 @@ fn rate_guard_lets_the_burst_pass_and_denies_the_rest() {
 
 #[test]
 fn only_guests_that_ask_hear_of_closed_flows() {
-    let closed = [FlowClosed { hash: 1, server: 0 }; 600];
+    let closed = [FlowClosed { hash: 1, ..FlowClosed::default() }; 600];
     let mut quiet = Director::new("bundled:round-robin", "", Mode::Fuel, &[1]);
     assert!(!quiet.scheduler.wants_closed_flows());
     let calls = quiet.stats().calls;

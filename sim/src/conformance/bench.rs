@@ -57,6 +57,21 @@ impl Bench {
         out
     }
 
+    /// Replaces the plan.
+    ///
+    /// # Errors
+    /// When the engine refuses it.
+    pub(super) fn apply(&mut self, plan: Plan) -> Result<(), PlanError> {
+        self.engine.apply(plan, Guests::default(), self.now)?;
+        self.step(&mut Vec::new());
+        Ok(())
+    }
+
+    /// The engine, to look at.
+    pub(super) const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// What has been dropped, by reason.
     pub(super) fn drops(&self) -> Vec<(DropReason, u64)> {
         self.engine.counters().drops().filter(|(_, count)| *count > 0).collect()

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! * [`ipvs_packets`] frames of a Linux director at all interfaces of its scenario
+//! * [`ipvs_scheduling`] which real server a Linux director gave to each new client
 //! * [`katran`] pairs of packets of Katran's own tests
 //! * [`intended`] the differences that are meant, the table of `docs/src/differences.md`
 //!
@@ -20,11 +21,13 @@ mod differ;
 mod frame;
 pub mod intended;
 mod ipvs_packets;
+mod ipvs_scheduling;
 mod katran;
 mod report;
 
 pub use differ::FieldDifference;
 pub use ipvs_packets::replay as ipvs_packets;
+pub use ipvs_scheduling::replay as ipvs_scheduling;
 pub use katran::replay as katran;
 pub use report::{Case, Difference, Report};
 

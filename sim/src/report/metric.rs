@@ -83,7 +83,7 @@ fn value(name: &str, outcome: &Outcome) -> Option<Expected> {
         "flows.unfinished" => flows.unfinished,
         "packets.sent" => packets.sent,
         "packets.received" => packets.received,
-        "packets.lost" => packets.lost_by_chance + packets.lost_queue_full + packets.lost_no_neighbour,
+        "packets.lost" => packets.lost(),
         "packets.retransmitted" => packets.retransmitted,
         "packets.stray" => packets.stray,
         "drops.total" => outcome.forwarders.iter().flat_map(|forwarder| forwarder.dropped.values()).sum(),

@@ -32,7 +32,7 @@ fn head(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     for (cause, count) in &flows.causes {
         writeln!(text, "         {count} broken: {}", cause.words())?;
     }
-    let lost = packets.lost_by_chance + packets.lost_queue_full + packets.lost_no_neighbour;
+    let lost = packets.lost();
     writeln!(
         text,
         "packets  {} sent, {} received, {lost} lost, {} sent again, {} stray",

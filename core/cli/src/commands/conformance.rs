@@ -22,6 +22,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Frames of a Linux director (IPVS) between real hosts
     IpvsPackets(Recording),
+    /// Which real server a Linux director (IPVS) gave to each new client
+    IpvsScheduling(Recording),
     /// Packets of Katran's own tests
     Katran(Recording),
 }
@@ -44,6 +46,7 @@ type Replay = fn(&str, Options) -> Result<Report, RecordingError>;
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (replay, recording): (Replay, _) = match &arguments.command {
         Command::IpvsPackets(recording) => (conformance::ipvs_packets, recording),
+        Command::IpvsScheduling(recording) => (conformance::ipvs_scheduling, recording),
         Command::Katran(recording) => (conformance::katran, recording),
     };
     let wrong =

@@ -12,9 +12,10 @@ mod service;
 pub mod sticky;
 mod table;
 
-pub use builtin::builtin;
+pub use builtin::{builtin, native};
 pub use scheduler::{
-    Fault, FlowClosed, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
+    Fault, FlowAnswered, FlowClosed, FlowEnd, GuestStats, NewFlow, ProbeAnswer, Scheduler, Selection,
+    ServerId, ServerLoad, ServerView,
 };
 pub use service::{Director, Server};
 pub use table::{Directors, Pinged};

@@ -8,8 +8,8 @@ use alloc::string::String;
 use core::fmt::Debug;
 use core::net::IpAddr;
 
-use crate::time::Instant;
-use crate::wire::FiveTuple;
+use crate::time::{Duration, Instant};
+use crate::wire::{FiveTuple, Protocol};
 
 /// A real server's identity, the same in every instance and plan: a fixed hash of its address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,8 @@ pub struct ServerView {
     pub weight: u32,
     /// Whether it may be picked, apart from its weight.
     pub is_up: bool,
+    /// Why it may not be picked: it is healthy, but has as many flows as it may have. Then `is_up` is not set.
+    pub is_full: bool,
 }
 
 impl ServerView {
@@ -35,6 +37,13 @@ impl ServerView {
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         self.is_up && self.weight > 0
+    }
+
+    /// Whether it has a share of new flows, though it may be full at the moment. Schedulers that build something from
+    /// their servers build it from these, so that a server that is full now and then changes nothing.
+    #[must_use]
+    pub const fn is_member(&self) -> bool {
+        (self.is_up || self.is_full) && self.weight > 0
     }
 }
 
@@ -45,6 +54,16 @@ pub struct ServerLoad {
     pub active: u32,
     /// Every other entry: UDP, and TCP that is closing.
     pub inactive: u32,
+}
+
+impl ServerLoad {
+    /// What a flow by `protocol` would find before it: TCP connections that are open, or of other protocols, which
+    /// nobody sees close, all entries.
+    #[must_use]
+    pub const fn outstanding(self, protocol: Protocol) -> u64 {
+        let (active, inactive) = (self.active as u64, self.inactive as u64);
+        if protocol.0 == Protocol::TCP.0 { active } else { active + inactive }
+    }
 }
 
 /// A flow that needs a real server.
@@ -63,6 +82,7 @@ pub struct Selection<'a> {
     servers: &'a [ServerView],
     loads: &'a mut [ServerLoad],
     answers: &'a mut [Option<u16>],
+    settled: &'a mut [bool],
 }
 
 impl<'a> Selection<'a> {
@@ -78,7 +98,28 @@ impl<'a> Selection<'a> {
         answers: &'a mut [Option<u16>],
     ) -> Self {
         assert!(flows.len() == answers.len() && servers.len() == loads.len(), "one place each");
-        Self { flows, servers, loads, answers }
+        Self { flows, servers, loads, answers, settled: &mut [] }
+    }
+
+    /// The same question for a caller who wants to know which flows are [settled](Self::mark_settled): `settled` has one
+    /// place per flow, none of them set.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    #[must_use]
+    pub fn with_settled(mut self, settled: &'a mut [bool]) -> Self {
+        assert!(self.flows.len() == settled.len(), "one place each");
+        self.settled = settled;
+        self
+    }
+
+    /// Notes that `flow` would be given the same server again though any of the servers come back that may not be picked
+    /// now: whoever forwards its packets need not remember it (JET, Mendelson et al., CoNEXT 2021). A flow that is
+    /// not marked may move.
+    pub fn mark_settled(&mut self, flow: usize) {
+        if let Some(place) = self.settled.get_mut(flow) {
+            *place = true;
+        }
     }
 
     /// The flows, in the order of their packets.
@@ -99,6 +140,12 @@ impl<'a> Selection<'a> {
         self.loads
     }
 
+    /// The server at `place` and its load, with the flows that were assigned in this batch.
+    #[must_use]
+    pub fn server(&self, place: usize) -> Option<(&'a ServerView, ServerLoad)> {
+        Some((self.servers.get(place)?, *self.loads.get(place)?))
+    }
+
     /// What has been answered for `flow` so far.
     #[must_use]
     pub fn answer(&self, flow: usize) -> Option<u16> {
@@ -110,18 +157,27 @@ impl<'a> Selection<'a> {
     /// Returns `false`, and changes nothing, when the server is not usable, the flow has one already, or
     /// either does not exist: an answer from a guest is checked here.
     pub fn assign(&mut self, flow: usize, server: usize) -> bool {
+        self.assign_if(flow, server, ServerView::is_usable)
+    }
+
+    /// The same, for schedulers whose definition gives flows to a server that is full.
+    pub fn assign_though_full(&mut self, flow: usize, server: usize) -> bool {
+        self.assign_if(flow, server, ServerView::is_member)
+    }
+
+    fn assign_if(&mut self, flow: usize, server: usize, may: fn(&ServerView) -> bool) -> bool {
         let Some(new) = self.flows.get(flow) else { return false };
         let Some(answer) = self.answers.get_mut(flow) else { return false };
         let (Some(view), Some(load)) = (self.servers.get(server), self.loads.get_mut(server)) else {
             return false;
         };
         let Ok(index) = u16::try_from(server) else { return false };
-        if answer.is_some() || !view.is_usable() {
+        if answer.is_some() || !may(view) {
             return false;
         }
         *answer = Some(index);
         // A TCP flow counts as active from its SYN on, as in IPVS.
-        if new.tuple.protocol == crate::wire::Protocol::TCP {
+        if new.tuple.protocol == Protocol::TCP {
             load.active = load.active.saturating_add(1);
         } else {
             load.inactive = load.inactive.saturating_add(1);
@@ -130,13 +186,55 @@ impl<'a> Selection<'a> {
     }
 }
 
+/// How a flow has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlowEnd {
+    /// Nobody has sent anything for its timeout.
+    #[default]
+    Idle,
+    /// Both sides have closed.
+    Finished,
+    /// A side has reset it.
+    Reset,
+    /// The real server has never answered.
+    Unanswered,
+}
+
 /// Something that ends with a flow, for schedulers that asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowClosed {
     /// The hash that [`NewFlow::hash`] was.
     pub hash: u64,
     /// The index of its server in the list of the last update.
     pub server: u16,
+    /// How it has ended.
+    pub end: FlowEnd,
+    /// Packets to the server; wraps.
+    pub packets_to: u32,
+    /// Packets from the server; wraps. Always 0 where answers do not come by.
+    pub packets_from: u32,
+    /// IP bytes of both directions.
+    pub bytes: u64,
+}
+
+/// A real server's first answer to a flow, for schedulers that asked for it. Only where answers come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowAnswered {
+    /// The index of its server in the list of the last update.
+    pub server: u16,
+    /// The time from the flow's first packet to the answer: a SYN and its acknowledgement, or two datagrams.
+    pub after: Duration,
+}
+
+/// What a real server tells of itself when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// The index of the server in the list of the last update.
+    pub server: u16,
+    /// Requests that it works on, from all forwarders.
+    pub in_flight: u32,
+    /// How long its recent requests took while it had about as many.
+    pub latency: Duration,
 }
 
 /// How often a guest was called, and how it did. Zero for a native scheduler.
@@ -184,6 +282,28 @@ pub trait Scheduler: Debug + Send {
     /// Flows have ended, in order.
     fn flows_closed(&mut self, flows: &[FlowClosed], now: Instant) {
         let _ = (flows, now);
+    }
+
+    /// Whether [`Scheduler::flows_answered`] is wanted. Asked once, after the first update.
+    fn wants_answers(&self) -> bool {
+        false
+    }
+
+    /// Real servers have answered flows for the first time, in order.
+    fn flows_answered(&mut self, flows: &[FlowAnswered], now: Instant) {
+        let _ = (flows, now);
+    }
+
+    /// The index of a real server that is to be asked how it is, if any. The driver asks it by what means it has, and
+    /// hands the answer to [`Scheduler::probe_answered`]; an answer that never comes does no harm.
+    fn poll_probe(&mut self, now: Instant) -> Option<u16> {
+        let _ = now;
+        None
+    }
+
+    /// A real server has told how it is.
+    fn probe_answered(&mut self, answer: ProbeAnswer, now: Instant) {
+        let _ = (answer, now);
     }
 
     /// How often it was called and failed.

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
-use super::{FlowClosed, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView};
-use crate::flow::{Direction, FlowState};
+use super::{FlowClosed, FlowEnd, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView};
+use crate::flow::{Direction, FlowEntry, FlowState};
 use crate::plan::{
     Binding, DirectorPlan, MidStream, Mode, Persistence, Ping, SchedulerPlan, ServerPlan, SourceNat,
 };
@@ -260,6 +260,7 @@ impl Director {
             shown.is_up = true;
         }
         let is_up = shown.is_up;
+        shown.is_full = !is_up;
         if is_up != was_up {
             let slot = self.slots.get(place).map(|slot| usize::from(*slot));
             if let Some(Some(server)) = slot.and_then(|slot| self.servers.get_mut(slot)) {
@@ -280,9 +281,10 @@ impl Director {
         }
     }
 
-    /// A flow of the server at `slot` has ended in `state`; `hash` is that of its original tuple.
-    pub fn close(&mut self, slot: u16, state: FlowState, hash: u64, now: Instant) {
-        self.count_load(slot, state.is_active(), false);
+    /// The flow of `entry` has ended; `hash` is that of its original tuple.
+    pub fn close(&mut self, entry: &FlowEntry, hash: u64, now: Instant) {
+        let slot = entry.server_slot;
+        self.count_load(slot, entry.state.is_active(), false);
         self.flows = self.flows.saturating_sub(1);
         if let Some(view) = self.server(slot).and_then(|server| server.view) {
             self.check_bounds(view, now);
@@ -291,7 +293,14 @@ impl Director {
         let Some(server) = place.as_ref().and_then(|place| place.as_ref()) else { return };
         if let Some(view) = server.view {
             if self.wants_closed {
-                self.closed.push(FlowClosed { hash, server: view });
+                self.closed.push(FlowClosed {
+                    hash,
+                    server: view,
+                    end: end(entry),
+                    packets_to: entry.packets_original,
+                    packets_from: entry.packets_reply,
+                    bytes: entry.bytes,
+                });
                 if self.closed.len() == CLOSED_MAX {
                     self.flush_closed(now);
                 }
@@ -414,6 +423,8 @@ impl Director {
             let server = server.get_or_insert_with(|| Server::new(plan));
             server.name.clone_from(&plan.name);
             server.weight = plan.weight;
+            // A server that is full stays so until it is below its lower bound, or has a higher upper one.
+            server.is_up |= plan.flows_upper == 0 || plan.flows_upper > server.flows_upper;
             server.flows_upper = plan.flows_upper;
             server.flows_lower = plan.flows_lower;
             server.view = Some(view);
@@ -423,7 +434,8 @@ impl Director {
                 address: server.address.into(),
                 port: server.port,
                 weight: server.weight,
-                is_up: true,
+                is_up: server.is_up,
+                is_full: !server.is_up,
             });
             self.slots.push(u16::try_from(slot).unwrap_or(u16::MAX));
         }
@@ -459,6 +471,24 @@ impl Director {
             self.scheduler.flows_closed(&self.closed, now);
             self.closed.clear();
         }
+    }
+}
+
+/// How a flow has ended, by what was seen of it.
+fn end(entry: &FlowEntry) -> FlowEnd {
+    match entry.state {
+        FlowState::TimeWait => FlowEnd::Finished,
+        FlowState::Closed => FlowEnd::Reset,
+        FlowState::SynSent => FlowEnd::Unanswered,
+        FlowState::Udp | FlowState::Icmp if entry.packets_reply == 0 && !entry.is_one_sided() => {
+            FlowEnd::Unanswered
+        }
+        FlowState::Udp
+        | FlowState::Icmp
+        | FlowState::SynReceived
+        | FlowState::Established
+        | FlowState::FinClient
+        | FlowState::FinServer => FlowEnd::Idle,
     }
 }
 

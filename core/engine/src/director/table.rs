@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::net::IpAddr;
 
-use super::{Director, builtin};
+use super::Director;
+use super::builtin::{native, seed_of};
 use crate::Guests;
-use crate::plan::{Binding, Mode, Ping, Plan, SchedulerPlan};
+use crate::plan::{Binding, Mode, Ping, Plan};
 use crate::time::Instant;
 use crate::wire::{Address, Protocol};
 
@@ -58,12 +59,10 @@ impl Directors {
         for wanted in &plan.directors {
             let place = self.place_of(&wanted.name);
             let Some(slot) = self.places.get_mut(place) else { continue };
-            let scheduler = guests.schedulers.remove(&wanted.name).or_else(|| match wanted.scheduler {
-                SchedulerPlan::Builtin(kind) => {
-                    let kept = slot.as_ref().is_some_and(|known| *known.scheduler_plan() == wanted.scheduler);
-                    (!kept).then(|| builtin(kind))
-                }
-                SchedulerPlan::Guest(_) => None,
+            let scheduler = guests.schedulers.remove(&wanted.name).or_else(|| {
+                let kept = slot.as_ref().is_some_and(|known| *known.scheduler_plan() == wanted.scheduler);
+                let tuned = wanted.scheduler.native().filter(|_| !kept)?;
+                Some(native(&tuned, seed_of(plan.seed, &wanted.name)))
             });
             match (slot.as_mut(), scheduler) {
                 (Some(known), scheduler) => known.change(wanted, scheduler, now),

@@ -80,6 +80,7 @@ pub fn servers(weights: &[u32]) -> Vec<ServerView> {
         port: 80,
         weight: *weight,
         is_up: true,
+        is_full: false,
     };
     weights.iter().enumerate().map(server).collect()
 }

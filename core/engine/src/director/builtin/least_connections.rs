@@ -1,6 +1,9 @@
-//! `lc`: the server with the least overhead, weights ignored except 0. O(servers) per flow.
+//! `lc`: the server with the least overhead, weights ignored except 0.
+//!
+//! A connection that carries data counts 257 times as much as one that does not. Of equals the first in the list is
+//! taken. O(servers) per flow. Source: IPVS, Linux 6.1.
 
-use super::overhead;
+use super::ipvs::{overhead, walk};
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
@@ -16,11 +19,12 @@ impl Scheduler for LeastConnections {
 
     fn pick(&mut self, selection: &mut Selection<'_>, _now: Instant) {
         for flow in 0..selection.flows().len() {
-            let usable = selection.servers().iter().zip(selection.loads()).enumerate().rev();
-            let usable = usable.filter(|(_, (server, _))| server.is_usable());
+            let usable = walk(selection).filter_map(|place| {
+                let (server, load) = selection.server(place)?;
+                server.is_usable().then(|| (place, overhead(load)))
+            });
             // Of equals the first of the walk wins, as `min_by_key` keeps the first.
-            let least = usable.min_by_key(|(_, (_, load))| overhead(**load)).map(|(place, _)| place);
-            if let Some(server) = least {
+            if let Some((server, _)) = usable.min_by_key(|(_, overhead)| *overhead) {
                 selection.assign(flow, server);
             }
         }

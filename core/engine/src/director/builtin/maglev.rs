@@ -2,8 +2,9 @@
 //!
 //! Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4. Weights by
 //! cumulative turns: in each round a server adds its weight to its score and claims a slot when the score
-//! reaches the largest weight. Members are sorted by identity first, so the table does not depend on
-//! the order of the plan (two instances agree), and permutations come from fixed keys.
+//! reaches the largest weight (as Katran's V2 does); or by turns, as many slots at once as it has weight (as IPVS
+//! does); or not at all. Members are sorted by identity first, so the table does not depend on the order of the plan (two
+//! instances agree), and permutations come from fixed keys. A flow whose server is full goes to the next slot's.
 //! Lookup O(1); building O(size * ln size) for equal weights.
 
 use alloc::vec;
@@ -11,7 +12,10 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
-use crate::director::{Scheduler, Selection, ServerView};
+use super::ipvs::gcd;
+use super::key::Keyed;
+use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use crate::plan::{Options, TableWeights};
 use crate::time::Instant;
 
 /// Slots of the table: a prime, 100 times the servers for which imbalance stays below 1 %.
@@ -20,17 +24,34 @@ pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
 /// Marks a slot that nobody has claimed.
 const FREE: u16 = u16::MAX;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Maglev {
+    keyed: Keyed,
+    size: u32,
+    weights: TableWeights,
+    /// What the table was built from.
+    built: Vec<(ServerId, u32)>,
     table: Vec<u16>,
+}
+
+impl Maglev {
+    pub(super) fn new(options: &Options, seed: u64) -> Self {
+        Self {
+            keyed: Keyed::new(options.key, seed),
+            size: options.table_size.unwrap_or(DEFAULT_TABLE_SIZE),
+            weights: options.weights.unwrap_or_default(),
+            built: Vec::new(),
+            table: Vec::new(),
+        }
+    }
 }
 
 struct Member {
     place: u16,
     weight: u64,
     score: u64,
-    next: u64,
-    skip: u64,
+    next: u32,
+    skip: u32,
 }
 
 impl Scheduler for Maglev {
@@ -39,72 +60,88 @@ impl Scheduler for Maglev {
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
-        self.table = table(servers, DEFAULT_TABLE_SIZE);
+        let members = servers.iter().map(|view| (view.id, if view.is_member() { view.weight } else { 0 }));
+        let members: Vec<(ServerId, u32)> = members.collect();
+        if members != self.built {
+            self.table = weighted_table(servers, self.size, self.weights);
+            self.built = members;
+        }
     }
 
     fn pick(&mut self, selection: &mut Selection<'_>, _now: Instant) {
         let size = self.table.len() as u64;
         for (flow, new) in selection.flows().iter().enumerate() {
-            let slot = new.hash.checked_rem(size).and_then(|at| self.table.get(usize::try_from(at).ok()?));
-            if let Some(server) = slot {
-                selection.assign(flow, usize::from(*server));
+            let Some(slot) = self.keyed.hash(new).checked_rem(size) else { return };
+            let (before, from) = self.table.split_at(usize::try_from(slot).unwrap_or(0));
+            for server in from.iter().chain(before) {
+                if selection.assign(flow, usize::from(*server)) {
+                    break;
+                }
             }
         }
     }
 }
 
-/// The table over the usable ones of `servers`, of `size` slots, which is a prime: places in `servers`. Empty when
-/// no server is usable.
+/// The table over those of `servers` that have a share, of `size` slots, which is a prime: places in `servers`.
+/// Weights count by cumulative turns. Empty when no server has a share.
 #[must_use]
 pub fn table(servers: &[ServerView], size: u32) -> Vec<u16> {
-    let size = u64::from(size.max(2));
-    let mut usable: Vec<(usize, &ServerView)> =
-        servers.iter().enumerate().filter(|(_, server)| server.is_usable()).collect();
-    usable.sort_by_key(|(_, server)| server.id);
-    let members = usable.into_iter().filter_map(|(place, server)| member(place, server, size));
-    let mut members: Vec<Member> = members.collect();
+    weighted_table(servers, size, TableWeights::Cumulative)
+}
+
+/// The same with weights as `weights` says.
+#[must_use]
+pub fn weighted_table(servers: &[ServerView], size: u32, weights: TableWeights) -> Vec<u16> {
+    let size = size.max(2);
+    let mut sharing: Vec<(usize, &ServerView)> =
+        servers.iter().enumerate().filter(|(_, server)| server.is_member()).collect();
+    sharing.sort_by_key(|(_, server)| server.id);
+    let unit = sharing.iter().fold(0, |unit, (_, server)| gcd(unit, server.weight)).max(1);
+    let member = |(place, server): (usize, &ServerView)| {
+        let weight = if weights == TableWeights::Equal { 1 } else { u64::from(server.weight / unit) };
+        member(place, server.id, weight, size)
+    };
+    let mut members: Vec<Member> = sharing.into_iter().filter_map(member).collect();
     let Some(heaviest) = members.iter().map(|member| member.weight).max() else { return Vec::new() };
-    let slots = usize::try_from(size).unwrap_or(0);
-    let mut table = vec![FREE; slots];
-    let mut left = slots;
-    // Every round gives at least one slot: that of the heaviest member.
+    // What a score has to reach for a slot: so every round gives at least one slot, to the heaviest member.
+    let price = if weights == TableWeights::Turns { 1 } else { heaviest };
+    let mut table = vec![FREE; size as usize];
+    let mut left = size;
     while left > 0 {
         for member in &mut members {
             member.score += member.weight;
-            if member.score < heaviest {
-                continue;
-            }
-            member.score -= heaviest;
-            claim(&mut table, member, size);
-            left -= 1;
-            if left == 0 {
-                break;
+            while member.score >= price && left > 0 {
+                member.score -= price;
+                claim(&mut table, member, size);
+                left -= 1;
             }
         }
     }
     table
 }
 
-fn member(place: usize, server: &ServerView, size: u64) -> Option<Member> {
-    let hash = |key| SipHasher13::new_with_keys(0, key).hash(&server.id.0.to_le_bytes());
+fn member(place: usize, id: ServerId, weight: u64, size: u32) -> Option<Member> {
+    let hash = |key| SipHasher13::new_with_keys(0, key).hash(&id.0.to_le_bytes());
+    let size = u64::from(size);
     Some(Member {
         place: u16::try_from(place).ok().filter(|place| *place != FREE)?,
-        weight: u64::from(server.weight),
+        weight,
         score: 0,
-        next: hash(0) % size,
-        skip: hash(1) % (size - 1) + 1,
+        next: u32::try_from(hash(0) % size).unwrap_or(0),
+        skip: u32::try_from(hash(1) % (size - 1)).unwrap_or(0) + 1,
     })
 }
 
 /// Gives `member` the next free slot of its permutation, which visits each slot once since the size is a prime.
-fn claim(table: &mut [u16], member: &mut Member, size: u64) {
+fn claim(table: &mut [u16], member: &mut Member, size: u32) {
     for _ in 0..size {
-        let at = member.next;
+        let at = member.next as usize;
+        // Below 2^23 each, so the sum fits.
         member.next += member.skip;
         if member.next >= size {
             member.next -= size;
         }
-        if let Some(slot) = usize::try_from(at).ok().and_then(|at| table.get_mut(at))
+        if let Some(slot) = table.get_mut(at)
             && *slot == FREE
         {
             *slot = member.place;

@@ -1,16 +1,17 @@
 //! `rr`: each server in turn, weights ignored except 0.
+//!
+//! The walk goes on behind the server that was picked last, also when servers have come or gone in between. One step
+//! for a flow, up to as many as there are servers where some take nothing. Source: IPVS, Linux 6.1.
 
-use alloc::vec::Vec;
-
-use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use super::ipvs::{List, Step};
+use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
 #[derive(Debug, Default)]
 pub(super) struct RoundRobin {
-    /// The servers of the last update, in the order of the walk.
-    order: Vec<ServerId>,
-    /// The place of the last pick in `order`.
-    last: Option<usize>,
+    list: List,
+    /// One behind the place of the last pick in the kernel's list; 0 is its head.
+    cursor: usize,
 }
 
 impl Scheduler for RoundRobin {
@@ -19,21 +20,23 @@ impl Scheduler for RoundRobin {
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
-        let order: Vec<ServerId> = servers.iter().rev().map(|server| server.id).collect();
-        // The turn stays with the last pick, or with the one before it that is still there.
-        let before = self.last.and_then(|last| self.order.get(..=last)).unwrap_or_default();
-        self.last = before.iter().rev().find_map(|id| order.iter().position(|other| other == id));
-        self.order = order;
+        let cursor = &mut self.cursor;
+        self.list.follow(servers, |step, _| match step {
+            // The turn stays with the last pick, or goes back to the one before it.
+            Step::Remove(place) if place < *cursor => *cursor -= 1,
+            Step::Add(..) if *cursor > 0 => *cursor += 1,
+            Step::Remove(_) | Step::Add(..) | Step::Edit(..) => {}
+            Step::Sort => *cursor = 0,
+        });
     }
 
     fn pick(&mut self, selection: &mut Selection<'_>, _now: Instant) {
         let count = selection.servers().len();
         for flow in 0..selection.flows().len() {
-            let first = self.last.map_or(0, |last| last + 1);
-            let turn = (0..count).map(|step| (first + step) % count);
-            for place in turn {
+            for step in 0..count {
+                let place = (self.cursor + step) % count;
                 if selection.assign(flow, count - 1 - place) {
-                    self.last = Some(place);
+                    self.cursor = place + 1;
                     break;
                 }
             }

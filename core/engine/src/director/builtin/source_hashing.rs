@@ -1,17 +1,43 @@
-//! `sh`: the client's address chooses; a server that takes nothing hands on as with IPVS's `sh-fallback`.
+//! `sh`: the client's address chooses, or its address and port.
+//!
+//! 256 slots are laid out with the list again and again, each server on as many neighbouring slots as it has weight.
+//! A flow whose server takes nothing is handed on to another slot's, or without `fallback`, as with IPVS's own default, refused: a
+//! server of weight 0 keeps one slot. O(1) per flow, 256 steps at most; a server that comes or goes, or another weight, moves
+//! most clients. Source: IPVS, Linux 6.1 (`sh-fallback`, `sh-port`).
 
 use alloc::vec::Vec;
 
-use crate::director::{Scheduler, Selection, ServerView};
+use super::ipvs::{fold, hash_bits};
+use crate::director::{NewFlow, Scheduler, Selection, ServerView};
+use crate::plan::{FlowKey, Options};
 use crate::time::Instant;
-use crate::wire::Address;
 
-const SLOTS: usize = 256;
+/// Slots, as a power of two.
+const BITS: u32 = 8;
+const SLOTS: usize = 1 << BITS;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SourceHashing {
+    has_port: bool,
+    has_fallback: bool,
     /// The server of each slot; empty when there is none.
     slots: Vec<usize>,
+}
+
+impl SourceHashing {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            has_port: options.key == Some(FlowKey::SourcePort),
+            has_fallback: options.fallback.unwrap_or(true),
+            slots: Vec::new(),
+        }
+    }
+
+    fn slot(&self, flow: &NewFlow, offset: usize) -> usize {
+        let port = if self.has_port { u32::from(flow.tuple.source_port) } else { 0 };
+        let hash = hash_bits(fold(flow.tuple.source).wrapping_add(port), BITS);
+        (offset + hash as usize) % SLOTS
+    }
 }
 
 impl Scheduler for SourceHashing {
@@ -19,29 +45,21 @@ impl Scheduler for SourceHashing {
         "sh"
     }
 
-    /// Lays the list out over the slots again and again, each server on as many neighbouring slots as it has weight
-    /// and on one without weight.
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
-        let walk = || servers.iter().enumerate().rev();
-        let runs = walk().map(|(place, server)| (place, server.weight.max(1) as usize));
-        let runs: Vec<(usize, usize)> = runs.collect();
+        let runs = servers.iter().enumerate().rev();
+        let runs = runs.map(|(place, server)| core::iter::repeat_n(place, server.weight.max(1) as usize));
+        let runs: Vec<_> = runs.collect();
         self.slots = match runs.is_empty() {
             true => Vec::new(),
-            false => [runs]
-                .iter()
-                .cycle()
-                .flatten()
-                .flat_map(|(place, length)| core::iter::repeat_n(*place, *length))
-                .take(SLOTS)
-                .collect(),
+            false => runs.iter().cycle().flat_map(Clone::clone).take(SLOTS).collect(),
         };
     }
 
     fn pick(&mut self, selection: &mut Selection<'_>, _now: Instant) {
-        for flow in 0..selection.flows().len() {
-            let Some(new) = selection.flows().get(flow) else { return };
-            let first = slot(new.tuple.source, 0);
-            let others = (0..SLOTS).map(|offset| slot(new.tuple.source, (offset + first) % SLOTS));
+        for (flow, new) in selection.flows().iter().enumerate() {
+            let first = self.slot(new, 0);
+            let others = if self.has_fallback { SLOTS } else { 0 };
+            let others = (0..others).map(|offset| self.slot(new, (offset + first) % SLOTS));
             for at in core::iter::once(first).chain(others) {
                 let Some(server) = self.slots.get(at) else { return };
                 if selection.assign(flow, *server) {
@@ -50,17 +68,4 @@ impl Scheduler for SourceHashing {
             }
         }
     }
-}
-
-/// The slot of an address: a multiplicative hash with an offset on top.
-fn slot(address: Address, offset: usize) -> usize {
-    let folded = if address.is_v4() {
-        u32::from_be_bytes(address.v4_bytes())
-    } else {
-        address.halves().into_iter().fold(0, |sum, half| {
-            let [a, b, c, d, e, f, g, h] = half.to_be_bytes();
-            sum ^ u32::from_be_bytes([a, b, c, d]) ^ u32::from_be_bytes([e, f, g, h])
-        })
-    };
-    (offset + (folded.wrapping_mul(0x61C8_8647) >> 24) as usize) % SLOTS
 }
