@@ -28,7 +28,30 @@ macro_rules! entries {
 }
 
 /// Every scenario, sorted by name.
-pub const ENTRIES: &[Entry] = entries!["demo", "guest-faults", "nat-one-subnet", "nat-udp-snat"];
+pub const ENTRIES: &[Entry] = entries![
+    "d01-dsr-arp-ignore-0",
+    "d02-dsr-arp-ignore-1",
+    "d03-dsr-arp-announce-0",
+    "d04-dsr-arp-announce-2",
+    "d05-dsr-behind-router",
+    "d06-nat-one-subnet",
+    "d07-one-arm-snat",
+    "d08-two-nic-gateway",
+    "d09-outflow-table-missing",
+    "d10-pass-unchanged",
+    "demo",
+    "dsr",
+    "ecmp-four-forwarders",
+    "flows-and-outflows",
+    "guest-faults",
+    "lb-rp-two-port",
+    "nat-one-nic",
+    "nat-one-subnet",
+    "nat-two-nic",
+    "nat-udp-snat",
+    "sticky-two-forwarders",
+    "tunnel",
+];
 
 /// The scenario of this name.
 #[must_use]
