@@ -53,6 +53,18 @@ pub const ENTRIES: &[Entry] = entries![
     "tunnel",
 ];
 
+impl Entry {
+    /// What it shows: the first sentence of the comment that opens the file.
+    #[must_use]
+    pub fn about(&self) -> String {
+        let text = self.files.first().map_or("", |(_, text)| text);
+        let comment = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+        let comment = comment.collect::<Vec<_>>().join(" ");
+        let end = comment.find(". ").map_or(comment.len(), |at| at + 1);
+        comment.get(..end).unwrap_or_default().to_owned()
+    }
+}
+
 /// The scenario of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Entry> {
@@ -72,11 +84,24 @@ mod tests {
             let (file, text) = entry.files[0];
             let scenario = Scenario::parse(text, Path::new(file)).unwrap();
             assert_eq!(scenario.name, entry.name);
-            let named: Vec<_> = scenario.forwarders.iter().map(|one| one.config.clone()).collect();
+            let mut named: Vec<_> = scenario.forwarders.iter().map(|one| one.config.clone()).collect();
+            named.dedup();
             let given: Vec<_> = entry.files[1..].iter().map(|(name, _)| Path::new(name).to_owned()).collect();
             assert_eq!(named, given);
         }
         assert!(find("demo").is_some() && find("nothing").is_none());
+    }
+
+    #[test]
+    fn every_scenario_says_in_a_sentence_what_it_shows() {
+        for entry in ENTRIES {
+            let about = entry.about();
+            assert!(
+                about.ends_with(['.', ':']) && (20..200).contains(&about.len()),
+                "{}: {about}",
+                entry.name
+            );
+        }
     }
 
     #[test]

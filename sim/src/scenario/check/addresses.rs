@@ -67,12 +67,15 @@ impl Checker<'_, '_> {
     pub(super) fn overlaps(&mut self, file: &written::File, scenario: &Scenario) {
         for (name, written) in Named::entries(file.segment.as_ref().map(|at| &at.value)) {
             let found = scenario.segments.iter().position(|segment| segment.name == name.value);
-            let Some(segment) = found.and_then(|index| scenario.segments.get(index).map(|one| (index, one))) else {
+            let Some(segment) = found.and_then(|index| scenario.segments.get(index).map(|one| (index, one)))
+            else {
                 continue;
             };
-            for (other, subnet) in scenario.segments.iter().enumerate().take(segment.0).flat_map(|(index, other)| {
-                other.subnets.iter().map(move |subnet| ((index, other), *subnet))
-            }) {
+            for (other, subnet) in
+                scenario.segments.iter().enumerate().take(segment.0).flat_map(|(index, other)| {
+                    other.subnets.iter().map(move |subnet| ((index, other), *subnet))
+                })
+            {
                 let overlaps = |own: &&Subnet| own.contains(subnet.address) || subnet.contains(own.address);
                 let Some(own) = segment.1.subnets.iter().find(overlaps) else { continue };
                 if *own == subnet && is_bridged(scenario, segment.0, other.0) {
