@@ -15,7 +15,7 @@
 //! * [`device`] the engine's door; [`report`] what is told in the end
 //! * [`attack`] who tries to do harm, and what came of it
 //! * [`conformance`] recordings of other load balancers, replayed
-//! * [`capture`] captures, read and written
+//! * [`capture`] captures, read and written; [`replay`] a capture through the engine
 //!
 //! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
 //! and in any build: no clock, no thread, no unordered map, no mathematics of the platform. Nothing here
@@ -37,6 +37,7 @@ mod prepare;
 pub mod queue;
 pub mod random;
 pub mod record;
+pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod stdio;

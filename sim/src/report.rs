@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, HostCounts};
-use crate::scenario::{Expected, Service};
+use crate::record::RunRecord;
+use crate::scenario::{Expectation, Expected, Service};
 use crate::wires::{Switch, SwitchDrop, Wire, WireDrop};
 use crate::world::{KernelCounts, World};
 
@@ -56,6 +57,9 @@ pub struct Outcome {
     pub decision_hash: String,
     /// Each expectation of the scenario.
     pub expectations: Vec<ExpectationReport>,
+    /// What was taken down while the run went on, for pages and comparisons.
+    #[serde(skip)]
+    pub record: RunRecord,
 }
 
 /// Flows of one load, while it runs.
@@ -273,9 +277,15 @@ impl Outcome {
             wire_checkpoints: net.wire_trace.checkpoints().iter().copied().map(hex).collect(),
             decision_hash: hex(net.decision_trace.hash()),
             expectations: Vec::new(),
+            record: RunRecord::default(),
         };
-        outcome.expectations = metric::judge(&world.scenario.expectations, &outcome);
+        outcome.judge(&world.scenario.expectations);
         outcome
+    }
+
+    /// Holds the run against what was expected.
+    pub(crate) fn judge(&mut self, expectations: &[Expectation]) {
+        self.expectations = metric::judge(expectations, self);
     }
 
     /// Whether every expectation holds.

@@ -307,15 +307,16 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Interface {
-    /// What it carries: `tun`, IP packets; or `ethernet`, frames, which the simulator offers and `evenkeel run`
-    /// refuses in this version.
+    /// What it carries: `tun`, IP packets, by an interface that the forwarder makes; or `ethernet`, frames, by one that
+    /// is there already.
     #[schemars(required)]
     pub(crate) kind: Option<At<Kind>>,
-    /// The MAC address. Needed with `kind = "ethernet"`, refused with `kind = "tun"`.
+    /// The MAC address. Without one an interface of `kind = "ethernet"` keeps its own; refused with `kind = "tun"`.
     pub(crate) mac: Option<At<MacText>>,
     /// Own addresses.
     pub(crate) address: Option<At<Vec<At<InterfaceAddressText>>>>,
-    /// The largest IP packet that leaves there, in bytes.
+    /// The largest IP packet that leaves there, in bytes. A `tun` interface is given this MTU; that of an `ethernet`
+    /// interface must be as large at least.
     #[schemars(range(min = 68, max = 65_535), extend("default" = 1_500))]
     pub(crate) mtu: Option<At<i64>>,
     /// The interface by which packets and frames leave, as they are, that are not for the forwarder: frames to other

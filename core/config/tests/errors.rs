@@ -583,7 +583,6 @@ const DIRECTOR: &[Case] = &[
 
 /// Cases within an interface, from line 2 on.
 const INTERFACE: &[Case] = &[
-    (Code::MissingKey, (2, 8), "mac = ", "kind = 'ethernet'"),
     (Code::UnknownKey, (3, 7), "take out `mac`", "kind = 'tun'\nmac = '02:00:00:00:00:01'"),
     (Code::BadMac, (3, 7), "six bytes", "kind = 'ethernet'\nmac = '02-00'"),
     (Code::UnknownValue, (2, 8), "`tun`, `ethernet`", "kind = 'xdp'"),

@@ -18,8 +18,8 @@ use crate::wire::{HashKey, Protocol};
 mod scheduling;
 
 pub use scheduling::{
-    Builtin, FlowKey, GuestPlan, HASHING_TABLE_SIZES, OptionError, Options, SchedulerPlan, Setting,
-    TABLE_SIZE_MAX, TableWeights, Tuned,
+    Builtin, FlowKey, GuestPlan, HASHING_TABLE_SIZES, HashType, OptionError, Options, ProbeSource,
+    SchedulerPlan, Setting, TABLE_SIZE_MAX, TableWeights, Tuned,
 };
 
 /// Everything that an engine is told.
@@ -62,6 +62,16 @@ impl Plan {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             handling: Handling::default(),
+        }
+    }
+
+    /// Gives each Ethernet interface that has no MAC address yet the one that `own` says for its number. Whoever has
+    /// the device or makes it up does so, before the plan goes to an engine.
+    pub fn fill_in_macs(&mut self, mut own: impl FnMut(usize) -> MacAddress) {
+        for (number, interface) in self.interfaces.iter_mut().enumerate() {
+            if interface.layer == Layer::Ethernet(MacAddress::UNSPECIFIED) {
+                interface.layer = Layer::Ethernet(own(number));
+            }
         }
     }
 }

@@ -31,6 +31,35 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All of them, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::TimedOut,
+        Self::Reset,
+        Self::Unreachable,
+        Self::WrongAnswer,
+        Self::ServerChanged,
+        Self::ClosedEarly,
+        Self::NoPort,
+        Self::Deadline,
+        Self::ClientGone,
+    ];
+
+    /// The cause as a key.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+            Self::Reset => "reset",
+            Self::Unreachable => "unreachable",
+            Self::WrongAnswer => "wrong_answer",
+            Self::ServerChanged => "server_changed",
+            Self::ClosedEarly => "closed_early",
+            Self::NoPort => "no_port",
+            Self::Deadline => "deadline",
+            Self::ClientGone => "client_gone",
+        }
+    }
+
     /// The cause in words.
     #[must_use]
     pub const fn words(self) -> &'static str {

@@ -47,6 +47,12 @@ impl Batches {
         }
     }
 
+    /// Without the observations that fill no batch.
+    #[must_use]
+    pub fn closed(self) -> Self {
+        Self { open_sum: 0, open_count: 0, ..self }
+    }
+
     fn widen(&mut self) {
         let joined =
             self.sums.chunks(2).map(|pair| pair.iter().fold(0u64, |sum, one| sum.saturating_add(*one)));

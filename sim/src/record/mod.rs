@@ -13,14 +13,20 @@
 
 pub mod balance;
 pub mod batches;
+pub mod comparison;
 pub mod data;
 pub mod drawing;
+#[cfg(test)]
+mod example;
 pub mod histogram;
+pub mod html;
 pub mod markup;
 pub mod number;
+pub mod paper;
 pub mod recorder;
 pub mod statistics;
 
+pub use comparison::Comparison;
 pub use data::RunRecord;
 pub use histogram::Histogram;
 pub use recorder::Recorder;

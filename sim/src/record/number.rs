@@ -15,6 +15,25 @@ pub(crate) const fn length(count: usize) -> f64 {
     count as f64
 }
 
+/// The length of a list as a count.
+#[must_use]
+pub(crate) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// `part / whole` in millionths, rounded down; nothing of nothing.
+#[must_use]
+pub(crate) fn millionths(part: u64, whole: u64) -> Option<u64> {
+    let share = (u128::from(part) * 1_000_000).checked_div(u128::from(whole))?;
+    Some(u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+/// `part` of `whole` as a share: `33.3 %`; `-` of nothing.
+#[must_use]
+pub fn percent_of(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".to_owned() } else { format!("{} %", plain(float(part) * 100.0 / float(whole))) }
+}
+
 /// A count with commas: `1,234,567`.
 #[must_use]
 pub fn grouped(count: u64) -> String {
@@ -138,6 +157,9 @@ mod tests {
 
     #[test]
     fn shares_are_millionths() {
+        assert_eq!((millionths(1, 3), millionths(1, 0), millionths(0, 5)), (Some(333_333), None, Some(0)));
+        assert_eq!(millionths(u64::MAX, 1), Some(u64::MAX));
+        assert_eq!((percent_of(1, 3), percent_of(1, 0)), ("33.3 %".to_owned(), "-".to_owned()));
         assert_eq!((ratio(1_250_000), percent(12_500)), ("1.25".to_owned(), "1.25 %".to_owned()));
     }
 }

@@ -19,6 +19,7 @@ use super::data::{
     TableSeries,
 };
 use super::histogram::Histogram;
+use super::number::count;
 
 /// The most intervals: as many as a plot has room for.
 pub const INTERVALS_MAX: usize = 256;
@@ -353,7 +354,7 @@ impl Recorder {
         self.loads.iter().for_each(|load| record.latency.merge(&load.latency));
         let loads = self.setup.loads.into_iter().zip(self.loads);
         record.loads = loads.map(|(name, load)| load.record(name)).collect();
-        record.batches = self.batches;
+        record.batches = self.batches.closed();
         record.timeline = self.marks;
         record.findings = self.findings;
         for (left_out, what) in [(self.marks_left_out, "marks"), (self.findings_left_out, "findings")] {
@@ -559,10 +560,6 @@ impl Load {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

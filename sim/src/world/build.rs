@@ -11,6 +11,7 @@ use evenkeel_engine::wire::ethernet::MacAddress;
 
 use super::load::LoadState;
 use super::machine::{Machine, Role};
+use super::telling::{Absences, Telling};
 use super::{Equipment, Options, Queue, RunError, World};
 use crate::forwarder::{ForwarderNode, Port, ethernet_names, real_servers};
 use crate::host::Host;
@@ -64,6 +65,7 @@ impl<'a> World<'a> {
             let what = || format!("load {}", load.name);
             LoadState::new(load, seed).map_err(|error| RunError::Law { what: what(), error })
         });
+        let telling = Telling::new(scenario, super::nodes(&machines));
         let mut world = Self {
             scenario,
             seed,
@@ -76,6 +78,8 @@ impl<'a> World<'a> {
             fates: (0..scenario.timeline.len())
                 .map(|index| Stream::new(seed, &format!("timeline.{index}"), "fate"))
                 .collect(),
+            telling,
+            absences: Absences::default(),
             supplier: None,
         };
         world.lay_cables();
@@ -293,14 +297,12 @@ fn tun(interface: &evenkeel_engine::plan::InterfacePlan) -> TunPlan {
     }
 }
 
-/// The networks in which neighbours ask by ARP.
+/// The networks in which neighbours ask for addresses.
 fn attached(kernel: &KernelPlan) -> impl Iterator<Item = Attached> + '_ {
     kernel.interfaces.iter().flat_map(|interface| {
-        interface.addresses.iter().filter_map(move |subnet| match subnet.address {
-            IpAddr::V4(address) => {
-                Some(Attached { interface: interface.name.clone(), address, length: subnet.length })
-            }
-            IpAddr::V6(_) => None,
+        interface.addresses.iter().map(move |subnet| {
+            let Subnet { address, length } = *subnet;
+            Attached { interface: interface.name.clone(), address, length }
         })
     })
 }
@@ -313,8 +315,8 @@ fn make(kernel: &mut KernelPlan, change: Change) {
                 kernel.sysctl.ip_forward |= value == "1";
             }
         }
-        // The MTU of a TUN is the plan's already.
-        Change::Link { .. } => {}
+        // The MTU of a TUN is the plan's already, and frames of the engine's interfaces do not reach this kernel.
+        Change::Link { .. } | Change::Up { .. } | Change::Ignore { .. } => {}
         Change::Address { interface, address, length } => {
             if let Some(tun) = kernel.tuns.iter_mut().find(|tun| tun.name == interface) {
                 tun.addresses.push(Subnet { address, length });
@@ -335,7 +337,7 @@ fn make(kernel: &mut KernelPlan, change: Change) {
         }
         Change::ProxyNeighbour { address, interface } => {
             if let Some(Device::Interface(number)) = kernel.device(&interface) {
-                kernel.proxies.push((number, address.into()));
+                kernel.proxies.push((number, address));
             }
         }
     }

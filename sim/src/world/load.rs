@@ -3,7 +3,7 @@
 use evenkeel_engine::{Duration, Instant};
 
 use super::World;
-use crate::host::{Answer, Opening};
+use crate::host::Opening;
 use crate::net::{Event, Net};
 use crate::payload::{HEAD_BYTES, MESSAGE_MAX_BYTES};
 use crate::random::Stream;
@@ -14,7 +14,6 @@ use crate::work::{LawError, Sampler};
 /// One load at work.
 pub(crate) struct LoadState {
     pub(crate) counts: LoadCounts,
-    pub(crate) latency: LatencySum,
     arrivals: Arrivals,
     draw: Stream,
     patterns: Stream,
@@ -29,20 +28,11 @@ pub(crate) struct LoadState {
     is_exhausted: bool,
 }
 
-/// Answers and how long they took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LatencySum {
-    pub(crate) answers: u64,
-    pub(crate) total_ns: u128,
-    pub(crate) max_ns: u64,
-}
-
 impl LoadState {
     pub(super) fn new(load: &Load, seed: u64) -> Result<Self, LawError> {
         let stream = |purpose| Stream::new(seed, &load.name, purpose);
         Ok(Self {
             counts: LoadCounts::default(),
-            latency: LatencySum::default(),
             arrivals: load.arrivals,
             draw: stream("arrivals"),
             patterns: stream("patterns"),
@@ -58,13 +48,6 @@ impl LoadState {
 
     pub(super) fn is_done(&self) -> bool {
         self.is_exhausted && self.counts.unfinished() == 0
-    }
-
-    pub(super) fn answered(&mut self, answer: &Answer) {
-        let nanoseconds = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
-        self.latency.answers += 1;
-        self.latency.total_ns += u128::from(nanoseconds);
-        self.latency.max_ns = self.latency.max_ns.max(nanoseconds);
     }
 
     /// A flow has ended; in a closed loop the next one follows.
@@ -151,6 +134,20 @@ impl World<'_> {
         self.open_one(index);
     }
 
+    /// A client without power opens nothing; in a closed loop somebody tries again later.
+    fn wait_for_power(&mut self, index: usize) {
+        let (Some(load), Some(state)) = (self.scenario.loads.get(index), self.loads.get_mut(index)) else {
+            return;
+        };
+        state.counts.started -= 1;
+        if matches!(load.extent, Extent::Flows(_)) {
+            state.is_exhausted = false;
+        }
+        if matches!(load.arrivals, Arrivals::Closed { .. }) {
+            self.net.schedule(self.net.now.after(POWER_PATIENCE), Event::Reopen { load: index });
+        }
+    }
+
     fn open_one(&mut self, index: usize) {
         let (Some(load), Some(state)) = (self.scenario.loads.get(index), self.loads.get_mut(index)) else {
             return;
@@ -185,13 +182,17 @@ impl World<'_> {
         let is_open = self.machines.get_mut(machine).is_some_and(|machine| {
             machine.with_host(&mut self.net, |host, way| host.open(way, opening)).is_some()
         });
-        if !is_open && let Some(state) = self.loads.get_mut(index) {
-            // A client without power opens nothing.
-            state.counts.started -= 1;
+        if is_open {
+            self.telling.started(now, index);
+        } else {
+            self.wait_for_power(index);
         }
         self.collect(machine);
     }
 }
+
+/// How long a closed loop waits for a client without power.
+const POWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A drawn size, within what a message may have.
 fn size(law: &Sampler, draw: &mut Stream) -> u32 {

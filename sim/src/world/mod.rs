@@ -11,6 +11,7 @@
 mod build;
 mod load;
 mod machine;
+mod telling;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use crate::work::LawError;
 use load::LoadState;
 pub use machine::KernelCounts;
 use machine::{Machine, Role};
+use telling::{Absences, Telling};
 use timeline::Undoing;
 
 /// Which queue orders events. Both give the same run.
@@ -140,6 +142,8 @@ pub enum RunError {
 
 /// Events between two looks at the progress.
 const PROGRESS_EVENTS: u64 = 1 << 16;
+/// Events between two questions whether levels are to be noted again.
+const SAMPLE_EVENTS: u64 = 1 << 6;
 
 /// Runs a scenario. `equipment` is that of its forwarders, in their order.
 ///
@@ -176,7 +180,10 @@ pub fn run_supplied<'a>(
     let mut world = World::new(scenario, equipment, options)?;
     world.supplier = supplier;
     world.run(listener);
-    Ok(Outcome::of(&world))
+    let mut outcome = Outcome::of(&world);
+    outcome.record = world.record(&outcome, Vec::new());
+    outcome.judge(&scenario.expectations);
+    Ok(outcome)
 }
 
 /// Everything that there is.
@@ -195,6 +202,9 @@ pub(crate) struct World<'a> {
     undoings: Vec<Undoing>,
     /// Which of several targets, and when, for each entry of the timeline.
     fates: Vec<Stream>,
+    telling: Telling,
+    /// When servers were away.
+    absences: Absences,
     /// Who makes a forwarder ready that begins anew.
     supplier: Option<&'a mut dyn Supply>,
 }
@@ -210,6 +220,9 @@ impl World<'_> {
                 break;
             }
             self.handle(event);
+            if self.net.events.is_multiple_of(SAMPLE_EVENTS) {
+                self.telling.sample(self.net.now, nodes(&self.machines));
+            }
             if self.net.events.is_multiple_of(PROGRESS_EVENTS) {
                 listener(self.progress());
             }
@@ -282,9 +295,8 @@ impl World<'_> {
             return;
         };
         for answer in host.answers.drain(..) {
-            if let Some(state) = self.loads.get_mut(answer.load) {
-                state.answered(&answer);
-            }
+            let server = self.identities.get(&answer.server).copied();
+            self.telling.answered(self.net.now, &answer, server);
         }
         for ending in host.endings.drain(..) {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
@@ -292,6 +304,13 @@ impl World<'_> {
             let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
             if let Some(server) = server {
                 *self.answers.entry((ending.service, server)).or_insert(0) += 1;
+            }
+            if ending.broken.is_some() {
+                let is_unavoidable = match server {
+                    Some(server) => self.absences.has(server, ending.opened),
+                    None => self.absences.has_any(ending.opened),
+                };
+                self.telling.ended(self.net.now, &ending, server, is_unavoidable);
             }
             record(&mut self.net, &ending);
             state.make_room(&mut self.net, ending.load);
@@ -327,6 +346,14 @@ impl World<'_> {
             Role::Host(_) | Role::Router => None,
         })
     }
+}
+
+/// The forwarders among the machines.
+fn nodes(machines: &[Machine]) -> impl Iterator<Item = &ForwarderNode> {
+    machines.iter().filter_map(|machine| match &machine.role {
+        Role::Forwarder(forwarder) => Some(&**forwarder),
+        Role::Host(_) | Role::Router => None,
+    })
 }
 
 /// Adds the end of a flow to the hash of decisions: which flow, which server, and whether it broke.

@@ -1,6 +1,7 @@
 //! What happens during a run besides traffic: each entry of the timeline draws its targets and moments from a stream of
 //! its own, so that another entry, or another load, shifts nothing.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use evenkeel_engine::{Duration, Guests, Instant};
@@ -9,7 +10,7 @@ use super::machine::{Machine, Role};
 use super::{Equipment, World};
 use crate::net::Event;
 use crate::random::Stream;
-use crate::scenario::{Action, When};
+use crate::scenario::{Action, Scenario, When};
 use crate::wires::Quality;
 
 /// What is undone when the time of something that has happened is over.
@@ -73,6 +74,7 @@ impl World<'_> {
             Action::Start { targets } => targets.iter().for_each(|machine| self.start(*machine)),
             Action::Hang { targets, downtime } => {
                 let Some(machine) = one(targets) else { return };
+                self.go_away(machine);
                 self.with_host(machine, |host, way| host.set_hung(way, true));
                 self.later(*downtime, Undoing::Wake { machine });
             }
@@ -102,6 +104,7 @@ impl World<'_> {
             }
             Action::LinkDown { targets, segment, downtime } => {
                 let Some(machine) = one(targets) else { return };
+                self.go_away(machine);
                 self.set_link(machine, *segment, false);
                 self.later(*downtime, Undoing::LinkUp { machine, segment: *segment });
             }
@@ -137,6 +140,7 @@ impl World<'_> {
         match undoing {
             Undoing::Start { machine } => self.start(machine),
             Undoing::Wake { machine } => {
+                self.absences.end(self.net.now, addresses(self.scenario, machine));
                 self.with_host(machine, |host, way| host.set_hung(way, false));
             }
             Undoing::Speed { machine } => {
@@ -145,7 +149,10 @@ impl World<'_> {
             Undoing::Weight { forwarder, director, server, weight } => {
                 self.set_weight(forwarder, &director, &server, weight);
             }
-            Undoing::LinkUp { machine, segment } => self.set_link(machine, segment, true),
+            Undoing::LinkUp { machine, segment } => {
+                self.absences.end(self.net.now, addresses(self.scenario, machine));
+                self.set_link(machine, segment, true);
+            }
             Undoing::LinkSet { machine, segment, qualities } => {
                 for ([from, to], [up, down]) in self.net.wires_of(machine, segment).into_iter().zip(qualities)
                 {
@@ -156,6 +163,11 @@ impl World<'_> {
         }
     }
 
+    /// A server can not be reached from now on, whatever a load balancer does.
+    fn go_away(&mut self, machine: usize) {
+        self.absences.begin(self.net.now, addresses(self.scenario, machine));
+    }
+
     fn later(&mut self, after: Option<Duration>, undoing: Undoing) {
         let Some(after) = after else { return };
         let event = Event::Over { undoing: self.undoings.len() };
@@ -164,6 +176,7 @@ impl World<'_> {
     }
 
     fn stop(&mut self, machine: usize) {
+        self.go_away(machine);
         self.with_machine(machine, Machine::stop);
         self.collect(machine);
     }
@@ -171,6 +184,7 @@ impl World<'_> {
     /// Gives a machine power again; a forwarder begins with an empty flow table and the plan that it last had.
     fn start(&mut self, machine: usize) {
         let Some(node) = self.machines.get(machine).filter(|node| !node.is_up()) else { return };
+        self.absences.end(self.net.now, addresses(self.scenario, machine));
         let guests = match &node.role {
             Role::Forwarder(_) => self.supply_guests(machine),
             Role::Host(_) | Role::Router => None,
@@ -235,6 +249,12 @@ impl World<'_> {
         }
         self.later(downtime, Undoing::LinkSet { machine, segment, qualities: before });
     }
+}
+
+/// The addresses that a machine has on its interfaces.
+fn addresses(scenario: &Scenario, machine: usize) -> impl Iterator<Item = IpAddr> {
+    let network = scenario.machine(machine).map(|(_, _, network)| network);
+    network.into_iter().flat_map(|network| &network.attachments).flat_map(|it| it.addresses.iter().copied())
 }
 
 /// The speed of a machine that is well.

@@ -1,6 +1,7 @@
 //! Interfaces and routes.
 
 use evenkeel_engine::plan::{InterfacePlan, Layer, Prefix, RoutePlan};
+use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{InterfaceId, Plan};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -114,12 +115,7 @@ impl Meaning<'_> {
             (Kind::Ethernet, Some(mac)) => {
                 self.text(&mac.span, forms::mac(&mac.value.0)).map(Layer::Ethernet)
             }
-            (Kind::Ethernet, None) => {
-                let message = "an `ethernet` interface needs a MAC address";
-                let diagnostic = self.diagnostic(Code::MissingKey, &kind.span, message);
-                self.found.push(diagnostic.help("add `mac = \"02:00:00:00:00:01\"`"));
-                None
-            }
+            (Kind::Ethernet, None) => Some(Layer::Ethernet(MacAddress::UNSPECIFIED)),
         }
     }
 

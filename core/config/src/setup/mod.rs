@@ -5,9 +5,11 @@
 
 mod change;
 mod direct;
+mod neighbours;
 
 pub use change::{
-    Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN,
-    TABLE_REPLIES, plan_of_changes, service_addresses,
+    Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_IGNORE, PRIORITY_REPLIES, PROTOCOL, Selector,
+    TABLE_MAIN, TABLE_REPLIES, plan_of_changes, service_addresses,
 };
 pub use direct::{INTERFACES_MAX, spread};
+pub use neighbours::unanswered;

@@ -14,8 +14,8 @@ mod table;
 
 pub use builtin::{builtin, native};
 pub use scheduler::{
-    Fault, FlowAnswered, FlowClosed, FlowEnd, GuestStats, NewFlow, Scheduler, Selection, ServerId,
-    ServerLoad, ServerView,
+    Fault, FlowAnswered, FlowClosed, FlowEnd, GuestStats, NewFlow, ProbeAnswer, Scheduler, Selection,
+    ServerId, ServerLoad, ServerView,
 };
 pub use service::{Director, Server};
 pub use table::{Directors, Pinged};

@@ -82,6 +82,7 @@ pub struct Selection<'a> {
     servers: &'a [ServerView],
     loads: &'a mut [ServerLoad],
     answers: &'a mut [Option<u16>],
+    settled: &'a mut [bool],
 }
 
 impl<'a> Selection<'a> {
@@ -97,7 +98,28 @@ impl<'a> Selection<'a> {
         answers: &'a mut [Option<u16>],
     ) -> Self {
         assert!(flows.len() == answers.len() && servers.len() == loads.len(), "one place each");
-        Self { flows, servers, loads, answers }
+        Self { flows, servers, loads, answers, settled: &mut [] }
+    }
+
+    /// The same question for a caller who wants to know which flows are [settled](Self::mark_settled): `settled` has one
+    /// place per flow, none of them set.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    #[must_use]
+    pub fn with_settled(mut self, settled: &'a mut [bool]) -> Self {
+        assert!(self.flows.len() == settled.len(), "one place each");
+        self.settled = settled;
+        self
+    }
+
+    /// Notes that `flow` would be given the same server again though any of the servers come back that may not be picked
+    /// now: whoever forwards its packets need not remember it (JET, Mendelson et al., CoNEXT 2021). A flow that is
+    /// not marked may move.
+    pub fn mark_settled(&mut self, flow: usize) {
+        if let Some(place) = self.settled.get_mut(flow) {
+            *place = true;
+        }
     }
 
     /// The flows, in the order of their packets.
@@ -204,6 +226,17 @@ pub struct FlowAnswered {
     pub after: Duration,
 }
 
+/// What a real server tells of itself when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// The index of the server in the list of the last update.
+    pub server: u16,
+    /// Requests that it works on, from all forwarders.
+    pub in_flight: u32,
+    /// How long its recent requests took while it had about as many.
+    pub latency: Duration,
+}
+
 /// How often a guest was called, and how it did. Zero for a native scheduler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GuestStats {
@@ -259,6 +292,18 @@ pub trait Scheduler: Debug + Send {
     /// Real servers have answered flows for the first time, in order.
     fn flows_answered(&mut self, flows: &[FlowAnswered], now: Instant) {
         let _ = (flows, now);
+    }
+
+    /// The index of a real server that is to be asked how it is, if any. The driver asks it by what means it has, and
+    /// hands the answer to [`Scheduler::probe_answered`]; an answer that never comes does no harm.
+    fn poll_probe(&mut self, now: Instant) -> Option<u16> {
+        let _ = now;
+        None
+    }
+
+    /// A real server has told how it is.
+    fn probe_answered(&mut self, answer: ProbeAnswer, now: Instant) {
+        let _ = (answer, now);
     }
 
     /// How often it was called and failed.

@@ -101,6 +101,40 @@ builtins! {
     JoinIdleQueue = "jiq" [],
     /// The flow's hash modulo the number of servers.
     Modulo = "modulo" [Key],
+    /// The client's address chooses, as in HAProxy.
+    Source = "source" [HashType Avalanche BalanceFactor],
+    /// Least connections, as in HAProxy.
+    Leastconn = "leastconn" [],
+    /// The first server that is not full.
+    First = "first" [],
+    /// Servers drawn from a ring, the least busy of them, as in HAProxy.
+    Random = "random" [Choices],
+    /// Round robin over a fixed map, as in HAProxy.
+    StaticRoundRobin = "static-rr" [],
+    /// Smooth weighted round robin.
+    SmoothRoundRobin = "swrr" [],
+    /// Highest random weight, the same for every server.
+    Rendezvous = "rendezvous" [Key],
+    /// Highest random weight, by weight.
+    WeightedRendezvous = "weighted-rendezvous" [Key],
+    /// A ring of points.
+    Ring = "ring" [Key Points],
+    /// A ring of points where nobody takes more than a share.
+    Bounded = "bounded" [Key Points BalanceFactor],
+    /// Jump consistent hash.
+    Jump = "jump" [Key],
+    /// `AnchorHash`.
+    Anchor = "anchor" [Key Capacity],
+    /// `DxHash`.
+    Dx = "dx" [Key Capacity],
+    /// Multi-probe consistent hashing.
+    MultiProbe = "multi-probe" [Key Probes],
+    /// The least expected delay, by the times of first answers.
+    PeakEwma = "peak-ewma" [Choices Decay],
+    /// Least request, as in Envoy.
+    LeastRequest = "least-request" [Choices Bias],
+    /// Probing for the fastest that is not hot.
+    Prequal = "prequal" [Pool ProbeAge ProbeRate ProbeSource HotQuantile],
 }
 
 /// A built-in scheduler with options of its own.
@@ -154,6 +188,26 @@ pub enum TableWeights {
     Equal,
 }
 
+/// What the hash of `source` is looked up in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HashType {
+    /// A map with an entry for each unit of weight.
+    #[default]
+    MapBased,
+    /// A ring with 16 points for each unit of weight.
+    Consistent,
+}
+
+/// Who answers the probes of `prequal`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProbeSource {
+    /// This forwarder, by what it sees of its flows.
+    #[default]
+    Flows,
+    /// The real servers; the driver asks them.
+    Servers,
+}
+
 macro_rules! options {
     ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty => $variant:ident = $name:literal,)+) => {
         /// What can be said of a built-in scheduler. What is `None` has the scheduler's default.
@@ -203,7 +257,36 @@ options! {
     expiration: Duration => Expiration = "expiration",
     /// How many servers are compared for each flow.
     choices: u32 => Choices = "choices",
+    /// What a hash is looked up in.
+    hash_type: HashType => HashType = "hash_type",
+    /// Whether the bits of an address are spread before they choose.
+    avalanche: bool => Avalanche = "avalanche",
+    /// The most flows of a server, in hundredths of its share.
+    balance_factor: u32 => BalanceFactor = "balance_factor",
+    /// Points of the heaviest server on the ring.
+    points: u32 => Points = "points",
+    /// The most servers that there will ever be.
+    capacity: u32 => Capacity = "capacity",
+    /// How often a flow is hashed.
+    probes: u32 => Probes = "probes",
+    /// The time in which an estimate sinks to the e-th part.
+    decay: Duration => Decay = "decay",
+    /// How much flows take from a weight: the exponent, in hundredths.
+    bias: u32 => Bias = "bias",
+    /// The most answers that are kept.
+    pool: u32 => Pool = "pool",
+    /// How old an answer may be.
+    probe_age: Duration => ProbeAge = "probe_age",
+    /// Probes for each flow, in hundredths.
+    probe_rate: u32 => ProbeRate = "probe_rate",
+    /// Who answers probes.
+    probe_source: ProbeSource => ProbeSource = "probe_source",
+    /// The share of the pool, in hundredths, that has at most as much to do as a server that is not hot.
+    hot_quantile: u32 => HotQuantile = "hot_quantile",
 }
+
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// The sizes of table that `mh` knows.
 pub const HASHING_TABLE_SIZES: [u32; 10] =
@@ -248,6 +331,12 @@ pub enum OptionError {
         /// A possible size close to it.
         near: u32,
     },
+    /// A bound needs a ring.
+    #[error("`balance_factor` of the scheduler `{}` needs `hash_type = \"consistent\"`", kind.name())]
+    NoRing {
+        /// The scheduler.
+        kind: Builtin,
+    },
     /// The scheduler can not hash this.
     #[error("the scheduler `{}` hashes the source address, or that and the source port", kind.name())]
     Key {
@@ -264,6 +353,7 @@ impl OptionError {
             Self::Unknown { setting, .. } | Self::OutOfRange { setting, .. } => *setting,
             Self::TableSize { .. } => Setting::TableSize,
             Self::Key { .. } => Setting::Key,
+            Self::NoRing { .. } => Setting::BalanceFactor,
         }
     }
 }
@@ -273,10 +363,26 @@ impl Setting {
     #[must_use]
     pub const fn range(self) -> Option<RangeInclusive<u64>> {
         match self {
-            Self::Key | Self::Fallback | Self::Weights => None,
+            Self::Key
+            | Self::Fallback
+            | Self::Weights
+            | Self::HashType
+            | Self::Avalanche
+            | Self::ProbeSource => None,
             Self::TableSize => Some(2..=TABLE_SIZE_MAX as u64),
-            Self::Expiration => Some(1_000_000_000..=30 * 86_400 * 1_000_000_000),
+            Self::Expiration => Some(SECOND..=30 * 86_400 * SECOND),
             Self::Choices => Some(1..=16),
+            // Below, flows would be refused though servers are idle; above, nothing is bounded.
+            Self::BalanceFactor => Some(101..=100_000),
+            Self::Points => Some(1..=65_536),
+            Self::Capacity => Some(1..=1 << 20),
+            Self::Probes => Some(1..=256),
+            Self::Decay => Some(SECOND / 1000..=3600 * SECOND),
+            Self::Bias => Some(0..=1000),
+            Self::Pool => Some(2..=256),
+            Self::ProbeAge => Some(SECOND / 1000..=60 * SECOND),
+            Self::ProbeRate => Some(1..=1600),
+            Self::HotQuantile => Some(0..=100),
         }
     }
 }
@@ -305,6 +411,13 @@ impl Tuned {
         if hashes_source && !is_fit {
             return Err(OptionError::Key { kind });
         }
+        // Only on a ring does a flow have another server to go to.
+        if kind == Builtin::Source
+            && options.balance_factor.is_some()
+            && options.hash_type != Some(HashType::Consistent)
+        {
+            return Err(OptionError::NoRing { kind });
+        }
         match options.table_size.map(|value| (value, near_size(kind, value))) {
             Some((value, near)) if value != near => Err(OptionError::TableSize { kind, value, near }),
             _ => Ok(()),
@@ -317,10 +430,25 @@ impl Options {
     fn amount(&self, setting: Setting) -> Option<u64> {
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         match setting {
-            Setting::Key | Setting::Fallback | Setting::Weights => None,
+            Setting::Key
+            | Setting::Fallback
+            | Setting::Weights
+            | Setting::HashType
+            | Setting::Avalanche
+            | Setting::ProbeSource => None,
             Setting::TableSize => self.table_size.map(u64::from),
             Setting::Expiration => self.expiration.map(nanoseconds),
             Setting::Choices => self.choices.map(u64::from),
+            Setting::BalanceFactor => self.balance_factor.map(u64::from),
+            Setting::Points => self.points.map(u64::from),
+            Setting::Capacity => self.capacity.map(u64::from),
+            Setting::Probes => self.probes.map(u64::from),
+            Setting::Decay => self.decay.map(nanoseconds),
+            Setting::Bias => self.bias.map(u64::from),
+            Setting::Pool => self.pool.map(u64::from),
+            Setting::ProbeAge => self.probe_age.map(nanoseconds),
+            Setting::ProbeRate => self.probe_rate.map(u64::from),
+            Setting::HotQuantile => self.hot_quantile.map(u64::from),
         }
     }
 }

@@ -1,39 +1,61 @@
 //! The built-in schedulers, one file each.
 //!
 //! ```text
-//! in turn      rr wrr                        random   p2c twos
-//! by load      lc wlc sed nq fo ovf jsq jiq  hashing  sh dh mh maglev modulo
+//! in turn      rr wrr static-rr swrr
+//! by order     fo ovf first
+//! by load      lc wlc sed nq leastconn jsq jiq least-request
+//! at random    random twos p2c
+//! by delay     peak-ewma prequal
+//! by hash      sh dh mh source modulo maglev rendezvous weighted-rendezvous ring bounded jump anchor dx multi-probe
 //! by locality  lblc lblcr
 //! ```
 //!
 //! Where they carry a name of IPVS they decide as Linux 6.1 does, its order of servers included: the kernel puts
 //! a new server at the head of its list, so the walk goes from the last server of the plan to the first.
 //!
-//! What they share: [`ipvs`] (the kernel's list and costs), [`draw`] (random numbers), [`shares`] (random servers by
-//! weight), [`key`] (what of a flow is hashed), [`destinations`] (the caches of `lblc`).
+//! What they share: [`ipvs`] (the kernel's list and costs), [`haproxy`] (its hash, map and ring), [`draw`] (random
+//! numbers), [`shares`] (random servers by weight), [`key`] (what of a flow is hashed), [`slots`] (numbered buckets),
+//! [`destinations`] (the caches of `lblc`).
 
+mod anchor;
 mod destination_hashing;
 mod destinations;
 mod draw;
+mod dx;
 mod failover;
+mod first;
+mod haproxy;
 mod idle_queue;
 mod ipvs;
+mod jump;
 mod key;
 mod least_connections;
+mod least_request;
+mod leastconn;
 mod locality;
 mod locality_replicated;
 mod maglev;
 mod maglev_hashing;
 mod modulo;
+mod multi_probe;
 mod never_queue;
 mod overflow;
+mod peak_ewma;
 mod power_of_choices;
+mod prequal;
+mod random;
 mod random_twos;
+mod rendezvous;
+mod ring;
 mod round_robin;
 mod shares;
 mod shortest_expected_delay;
 mod shortest_queue;
+mod slots;
+mod smooth_round_robin;
+mod source;
 mod source_hashing;
+mod static_round_robin;
 mod weighted_least_connections;
 mod weighted_round_robin;
 
@@ -77,6 +99,23 @@ pub fn native(tuned: &Tuned, seed: u64) -> Box<dyn Scheduler> {
         Builtin::JoinShortestQueue => Box::new(shortest_queue::ShortestQueue::new(seed)),
         Builtin::JoinIdleQueue => Box::new(idle_queue::IdleQueue::new(seed)),
         Builtin::Modulo => Box::new(modulo::Modulo::new(options, seed)),
+        Builtin::Source => Box::new(source::Source::new(options)),
+        Builtin::Leastconn => Box::new(leastconn::Leastconn::default()),
+        Builtin::First => Box::new(first::First),
+        Builtin::Random => Box::new(random::Random::new(options, seed)),
+        Builtin::StaticRoundRobin => Box::new(static_round_robin::StaticRoundRobin::default()),
+        Builtin::SmoothRoundRobin => Box::new(smooth_round_robin::SmoothRoundRobin::default()),
+        Builtin::Rendezvous => Box::new(rendezvous::Rendezvous::new(options, seed, false)),
+        Builtin::WeightedRendezvous => Box::new(rendezvous::Rendezvous::new(options, seed, true)),
+        Builtin::Ring => Box::new(ring::Ring::new(options, seed)),
+        Builtin::Bounded => Box::new(ring::Ring::bounded(options, seed)),
+        Builtin::Jump => Box::new(jump::Jump::new(options, seed)),
+        Builtin::Anchor => Box::new(anchor::AnchorHash::new(options, seed)),
+        Builtin::Dx => Box::new(dx::DxHash::new(options, seed)),
+        Builtin::MultiProbe => Box::new(multi_probe::MultiProbe::new(options, seed)),
+        Builtin::PeakEwma => Box::new(peak_ewma::PeakEwma::new(options, seed)),
+        Builtin::LeastRequest => Box::new(least_request::LeastRequest::new(options, seed)),
+        Builtin::Prequal => Box::new(prequal::Prequal::new(options, seed)),
     }
 }
 
