@@ -1,8 +1,11 @@
 //! The names that an expectation may use, and what each means.
 
+use std::collections::BTreeMap;
+
 use evenkeel_engine::DropReason;
 
 use super::{ExpectationReport, Outcome};
+use crate::kernel::KernelDrop;
 use crate::scenario::{Expectation, Expected};
 
 /// Every metric with a fixed name: the name and its meaning.
@@ -10,6 +13,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("flows.started", "flows that clients opened"),
     ("flows.completed", "flows in which the client got every answer and the connection closed as it should"),
     ("flows.broken", "flows that ended otherwise, or saw an answer that was not theirs"),
+    ("flows.bypassed", "flows that a real server answered although no director had given them to it"),
     ("flows.unfinished", "flows that were still open when the run ended"),
     ("packets.sent", "packets that hosts sent, retransmissions included"),
     ("packets.received", "packets that hosts received"),
@@ -41,7 +45,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("decision_hash", "the hash of every decision of a director, as 16 hexadecimal digits"),
 ];
 
-/// Whether there is such a metric; `drops.REASON` and `share.DIRECTOR.SERVER` (in percent) are as well.
+/// Whether there is such a metric; `drops.REASON`, `kernels.REASON` and `share.DIRECTOR.SERVER` (in percent) are as well.
 #[must_use]
 pub fn is_known(name: &str) -> bool {
     if NAMES.iter().any(|(known, _)| *known == name) {
@@ -49,6 +53,9 @@ pub fn is_known(name: &str) -> bool {
     }
     if let Some(reason) = name.strip_prefix("drops.") {
         return DropReason::ALL.iter().any(|known| known.name() == reason);
+    }
+    if let Some(reason) = name.strip_prefix("kernels.") {
+        return KernelDrop::ALL.iter().any(|known| known.name() == reason);
     }
     name.strip_prefix("share.").and_then(|rest| rest.split_once('.')).is_some()
 }
@@ -92,6 +99,7 @@ fn value(name: &str, outcome: &Outcome) -> Option<Expected> {
         "flows.started" => flows.started,
         "flows.completed" => flows.completed,
         "flows.broken" => flows.broken,
+        "flows.bypassed" => bypassed(outcome),
         "flows.unfinished" => flows.unfinished,
         "packets.sent" => packets.sent,
         "packets.received" => packets.received,
@@ -129,6 +137,9 @@ fn member(name: &str, outcome: &Outcome) -> Option<Expected> {
         let of = |forwarder: &super::ForwarderReport| forwarder.dropped.get(reason).copied().unwrap_or(0);
         return Some(number(outcome.forwarders.iter().map(of).sum()));
     }
+    if let Some(reason) = name.strip_prefix("kernels.") {
+        return Some(number(outcome.packets.dropped_by_kernels.get(reason).copied().unwrap_or(0)));
+    }
     let (director, server) = name.strip_prefix("share.")?.split_once('.')?;
     let found = outcome.servers.iter().find(|row| row.director == director && row.server == server)?;
     Some(Expected::Number(found.flows_percent))
@@ -137,6 +148,18 @@ fn member(name: &str, outcome: &Outcome) -> Option<Expected> {
 fn milliseconds(nanoseconds: u64) -> Expected {
     #[allow(clippy::cast_precision_loss, reason = "times far below 2^53 nanoseconds, for reading")]
     Expected::Number(nanoseconds as f64 / 1e6)
+}
+
+/// Answered flows of each real server beyond those that the forwarders gave it, all together.
+fn bypassed(outcome: &Outcome) -> u64 {
+    let mut servers: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    for row in &outcome.servers {
+        // Every forwarder's row has the same count of answers, as clients saw them.
+        let (answered, given) = servers.entry((&row.service, &row.address)).or_default();
+        *answered = row.answered.max(*answered);
+        *given += row.flows;
+    }
+    servers.values().map(|(answered, given)| answered.saturating_sub(*given)).sum()
 }
 
 fn number(count: u64) -> Expected {

@@ -79,6 +79,7 @@ pub(super) fn check(
     scenario.hosts = checker.hosts(file.host.as_ref(), &scenario.segments);
     scenario.routers = checker.routers(file.router.as_ref(), &scenario.segments);
     scenario.forwarders = checker.forwarders(file.forwarder.as_ref(), &scenario.segments);
+    checker.overlaps(file, &scenario);
     checker.cables(file, &scenario);
     checker.next_hops(file, &scenario);
     let roster = roster::Roster::of(&scenario);

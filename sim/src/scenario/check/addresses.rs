@@ -8,7 +8,7 @@ use evenkeel_config::document::{At, Named, OneOrMany, quote};
 use super::Checker;
 use crate::scenario::quantity::{self, CountedAddress, bits_of, network_of};
 use crate::scenario::written::{self, LoneAddressText};
-use crate::scenario::{Attachment, Segment, SegmentKind, Subnet};
+use crate::scenario::{Attachment, Scenario, Segment, SegmentKind, Subnet};
 
 /// The longest name of an interface, in bytes; the kernel's limit.
 const INTERFACE_MAX: usize = 15;
@@ -25,7 +25,7 @@ impl Checker<'_, '_> {
     pub(super) fn segments(&mut self, written: Option<&At<Named<written::Segment>>>) -> Vec<Segment> {
         let mut segments: Vec<Segment> = Vec::new();
         for (name, segment) in self.sorted(written, "segment") {
-            let subnets = self.subnets(&segment.value, &segments);
+            let subnets = self.subnets(&segment.value);
             let kind = match segment.value.kind.as_ref().map(|at| at.value) {
                 None | Some(written::SegmentKind::Switch) => SegmentKind::Switch,
                 Some(written::SegmentKind::Cable) => SegmentKind::Cable,
@@ -36,7 +36,7 @@ impl Checker<'_, '_> {
         segments
     }
 
-    fn subnets(&mut self, segment: &written::Segment, others: &[Segment]) -> Vec<Subnet> {
+    fn subnets(&mut self, segment: &written::Segment) -> Vec<Subnet> {
         let mut subnets: Vec<Subnet> = Vec::new();
         let each = OneOrMany::each(segment.subnet.as_ref());
         if let (Some(at), true) = (&segment.subnet, each.is_empty()) {
@@ -58,15 +58,35 @@ impl Checker<'_, '_> {
                 self.errors.add(span.clone(), "a segment has one network of each family");
                 continue;
             }
-            let overlaps = |other: &Subnet| other.contains(subnet.address) || subnet.contains(other.address);
-            if let Some(other) = others.iter().find(|other| other.subnets.iter().any(overlaps)) {
-                let message = format!("{subnet} overlaps the network of segment {}", other.name);
-                self.errors.add(span.clone(), message);
-                continue;
-            }
             subnets.push(subnet);
         }
         subnets
+    }
+
+    /// Networks do not overlap, but for the two sides of a forwarder that passes frames on between them.
+    pub(super) fn overlaps(&mut self, file: &written::File, scenario: &Scenario) {
+        for (name, written) in Named::entries(file.segment.as_ref().map(|at| &at.value)) {
+            let found = scenario.segments.iter().position(|segment| segment.name == name.value);
+            let Some(segment) = found.and_then(|index| scenario.segments.get(index).map(|one| (index, one)))
+            else {
+                continue;
+            };
+            for (other, subnet) in
+                scenario.segments.iter().enumerate().take(segment.0).flat_map(|(index, other)| {
+                    other.subnets.iter().map(move |subnet| ((index, other), *subnet))
+                })
+            {
+                let overlaps = |own: &&Subnet| own.contains(subnet.address) || subnet.contains(own.address);
+                let Some(own) = segment.1.subnets.iter().find(overlaps) else { continue };
+                if *own == subnet && is_bridged(scenario, segment.0, other.0) {
+                    continue;
+                }
+                let span = written.value.subnet.as_ref().map_or(&name.span, |at| &at.span).clone();
+                let message = format!("{own} overlaps the network of segment {} ({subnet})", other.1.name);
+                self.errors.add(span, message);
+                break;
+            }
+        }
     }
 
     /// Whether it has no bits beyond its length; notes those.
@@ -256,6 +276,17 @@ impl Checker<'_, '_> {
         let span = written.map_or(0..0, |at| at.span.clone());
         self.take_parts(&span, addresses.len()).then_some(addresses)
     }
+}
+
+/// Whether a forwarder has ports without addresses on both segments.
+fn is_bridged(scenario: &Scenario, one: usize, other: usize) -> bool {
+    scenario.forwarders.iter().any(|forwarder| {
+        let has_port = |segment| {
+            let mut all = forwarder.network.attachments.iter();
+            all.any(|attachment| attachment.segment == segment && attachment.addresses.is_empty())
+        };
+        has_port(one) && has_port(other)
+    })
 }
 
 /// "10.0.0.10/24" as "10.0.0.10+i/24".
