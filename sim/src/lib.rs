@@ -25,6 +25,7 @@ pub mod conformance;
 pub mod device;
 mod forwarder;
 mod host;
+pub mod kernel;
 pub mod library;
 mod net;
 pub mod packet;
