@@ -41,7 +41,8 @@ fn both_directions_go_through_the_engine() {
     assert_eq!((connections.seen, connections.tcp, connections.served), (14, 14, 14));
     assert_eq!((connections.broken, connections.refused), (0, 0));
     assert_eq!((outcome.fed, outcome.forwarded, outcome.simulated), (126, 126, 0));
-    let flows: Vec<_> = outcome.servers.iter().map(|server| server.flows).collect();
+    let web = outcome.servers.iter().filter(|server| server.flows > 0);
+    let flows: Vec<_> = web.map(|server| server.flows).collect();
     assert_eq!(flows, [8, 4, 2], "by weight");
     for server in &outcome.servers {
         assert_eq!((server.packets_to, server.packets_from), (server.flows * 6, server.flows * 3));

@@ -336,8 +336,7 @@ impl Outcome {
     ) -> Self {
         let counters = engine.counters();
         let dropped = counters.drops().filter(|(_, count)| *count > 0);
-        let hex = |hash: u64| format!("{hash:016x}");
-        let skipped: u64 = counts.skipped.values().sum();
+        let (hex, skipped) = (|hash: u64| format!("{hash:016x}"), counts.skipped.values().sum::<u64>());
         let is_fed = counters.packets_in == counts.fed + counts.simulated;
         let connection_report = count(connections);
         Self {
