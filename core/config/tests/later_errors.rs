@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
 
-use evenkeel_config::{Code, Diagnostic, Loaded, Subject, parse};
+use evenkeel_config::{Code, Diagnostic, Diagnostics, Loaded, Subject, parse};
 
 /// An interface and a director that are right; cases follow it, so that their first line is line 9.
 const GOOD: &str = r#"[interface.tun0]
@@ -14,6 +14,13 @@ name = "s1"
 address = "10.0.3.20:80"
 
 "#;
+
+fn found(text: &str) -> Diagnostics {
+    match parse(text, "evenkeel.toml") {
+        Ok(loaded) => loaded.warnings,
+        Err(found) => found,
+    }
+}
 
 fn line_and_column(diagnostic: &Diagnostic) -> (usize, usize) {
     diagnostic.place().map_or((0, 0), |(start, _)| (start.line, start.column))
