@@ -486,7 +486,7 @@ fn ipv6(bytes: &[u8]) -> Result<(Ipv6Addr, Ipv6Addr, Protocol, &[u8]), Unusable>
 
 /// Checks the IPv4 header and gives addresses, protocol and what is behind it. Fragments are not put together here.
 fn ipv4(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
-    let is_whole = |bytes: &[u8]| bytes.get(6..8).is_some_and(|field| field[0] & 0x3f == 0 && field[1] == 0);
+    let is_whole = |bytes: &[u8]| matches!(bytes.get(6..8), Some([high, 0]) if high & 0x3f == 0);
     let parts = ipv4_of_any(bytes)?;
     if is_whole(bytes) { Ok(parts) } else { Err(Unusable::Unspoken) }
 }

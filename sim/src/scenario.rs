@@ -198,7 +198,7 @@ impl Scenario {
     pub fn quality(&self, machine: usize, segment: usize) -> (Quality, Quality) {
         let fits = |link: &&Link| link.segment == segment && link.machines.contains(&machine);
         let link = self.links.iter().rev().find(fits);
-        link.map_or_else(Default::default, |link| (link.up.clone(), link.down.clone()))
+        link.map_or_else(Default::default, |link| (link.up, link.down))
     }
 
     /// The services that a host serves, given the real servers of the forwarders (address, port, protocol).

@@ -162,7 +162,7 @@ mod tests {
                 assert_eq!(bytes, PACKET);
                 Some(vlans)
             }
-            _ => None,
+            Content::Arp | Content::Other(_) | Content::Short | Content::UnknownLink => None,
         }
     }
 

@@ -178,11 +178,11 @@ impl Tap for Checker {
             ([0x08, 0x06], Socket::Switch { .. } | Socket::Machine { .. }) => {
                 self.hear_arp(cable.segment, frame)
             }
-            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, .. }) => {
-                // What a switch floods is for others.
-                if self.names.hears(machine, frame) {
-                    self.look_at(machine, [f0, f1, f2, f3, f4, f5], body);
-                }
+            // What a switch floods is for others.
+            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, .. })
+                if self.names.hears(machine, frame) =>
+            {
+                self.look_at(machine, [f0, f1, f2, f3, f4, f5], body);
             }
             _ => {}
         }

@@ -106,7 +106,7 @@ pub(super) fn turn_echo(bytes: &mut [u8]) -> bool {
     let is_v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
     let (header, protocol, addresses, request) = if is_v4 {
         let header = bytes.first().map_or(0, |first| usize::from(first & 15) * 4);
-        let is_whole = bytes.get(6..8).is_some_and(|field| field[0] & 0x3f == 0 && field[1] == 0);
+        let is_whole = matches!(bytes.get(6..8), Some([high, 0]) if high & 0x3f == 0);
         if !is_whole {
             return false;
         }

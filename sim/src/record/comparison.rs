@@ -390,7 +390,7 @@ impl Comparison {
         }
         for name in self.varying().into_iter().filter(|name| Some(&name[..]) != without) {
             let value = row.parameters.iter().find(|one| one.name == name);
-            let value = value.map_or("-".to_owned(), |one| one.value.clone());
+            let value = value.map_or_else(|| "-".to_owned(), |one| one.value.clone());
             parts.push((last_part(&name).to_owned(), value));
         }
         match &parts[..] {

@@ -92,11 +92,11 @@ fn latency(record: &RunRecord, text: &mut String) -> std::fmt::Result {
         [all].into_iter().chain(loads.into_iter().take(LINES_MAX)).collect()
     };
     for (name, latency) in shown {
-        let at = |share| latency.quantile(share).map_or("-".to_owned(), nanoseconds);
+        let at = |share| latency.quantile(share).map_or_else(|| "-".to_owned(), nanoseconds);
         rows.push([
             name.to_owned(),
             grouped(latency.count()),
-            latency.mean().map_or("-".to_owned(), nanoseconds),
+            latency.mean().map_or_else(|| "-".to_owned(), nanoseconds),
             at(500_000),
             at(900_000),
             at(990_000),
@@ -242,7 +242,7 @@ fn judgement(record: &RunRecord, text: &mut String) -> std::fmt::Result {
         let found = expectation
             .found
             .as_ref()
-            .map_or("not measured in this run".to_owned(), |found| format!("found {found}"));
+            .map_or_else(|| "not measured in this run".to_owned(), |found| format!("found {found}"));
         writeln!(text, "{mark} {} {} ({found})", expectation.metric, expectation.wanted)?;
     }
     for note in &record.notes {

@@ -45,6 +45,7 @@ pub enum When {
 
 /// What happens. Machines are numbers (see [`super::network`]); of several targets one is drawn each time.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a timeline has few entries, which stay where they are")]
 pub enum Action {
     /// A machine loses power: its state and all that is on its way to it are gone. A forwarder loses its flow table.
     Stop {

@@ -216,7 +216,7 @@ fn told(scenario: &Scenario, number: usize, network: &Network) -> KernelPlan {
             subnets
                 .into_iter()
                 .find(holds)
-                .map_or(if address.is_ipv4() { 32 } else { 128 }, |subnet| subnet.length)
+                .map_or_else(|| if address.is_ipv4() { 32 } else { 128 }, |subnet| subnet.length)
         };
         let addresses = attachment.addresses.iter().map(|it| Subnet { address: *it, length: length(it) });
         InterfacePlan {

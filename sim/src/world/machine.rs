@@ -15,6 +15,7 @@ use crate::scenario::{Route, Subnet};
 use super::build;
 
 /// What runs on a machine.
+#[allow(clippy::large_enum_variant, reason = "nearly every machine is a host")]
 pub(crate) enum Role {
     Host(Host),
     Router,

@@ -41,9 +41,9 @@ pub(super) fn write(comparison: &Comparison, page: &mut Page) -> std::fmt::Resul
         page.section("topology", "Topology");
         let svg = Drawing::new(&comparison.topology).to_svg("Topology of the first run");
         let sentence = escaped(&comparison.topology.sentence());
-        write!(
+        writeln!(
             page.body,
-            "<figure class=\"card\"><figcaption><p>{sentence}</p></figcaption><div class=\"drawing\">{svg}</div></figure>\n"
+            "<figure class=\"card\"><figcaption><p>{sentence}</p></figcaption><div class=\"drawing\">{svg}</div></figure>"
         )?;
     }
     write_how(comparison, page)

@@ -22,9 +22,9 @@ pub(super) fn write(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
         page.section("topology", "Topology");
         let svg = Drawing::new(&record.topology).to_svg(&format!("Topology of {}", record.scenario));
         let sentence = escaped(&record.topology.sentence());
-        write!(
+        writeln!(
             page.body,
-            "<figure class=\"card\"><figcaption><p>{sentence}</p></figcaption><div class=\"drawing\">{svg}</div></figure>\n"
+            "<figure class=\"card\"><figcaption><p>{sentence}</p></figcaption><div class=\"drawing\">{svg}</div></figure>"
         )?;
     }
     write_latency(record, page)?;
@@ -74,7 +74,7 @@ fn tiles(record: &RunRecord) -> Vec<Tile> {
         format!("{} of {} started", number::percent_of(part, flows.started), number::grouped(flows.started))
     };
     let quantile =
-        |millionths| record.latency.quantile(millionths).map_or("-".to_owned(), number::nanoseconds);
+        |millionths| record.latency.quantile(millionths).map_or_else(|| "-".to_owned(), number::nanoseconds);
     let broken_more = if flows.broken == 0 {
         "none".to_owned()
     } else {
@@ -220,9 +220,9 @@ pub(super) fn cdf<'a>(id: &'a str, title: &'a str, note: String, shown: &[(&str,
     for (share, name) in SHARES {
         let value = f64::from(share) / 1e6;
         if y.scale.place(value) < 1.0 {
-            let cells = shown
-                .iter()
-                .map(|(_, histogram)| histogram.quantile(share).map_or("-".to_owned(), number::nanoseconds));
+            let cells = shown.iter().map(|(_, histogram)| {
+                histogram.quantile(share).map_or_else(|| "-".to_owned(), number::nanoseconds)
+            });
             values.rows.push((value, [name.to_owned()].into_iter().chain(cells).collect()));
         }
     }
@@ -305,7 +305,7 @@ fn write_steadiness(record: &RunRecord, body: &mut String) -> std::fmt::Result {
     } else {
         format!("By MSER-5 the run is steady after its first {} flows; the mean leaves them out.", number::grouped(left_out))
     });
-    write!(body, "<p style=\"margin-top:12px\">{}</p>\n", escaped(&sentences.join(" ")))
+    writeln!(body, "<p style=\"margin-top:12px\">{}</p>", escaped(&sentences.join(" ")))
 }
 
 // Flows, packets and tables.
@@ -425,11 +425,12 @@ fn write_forwarders(record: &RunRecord, body: &mut String) -> std::fmt::Result {
             write!(body, "<td data-v=\"{count}\">{}</td>", number::grouped(count))?;
         }
         let cost = one.cost.instructions.and_then(|sum| sum.checked_div(one.cost.decisions));
-        let memory = one.cost.memory_bytes.map_or("-".to_owned(), |bytes| number::bytes(float(bytes)));
+        let memory =
+            one.cost.memory_bytes.map_or_else(|| "-".to_owned(), |bytes| number::bytes(float(bytes)));
         write!(
             body,
             "<td>{}</td><td>{memory}</td><td class=\"words\">",
-            cost.map_or("-".to_owned(), number::grouped)
+            cost.map_or_else(|| "-".to_owned(), number::grouped)
         )?;
         for guest in &one.guests {
             write!(

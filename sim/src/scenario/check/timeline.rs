@@ -292,7 +292,16 @@ impl Checker<'_, '_> {
         match action {
             Do::LinkDown => Some(Action::LinkDown { targets, segment, downtime }),
             Do::LinkUp => Some(Action::LinkUp { targets, segment }),
-            _ => {
+            Do::Stop
+            | Do::Start
+            | Do::Hang
+            | Do::Slow
+            | Do::Weight
+            | Do::Reload
+            | Do::LinkSet
+            | Do::RouteSet
+            | Do::RouteDelete
+            | Do::ClockJump => {
                 let both = written.both.as_ref().map(|at| at.value.clone()).unwrap_or_default();
                 let up = self.quality(&both, written.up.as_ref().map(|at| &at.value));
                 let down = self.quality(&both, written.down.as_ref().map(|at| &at.value));
