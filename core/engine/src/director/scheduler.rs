@@ -157,24 +157,22 @@ impl<'a> Selection<'a> {
     /// Returns `false`, and changes nothing, when the server is not usable, the flow has one already, or
     /// either does not exist: an answer from a guest is checked here.
     pub fn assign(&mut self, flow: usize, server: usize) -> bool {
-        self.assign_where(flow, server, false)
+        self.assign_if(flow, server, ServerView::is_usable)
     }
 
     /// The same, for schedulers whose definition gives flows to a server that is full.
     pub fn assign_though_full(&mut self, flow: usize, server: usize) -> bool {
-        self.assign_where(flow, server, true)
+        self.assign_if(flow, server, ServerView::is_member)
     }
 
-    #[inline]
-    fn assign_where(&mut self, flow: usize, server: usize, though_full: bool) -> bool {
+    fn assign_if(&mut self, flow: usize, server: usize, may: fn(&ServerView) -> bool) -> bool {
         let Some(new) = self.flows.get(flow) else { return false };
         let Some(answer) = self.answers.get_mut(flow) else { return false };
         let (Some(view), Some(load)) = (self.servers.get(server), self.loads.get_mut(server)) else {
             return false;
         };
         let Ok(index) = u16::try_from(server) else { return false };
-        let may_take = view.is_usable() || (though_full && view.is_member());
-        if answer.is_some() || !may_take {
+        if answer.is_some() || !may(view) {
             return false;
         }
         *answer = Some(index);
