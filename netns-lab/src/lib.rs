@@ -110,6 +110,9 @@ pub enum LabError {
     /// The scenario is more than a lab can do.
     #[error("the scenario has {0}")]
     TooLarge(String),
+    /// The scenario has something that a lab can not do.
+    #[error("{0}")]
+    Unable(String),
     /// The machine lacks something.
     #[error("a lab can not run here: {}", list(.0))]
     Missing(Vec<Missing>),
@@ -169,7 +172,7 @@ fn real_servers(directors: &[DirectorPlan]) -> Vec<Service> {
         {
             // Without a port of its own a real server is called where the client called.
             let port = if server.port == 0 { binding.port() } else { Some(server.port) };
-            let (std::net::IpAddr::V4(address), Some(port)) = (server.address, port) else { continue };
+            let (address, Some(port)) = (server.address, port) else { continue };
             let protocols =
                 binding.protocol.map_or_else(|| vec![Protocol::TCP, Protocol::UDP], |one| vec![one]);
             services.extend(protocols.into_iter().map(|protocol| Service { address, port, protocol }));

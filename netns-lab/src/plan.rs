@@ -4,15 +4,17 @@
 //! [`LabPlan`], or what of the scenario the lab can not do. Opens nothing.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use evenkeel_engine::wire::Protocol;
 use evenkeel_sim::random::Stream;
 use evenkeel_sim::scenario::{
-    Arrivals, Attachment, Extent, Load, Quality, Scenario, Service as ScenarioService,
+    Arrivals, Extent, Load, Network, Scenario, SegmentKind, Service as ScenarioService, Stack, Sysctl,
 };
+use evenkeel_sim::wires::{Delay, Discipline, Loss, Quality};
+use evenkeel_sim::work::Law;
 
 use crate::LabError;
 use crate::orders::{
@@ -58,6 +60,7 @@ pub(crate) fn lay_out(
     seed: u64,
 ) -> Result<LabPlan, LabError> {
     check_size(scenario)?;
+    check_abilities(scenario)?;
     let real_servers: Vec<_> = files.iter().flat_map(|file| file.real_servers.clone()).collect();
     let starts = draw_starts(scenario, seed)?;
     let mut hosts = Vec::new();
@@ -66,17 +69,17 @@ pub(crate) fn lay_out(
         let role = if scenario.is_client(machine) {
             Role::Client(orders_of(scenario, machine, &starts))
         } else {
-            Role::Server(services.iter().map(service).collect())
+            Role::Server(services.iter().filter_map(service).collect())
         };
-        let network = network(scenario, &host.attachments, host.gateway, false);
-        let legs = legs(scenario, machine, &host.attachments);
+        let network = network_order(scenario, &host.network, false);
+        let legs = legs(scenario, machine, &host.network)?;
         hosts.push(HostPlan { name: host.name.clone(), legs, network, role });
     }
     for (number, (forwarder, file)) in scenario.forwarders.iter().zip(files).enumerate() {
         let config = std::path::absolute(&forwarder.config).unwrap_or_else(|_| forwarder.config.clone());
         let order = ForwardOrder { program: program.to_owned(), config, control: file.control.clone() };
-        let network = network(scenario, &forwarder.attachments, forwarder.gateway, true);
-        let legs = legs(scenario, scenario.hosts.len() + number, &forwarder.attachments);
+        let network = network_order(scenario, &forwarder.network, true);
+        let legs = legs(scenario, scenario.hosts.len() + number, &forwarder.network)?;
         hosts.push(HostPlan { name: forwarder.name.clone(), legs, network, role: Role::Forwarder(order) });
     }
     let duration = scenario.duration;
@@ -117,28 +120,89 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn service(service: &ScenarioService) -> Service {
-    Service { transport: transport(service.protocol), address: service.address, port: service.port }
+fn service(service: &ScenarioService) -> Option<Service> {
+    let address = v4(service.address)?;
+    Some(Service { transport: transport(service.protocol), address, port: service.port })
 }
 
 fn transport(protocol: Protocol) -> Transport {
     if protocol == Protocol::UDP { Transport::Udp } else { Transport::Tcp }
 }
 
-fn network(
-    scenario: &Scenario,
-    attachments: &[Attachment],
-    gateway: Option<Ipv4Addr>,
-    is_router: bool,
-) -> NetworkOrder {
-    let prefix = |attachment: &Attachment| {
-        scenario.segments.get(attachment.segment).map_or(32, |segment| segment.prefix_length)
-    };
-    let addresses = attachments
-        .iter()
-        .enumerate()
-        .map(|(leg, attachment)| (format!("eth{leg}"), attachment.address, prefix(attachment)))
-        .collect();
+/// Refuses what a lab can not do, by its name in the file.
+fn check_abilities(scenario: &Scenario) -> Result<(), LabError> {
+    let unable = |what: String| Err(LabError::Unable(what));
+    if let Some(router) = scenario.routers.first() {
+        return unable(format!("router {}: a lab has hosts and forwarders only", router.name));
+    }
+    if !scenario.timeline.is_empty() {
+        return unable("[[timeline]]: nothing happens in a lab but its loads".to_owned());
+    }
+    if let Some(segment) = scenario.segments.iter().find(|one| one.kind == SegmentKind::Cable) {
+        return unable(format!("segment {}: every segment of a lab is a switch", segment.name));
+    }
+    for host in &scenario.hosts {
+        if host.service.is_some() || host.stack != Stack::Minimal {
+            return unable(format!("host {}: its programs and its stack are the machine's own", host.name));
+        }
+        check_network(&host.name, &host.network, Sysctl::default())?;
+    }
+    for forwarder in &scenario.forwarders {
+        let sysctl = Sysctl { ip_forward: forwarder.network.sysctl.ip_forward, ..Sysctl::default() };
+        check_network(&forwarder.name, &forwarder.network, sysctl)?;
+    }
+    for load in &scenario.loads {
+        let is_fixed = |law: &Law| matches!(law, Law::Fixed { .. });
+        let exchange = &load.exchange;
+        if !is_fixed(&exchange.request) || !is_fixed(&exchange.response) || !exchange.pause.is_zero() {
+            return unable(format!("load {}: a lab has messages of one size, and no pauses", load.name));
+        }
+        if load.deadline.is_some() || v4(load.service.address).is_none() {
+            return unable(format!("load {}: a lab has IPv4, and no deadlines", load.name));
+        }
+    }
+    Ok(())
+}
+
+fn check_network(name: &str, network: &Network, sysctl: Sysctl) -> Result<(), LabError> {
+    let is_plain = network.loopback.is_empty()
+        && network.routes.is_empty()
+        && network.rules.is_empty()
+        && network.masquerade.is_empty()
+        && !network.decapsulates
+        && network.sysctl == sysctl
+        && network.gateways.iter().all(IpAddr::is_ipv4);
+    let has_plain_ports = network.attachments.iter().enumerate().all(|(place, attachment)| {
+        let [address] = attachment.addresses[..] else { return false };
+        address.is_ipv4() && attachment.vlan == 1 && attachment.interface == format!("eth{place}")
+    });
+    if is_plain && has_plain_ports {
+        return Ok(());
+    }
+    Err(LabError::Unable(format!(
+        "{name}: a lab's machines have one IPv4 address at each of eth0, eth1 ..., and a gateway; no further addresses, \
+         routes, rules and settings"
+    )))
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn network_order(scenario: &Scenario, network: &Network, is_router: bool) -> NetworkOrder {
+    let mut addresses = Vec::new();
+    for (leg, attachment) in network.attachments.iter().enumerate() {
+        let subnets = scenario.segments.get(attachment.segment).map_or(&[][..], |segment| &segment.subnets);
+        for address in attachment.addresses.iter().copied() {
+            let length =
+                subnets.iter().find(|subnet| subnet.contains(address)).map_or(32, |subnet| subnet.length);
+            addresses.extend(v4(address).map(|address| (format!("eth{leg}"), address, length)));
+        }
+    }
+    let gateway = network.gateways.iter().copied().find_map(v4);
     let mut settings = BTreeMap::new();
     let mut set = |key: String, value: &str| settings.insert(key, value.to_owned());
     // A new namespace copies these from the machine outside, on which a lab must not depend.
@@ -148,24 +212,55 @@ fn network(
     NetworkOrder { addresses, gateway, is_router, settings }
 }
 
-fn legs(scenario: &Scenario, machine: usize, attachments: &[Attachment]) -> Vec<Leg> {
-    let leg = |attachment: &Attachment| Leg {
-        segment: u32::try_from(attachment.segment).unwrap_or(u32::MAX),
-        wire: wire(scenario.quality(machine, attachment.segment)),
+fn legs(scenario: &Scenario, machine: usize, network: &Network) -> Result<Vec<Leg>, LabError> {
+    let leg = |segment: usize| {
+        let (up, down) = scenario.quality(machine, segment);
+        let wire = (up == down).then(|| wire(&up)).flatten().ok_or_else(|| {
+            let name = scenario.segments.get(segment).map_or("", |segment| &segment.name);
+            LabError::Unable(format!(
+                "a link to {name}: a lab's links have a delay, jitter, rate, even loss and a queue of packets, the same \
+                 both ways"
+            ))
+        })?;
+        Ok(Leg { segment: u32::try_from(segment).unwrap_or(u32::MAX), wire: needed(wire, &up) })
     };
-    attachments.iter().map(leg).collect()
+    network.attachments.iter().map(|attachment| leg(attachment.segment)).collect()
 }
 
-/// The wire that such a link needs; none when a veth pair does the same.
-fn wire(quality: Quality) -> Option<WirePlan> {
-    let is_limited = (1..PLAIN_RATE_BITS_MIN).contains(&quality.rate_bits);
-    let wire = WirePlan {
-        delay_ns: nanoseconds(quality.delay),
-        jitter_ns: nanoseconds(quality.jitter),
-        rate_bits: if is_limited { quality.rate_bits } else { 0 },
-        loss_ppm: quality.loss_millionths,
-        queue_frames: quality.queue_packets,
+/// The wire that does what such a link does; none when no wire can.
+fn wire(quality: &Quality) -> Option<WirePlan> {
+    let (delay, jitter) = match quality.delay {
+        Delay::Fixed(delay) => (delay, Duration::ZERO),
+        Delay::Uniform { low, high } => (low, high.saturating_sub(low)),
+        Delay::Normal { .. } | Delay::LogNormal { .. } | Delay::Exponential { .. } | Delay::Pareto { .. } => {
+            return None;
+        }
     };
+    let loss_ppm = match quality.loss {
+        Loss::None => 0,
+        Loss::Even { millionths } => millionths,
+        Loss::GilbertElliott { .. } => return None,
+    };
+    let queue_frames = match quality.queue {
+        Discipline::Packets { limit } => limit,
+        Discipline::Bytes { .. } | Discipline::Red(_) => return None,
+    };
+    let is_whole = quality.reorder.millionths == 0
+        && quality.duplicate_millionths == 0
+        && quality.corrupt_millionths == 0;
+    let is_limited = (1..PLAIN_RATE_BITS_MIN).contains(&quality.rate_bits);
+    is_whole.then(|| WirePlan {
+        delay_ns: nanoseconds(delay),
+        jitter_ns: nanoseconds(jitter),
+        rate_bits: if is_limited { quality.rate_bits } else { 0 },
+        loss_ppm,
+        queue_frames,
+    })
+}
+
+/// The wire, or none when a veth pair does the same.
+fn needed(wire: WirePlan, quality: &Quality) -> Option<WirePlan> {
+    let is_limited = (1..PLAIN_RATE_BITS_MIN).contains(&quality.rate_bits);
     let is_plain = wire.delay_ns + wire.jitter_ns <= PLAIN_DELAY_NS_MAX && !is_limited && wire.loss_ppm == 0;
     (!is_plain).then_some(wire)
 }
@@ -182,7 +277,14 @@ fn draw_starts(scenario: &Scenario, seed: u64) -> Result<StartsOfAll, LabError> 
         let starts = match load.arrivals {
             Arrivals::Poisson { mean_gap } => deal(load, left, || random.exponential(mean_gap)),
             Arrivals::Uniform { gap } => deal(load, left, || gap),
-            Arrivals::Closed { outstanding } => Some(deal_closed(load, outstanding)),
+            Arrivals::Closed { outstanding, think } if think.is_zero() => {
+                Some(deal_closed(load, outstanding))
+            }
+            Arrivals::Closed { .. } | Arrivals::OnOff { .. } => {
+                let what =
+                    format!("load {}: a lab has no arrivals in waves, and no time to think", load.name);
+                return Err(LabError::Unable(what));
+            }
         };
         let starts = starts.ok_or_else(|| {
             LabError::TooLarge(format!("load {}: a lab opens at most {FLOWS_MAX} flows in all", load.name))
@@ -256,22 +358,40 @@ fn orders_of(scenario: &Scenario, machine: usize, starts: &StartsOfAll) -> Vec<L
             if *client != machine {
                 continue;
             }
-            let exchange = load.exchange;
+            let exchange = &load.exchange;
+            let Some(address) = v4(load.service.address) else { continue };
             orders.push(LoadOrder {
                 load: u32::try_from(number).unwrap_or(u32::MAX),
                 transport: transport(load.service.protocol),
-                target: SocketAddrV4::new(load.service.address, load.service.port),
+                target: SocketAddrV4::new(address, load.service.port),
                 start_us: microseconds(load.start),
                 starts: starts.clone(),
                 rounds: exchange.rounds,
-                request_bytes: exchange.request_bytes,
-                response_bytes: exchange.response_bytes,
+                request_bytes: bytes(&exchange.request),
+                response_bytes: bytes(&exchange.response),
                 // Apart for each client and load, so that no answer fits the question of another.
                 pattern: pattern(machine, number),
             });
         }
     }
     orders
+}
+
+/// The size of every message.
+fn bytes(law: &Law) -> u32 {
+    match law {
+        Law::Fixed { value } => u32::try_from(*value).unwrap_or(u32::MAX),
+        // Refused before.
+        Law::Uniform { .. }
+        | Law::Exponential { .. }
+        | Law::Lognormal { .. }
+        | Law::Bimodal { .. }
+        | Law::BoundedPareto { .. }
+        | Law::TruncatedNormal { .. }
+        | Law::Hyperexponential { .. }
+        | Law::Named { .. }
+        | Law::Table { .. } => 0,
+    }
 }
 
 fn pattern(machine: usize, load: usize) -> u32 {

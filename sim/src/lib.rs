@@ -10,10 +10,13 @@
 //! * [`scenario`] what there is and what must come out; shared with the lab
 //! * [`run`] one run; [`stdio`] the same engine at the end of a pipe, packet by packet
 //! * [`queue`], [`random`], [`trace`] time, chance and the proof that two runs are the same
+//! * [`work`] laws of arrivals, sizes and service times, and the queues of servers
 //! * [`packet`], [`payload`], [`tcp`] what hosts speak
 //! * [`device`] the engine's door; [`report`] what is told in the end
 //! * [`attack`] who tries to do harm, and what came of it
 //! * [`conformance`] recordings of other load balancers, replayed
+//! * [`Findings`] what a checker has seen on the wires that should not be
+//! * [`capture`] captures, read and written; [`replay`] a capture through the engine
 //!
 //! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
 //! and in any build: no clock, no thread, no unordered map, no mathematics of the platform. Nothing here
@@ -21,10 +24,13 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+pub mod capture;
+mod checker;
 pub mod conformance;
 pub mod device;
 mod forwarder;
 mod host;
+pub mod kernel;
 pub mod library;
 mod net;
 pub mod packet;
@@ -32,16 +38,22 @@ pub mod payload;
 mod prepare;
 pub mod queue;
 pub mod random;
+pub mod record;
+pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod stdio;
 pub mod tcp;
 pub mod trace;
+pub mod wires;
+pub mod work;
 mod world;
 
-pub use forwarder::KernelCounts;
+pub use checker::{Counts as CheckCounts, Findings};
 pub use host::{Cause, HostCounts};
-pub use prepare::{Loader, PrepareError, prepare};
+pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;
 pub use scenario::{Scenario, ScenarioErrors};
-pub use world::{Equipment, Options, Progress, Queue, RunError, run, run_with_progress};
+pub use world::{
+    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_with_progress,
+};

@@ -28,7 +28,42 @@ macro_rules! entries {
 }
 
 /// Every scenario, sorted by name.
-pub const ENTRIES: &[Entry] = entries!["demo", "guest-faults", "nat-one-subnet", "nat-udp-snat"];
+pub const ENTRIES: &[Entry] = entries![
+    "d01-dsr-arp-ignore-0",
+    "d02-dsr-arp-ignore-1",
+    "d03-dsr-arp-announce-0",
+    "d04-dsr-arp-announce-2",
+    "d05-dsr-behind-router",
+    "d06-nat-one-subnet",
+    "d07-one-arm-snat",
+    "d08-two-nic-gateway",
+    "d09-outflow-table-missing",
+    "d10-pass-unchanged",
+    "demo",
+    "dsr",
+    "ecmp-four-forwarders",
+    "flows-and-outflows",
+    "guest-faults",
+    "lb-rp-two-port",
+    "nat-one-nic",
+    "nat-one-subnet",
+    "nat-two-nic",
+    "nat-udp-snat",
+    "sticky-two-forwarders",
+    "tunnel",
+];
+
+impl Entry {
+    /// What it shows: the first sentence of the comment that opens the file.
+    #[must_use]
+    pub fn about(&self) -> String {
+        let text = self.files.first().map_or("", |(_, text)| text);
+        let comment = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+        let comment = comment.collect::<Vec<_>>().join(" ");
+        let end = comment.find(". ").map_or(comment.len(), |at| at + 1);
+        comment.get(..end).unwrap_or_default().to_owned()
+    }
+}
 
 /// The scenario of this name.
 #[must_use]
@@ -49,11 +84,24 @@ mod tests {
             let (file, text) = entry.files[0];
             let scenario = Scenario::parse(text, Path::new(file)).unwrap();
             assert_eq!(scenario.name, entry.name);
-            let named: Vec<_> = scenario.forwarders.iter().map(|one| one.config.clone()).collect();
+            let mut named: Vec<_> = scenario.forwarders.iter().map(|one| one.config.clone()).collect();
+            named.dedup();
             let given: Vec<_> = entry.files[1..].iter().map(|(name, _)| Path::new(name).to_owned()).collect();
             assert_eq!(named, given);
         }
         assert!(find("demo").is_some() && find("nothing").is_none());
+    }
+
+    #[test]
+    fn every_scenario_says_in_a_sentence_what_it_shows() {
+        for entry in ENTRIES {
+            let about = entry.about();
+            assert!(
+                about.ends_with(['.', ':']) && (20..200).contains(&about.len()),
+                "{}: {about}",
+                entry.name
+            );
+        }
     }
 
     #[test]

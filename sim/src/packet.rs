@@ -1,9 +1,9 @@
-//! Packets as hosts build and read them: whole IPv4 packets with every checksum in place.
+//! Packets as hosts build and read them: whole IP packets of both families with every checksum in place.
 //!
 //! Written apart from the engine's `wire`, so that what the engine does to a packet is judged by code that
 //! does not share its mistakes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use evenkeel_engine::device::HEADROOM_BYTES;
@@ -11,6 +11,12 @@ use evenkeel_engine::wire::Protocol;
 
 /// Bytes of an IPv4 header without options.
 pub const IPV4_BYTES: usize = 20;
+/// Bytes of an IPv6 header.
+pub const IPV6_BYTES: usize = 40;
+/// Bytes of an Ethernet header without a VLAN tag.
+pub const ETHERNET_BYTES: usize = 14;
+/// The most bytes of an ICMPv6 error: what every link carries (RFC 4443 s.2.4).
+const ICMPV6_ERROR_BYTES: usize = 1_280;
 /// Bytes of a TCP header without options.
 pub const TCP_BYTES: usize = 20;
 /// Bytes of a UDP header.
@@ -55,13 +61,35 @@ impl Packet {
     }
 }
 
-/// One end of a packet's way.
+/// One end of a packet's way: of IPv4, or with [`AnyEnd`] of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct End {
+pub struct End<A = Ipv4Addr> {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: A,
     /// The port.
     pub port: u16,
+}
+
+/// One end of a packet's way, of either family.
+pub type AnyEnd = End<IpAddr>;
+
+impl AnyEnd {
+    /// The same end, where it is one of IPv4.
+    #[must_use]
+    pub const fn v4(self) -> Option<End> {
+        match self.address {
+            IpAddr::V4(address) => Some(End { address, port: self.port }),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+impl End {
+    /// The same end, where ends of both families are meant.
+    #[must_use]
+    pub const fn any(self) -> AnyEnd {
+        End { address: IpAddr::V4(self.address), port: self.port }
+    }
 }
 
 /// Flags of a TCP segment.
@@ -119,6 +147,8 @@ pub enum Transport {
         kind: (u8, u8),
         /// The protocol of the quoted packet.
         protocol: Protocol,
+        /// The largest packet that gets further, where the message says that this one was too big.
+        mtu: Option<u32>,
     },
 }
 
@@ -126,9 +156,9 @@ pub enum Transport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View<'a> {
     /// Who sent it; for an ICMP error, who sent the quoted packet.
-    pub source: End,
+    pub source: AnyEnd,
     /// To whom; for an ICMP error, to whom the quoted packet went.
-    pub destination: End,
+    pub destination: AnyEnd,
     /// The header.
     pub transport: Transport,
     /// What is behind the headers.
@@ -155,11 +185,12 @@ pub enum Header {
     Udp,
 }
 
-/// Builds a packet with `length` bytes of payload, which `fill` writes, in `buffer`.
+/// Builds a packet with `length` bytes of payload, which `fill` writes, in `buffer`. Ends of different families can not
+/// talk; the packet is then empty.
 #[must_use]
-pub fn build(
+pub fn build<A: Into<IpAddr>>(
     mut buffer: Vec<u8>,
-    ends: (End, End),
+    ends: (End<A>, End<A>),
     header: Header,
     length: usize,
     fill: impl FnOnce(&mut [u8]),
@@ -168,36 +199,53 @@ pub fn build(
         Header::Tcp(_) => (Protocol::TCP, TCP_BYTES),
         Header::Udp => (Protocol::UDP, UDP_BYTES),
     };
-    let total = IPV4_BYTES + header_bytes + length;
+    let ports = (ends.0.port, ends.1.port);
+    let (source, destination): (IpAddr, IpAddr) = (ends.0.address.into(), ends.1.address.into());
+    let body_bytes = header_bytes + length;
+    let ip_bytes = if source.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
     buffer.clear();
-    buffer.resize(HEADROOM_BYTES + total, 0);
+    buffer.resize(HEADROOM_BYTES + ip_bytes + body_bytes, 0);
     let range = HEADROOM_BYTES..buffer.len();
     let mut packet = Packet { buffer, range };
-    if let Some((ip, body)) = packet.bytes_mut().split_first_chunk_mut::<IPV4_BYTES>() {
-        *ip = ipv4_header(ends.0.address, ends.1.address, protocol, total);
-        let (transport, payload) = body.split_at_mut(header_bytes);
-        fill(payload);
-        let bytes = match header {
-            Header::Tcp(segment) => tcp_header(ends, segment),
-            Header::Udp => udp_header(ends, UDP_BYTES + length),
-        };
-        for (place, byte) in transport.iter_mut().zip(bytes) {
-            *place = byte;
+    let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
+        return Packet::default();
+    };
+    let addresses = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            ip.copy_from_slice(&ipv4_header(source, destination, protocol, IPV4_BYTES + body_bytes));
+            u64::from(source.to_bits()) + u64::from(destination.to_bits())
         }
-        let sum = finish(pseudo_sum(ends.0.address, ends.1.address, protocol, body.len()) + sum(body));
-        // A UDP checksum of zero would mean that there is none (RFC 768).
-        let sum = if protocol == Protocol::UDP && sum == 0 { 0xffff } else { sum };
-        let place = if protocol == Protocol::UDP { 6..8 } else { 16..18 };
-        if let Some(place) = body.get_mut(place) {
-            place.copy_from_slice(&sum.to_be_bytes());
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            ip.copy_from_slice(&ipv6_header(source, destination, protocol, body_bytes));
+            sum(&source.octets()) + sum(&destination.octets())
         }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Packet::default(),
+    };
+    let Some((transport, payload)) = body.split_at_mut_checked(header_bytes) else {
+        return Packet::default();
+    };
+    fill(payload);
+    match header {
+        Header::Tcp(segment) => transport.copy_from_slice(&tcp_header(ports, segment)),
+        Header::Udp => transport.copy_from_slice(&udp_header(ports, body_bytes)),
+    }
+    let sum = finish(addresses + u64::from(protocol.0) + wide(body_bytes) + sum(body));
+    // A UDP checksum of zero would mean that there is none (RFC 768).
+    let sum = if protocol == Protocol::UDP && sum == 0 { 0xffff } else { sum };
+    let place = if protocol == Protocol::UDP { 6..8 } else { 16..18 };
+    if let Some(place) = body.get_mut(place) {
+        place.copy_from_slice(&sum.to_be_bytes());
     }
     packet
 }
 
-/// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1).
+/// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1; RFC 4443 s.3.1).
 #[must_use]
 pub fn port_unreachable(buffer: Vec<u8>, about: &[u8]) -> Option<Packet> {
+    if about.first()? >> 4 == 6 {
+        let (_, destination, ..) = ipv6(about).ok()?;
+        return icmpv6_about(buffer, (1, 4), destination, about);
+    }
     let (_, destination, ..) = ipv4(about).ok()?;
     icmp_about(buffer, (3, 3), destination, about)
 }
@@ -205,11 +253,24 @@ pub fn port_unreachable(buffer: Vec<u8>, about: &[u8]) -> Option<Packet> {
 /// The ICMP message of this type and code by `from` about the packet in `about`, of which the header and eight bytes
 /// are quoted (RFC 792).
 #[must_use]
-pub fn icmp_about(mut buffer: Vec<u8>, kind: (u8, u8), from: Ipv4Addr, about: &[u8]) -> Option<Packet> {
-    let (source, ..) = ipv4(about).ok()?;
+pub fn icmp_about(buffer: Vec<u8>, kind: (u8, u8), from: Ipv4Addr, about: &[u8]) -> Option<Packet> {
+    icmp_about_with(buffer, kind, 0, from, about)
+}
+
+/// The same with a number in its second word, such as the MTU of the next hop.
+#[must_use]
+pub fn icmp_about_with(
+    mut buffer: Vec<u8>,
+    kind: (u8, u8),
+    word: u32,
+    from: Ipv4Addr,
+    about: &[u8],
+) -> Option<Packet> {
+    let (source, ..) = ipv4_of_any(about).ok()?;
     let header_bytes = usize::from(about.first()? & 15) * 4;
     let quoted = about.get(..header_bytes + 8)?;
-    let mut message = vec![kind.0, kind.1, 0, 0, 0, 0, 0, 0];
+    let mut message = vec![kind.0, kind.1, 0, 0];
+    message.extend_from_slice(&word.to_be_bytes());
     message.extend_from_slice(quoted);
     let check = finish(sum(&message)).to_be_bytes();
     message.get_mut(2..4)?.copy_from_slice(&check);
@@ -220,6 +281,61 @@ pub fn icmp_about(mut buffer: Vec<u8>, kind: (u8, u8), from: Ipv4Addr, about: &[
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
     Some(Packet { buffer, range })
+}
+
+/// The ICMPv6 message of this type and code by `from` about the packet in `about`, of which as much is quoted as fits
+/// (RFC 4443 s.2.4).
+#[must_use]
+pub fn icmpv6_about(buffer: Vec<u8>, kind: (u8, u8), from: Ipv6Addr, about: &[u8]) -> Option<Packet> {
+    icmpv6_about_with(buffer, kind, 0, from, about)
+}
+
+/// The same with a number in its second word, such as the MTU of the next hop.
+#[must_use]
+pub fn icmpv6_about_with(
+    buffer: Vec<u8>,
+    kind: (u8, u8),
+    word: u32,
+    from: Ipv6Addr,
+    about: &[u8],
+) -> Option<Packet> {
+    let (source, ..) = ipv6(about).ok()?;
+    let room = ICMPV6_ERROR_BYTES - IPV6_BYTES - 8;
+    let mut message = vec![kind.0, kind.1, 0, 0];
+    message.extend_from_slice(&word.to_be_bytes());
+    message.extend_from_slice(about.get(..about.len().min(room))?);
+    Some(icmpv6(buffer, (from, source), TTL, message))
+}
+
+/// An ICMPv6 packet of this message, whose checksum is filled in.
+#[must_use]
+pub fn icmpv6(
+    mut buffer: Vec<u8>,
+    (from, to): (Ipv6Addr, Ipv6Addr),
+    hops: u8,
+    mut message: Vec<u8>,
+) -> Packet {
+    let addresses = sum(&from.octets()) + sum(&to.octets());
+    let check = finish(addresses + u64::from(Protocol::ICMPV6.0) + wide(message.len()) + sum(&message));
+    if let Some(place) = message.get_mut(2..4) {
+        place.copy_from_slice(&check.to_be_bytes());
+    }
+    let mut header = ipv6_header(from, to, Protocol::ICMPV6, message.len());
+    header[7] = hops;
+    buffer.clear();
+    buffer.resize(HEADROOM_BYTES, 0);
+    buffer.extend_from_slice(&header);
+    buffer.extend_from_slice(&message);
+    let range = HEADROOM_BYTES..buffer.len();
+    Packet { buffer, range }
+}
+
+/// Whether an IPv6 packet is an ICMPv6 message whose checksum is right.
+#[must_use]
+pub fn is_whole_icmpv6(bytes: &[u8]) -> bool {
+    let Ok((source, destination, Protocol::ICMPV6, body)) = ipv6(bytes) else { return false };
+    let addresses = sum(&source.octets()) + sum(&destination.octets());
+    finish(addresses + u64::from(Protocol::ICMPV6.0) + wide(body.len()) + sum(body)) == 0
 }
 
 /// Computes the header checksum of the IPv4 packet in `bytes` anew, after an edit.
@@ -278,18 +394,29 @@ fn ipv4_header(
     header
 }
 
-fn tcp_header((from, to): (End, End), segment: Segment) -> [u8; TCP_BYTES] {
-    let ([p0, p1], [p2, p3]) = (from.port.to_be_bytes(), to.port.to_be_bytes());
+fn ipv6_header(source: Ipv6Addr, destination: Ipv6Addr, protocol: Protocol, body: usize) -> [u8; IPV6_BYTES] {
+    let mut header = [0; IPV6_BYTES];
+    let length = u16::try_from(body).unwrap_or(u16::MAX).to_be_bytes();
+    let (fixed, addresses) = header.split_at_mut(8);
+    let (from, to) = addresses.split_at_mut(16);
+    fixed.copy_from_slice(&[0x60, 0, 0, 0, length[0], length[1], protocol.0, TTL]);
+    from.copy_from_slice(&source.octets());
+    to.copy_from_slice(&destination.octets());
+    header
+}
+
+fn tcp_header((from, to): (u16, u16), segment: Segment) -> [u8; TCP_BYTES] {
+    let ([p0, p1], [p2, p3]) = (from.to_be_bytes(), to.to_be_bytes());
     let ([s0, s1, s2, s3], [a0, a1, a2, a3]) =
         (segment.sequence.to_be_bytes(), segment.acknowledgement.to_be_bytes());
     let [w0, w1] = segment.window.to_be_bytes();
     [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, 0x50, segment.flags.0, w0, w1, 0, 0, 0, 0]
 }
 
-fn udp_header((from, to): (End, End), length: usize) -> [u8; TCP_BYTES] {
-    let ([p0, p1], [p2, p3]) = (from.port.to_be_bytes(), to.port.to_be_bytes());
+fn udp_header((from, to): (u16, u16), length: usize) -> [u8; UDP_BYTES] {
+    let ([p0, p1], [p2, p3]) = (from.to_be_bytes(), to.to_be_bytes());
     let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-    [p0, p1, p2, p3, l0, l1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    [p0, p1, p2, p3, l0, l1, 0, 0]
 }
 
 /// Reads a packet as the host that it reached does, checksums included.
@@ -297,17 +424,25 @@ fn udp_header((from, to): (End, End), length: usize) -> [u8; TCP_BYTES] {
 /// # Errors
 /// When the host would throw it away.
 pub fn view(bytes: &[u8]) -> Result<View<'_>, Unusable> {
-    let (source, destination, protocol, body) = ipv4(bytes)?;
+    let (source, destination, addresses, protocol, body): (IpAddr, IpAddr, u64, Protocol, &[u8]) =
+        if bytes.first().is_some_and(|first| first >> 4 == 6) {
+            let (source, destination, protocol, body) = ipv6(bytes)?;
+            let addresses = sum(&source.octets()) + sum(&destination.octets());
+            (source.into(), destination.into(), addresses, protocol, body)
+        } else {
+            let (source, destination, protocol, body) = ipv4(bytes)?;
+            let addresses = u64::from(source.to_bits()) + u64::from(destination.to_bits());
+            (source.into(), destination.into(), addresses, protocol, body)
+        };
     let is_intact =
-        |covered: &[u8]| finish(pseudo_sum(source, destination, protocol, covered.len()) + sum(covered)) == 0;
-    let (from, to) = match protocol {
-        Protocol::TCP | Protocol::UDP => ports(body).ok_or(Unusable::Malformed)?,
-        _ => (0, 0),
+        |covered: &[u8]| finish(addresses + u64::from(protocol.0) + wide(covered.len()) + sum(covered)) == 0;
+    let ends = |body: &[u8]| {
+        let (from, to) = ports(body).ok_or(Unusable::Malformed)?;
+        Ok((End { address: source, port: from }, End { address: destination, port: to }))
     };
-    let source = End { address: source, port: from };
-    let destination = End { address: destination, port: to };
     match protocol {
         Protocol::TCP => {
+            let (source, destination) = ends(body)?;
             let (segment, payload) = tcp(body).ok_or(Unusable::Malformed)?;
             if !is_intact(body) {
                 return Err(Unusable::Checksum);
@@ -315,25 +450,51 @@ pub fn view(bytes: &[u8]) -> Result<View<'_>, Unusable> {
             Ok(View { source, destination, transport: Transport::Tcp(segment), payload })
         }
         Protocol::UDP => {
+            let (source, destination) = ends(body)?;
             let ([_, _, _, _, l0, l1, c0, c1], _) =
                 body.split_first_chunk::<UDP_BYTES>().ok_or(Unusable::Malformed)?;
             let length = usize::from(u16::from_be_bytes([*l0, *l1]));
             let datagram = body.get(..length).ok_or(Unusable::Malformed)?;
             let payload = datagram.get(UDP_BYTES..).ok_or(Unusable::Malformed)?;
-            if (*c0, *c1) != (0, 0) && !is_intact(datagram) {
+            // Without a checksum, a datagram of IPv6 is refused (RFC 8200 s.8.1).
+            let is_bare = (*c0, *c1) == (0, 0) && source.address.is_ipv4();
+            if !is_bare && !is_intact(datagram) {
                 return Err(Unusable::Checksum);
             }
             Ok(View { source, destination, transport: Transport::Udp, payload })
         }
         Protocol::ICMP => icmp_error(body),
+        Protocol::ICMPV6 if !is_intact(body) => Err(Unusable::Checksum),
+        Protocol::ICMPV6 => icmpv6_error(body),
         _ => Err(Unusable::Unspoken),
     }
 }
 
-/// Checks the IPv4 header and gives addresses, protocol and what is behind it.
+/// Checks the IPv6 header and gives addresses, protocol and what is behind it. Hosts here use no extension headers.
+fn ipv6(bytes: &[u8]) -> Result<(Ipv6Addr, Ipv6Addr, Protocol, &[u8]), Unusable> {
+    let (header, rest) = bytes.split_first_chunk::<IPV6_BYTES>().ok_or(Unusable::Malformed)?;
+    let [first, _, _, _, l0, l1, protocol, _, addresses @ ..] = header;
+    if first >> 4 != 6 {
+        return Err(Unusable::Malformed);
+    }
+    let body = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1]))).ok_or(Unusable::Malformed)?;
+    let (source, destination) = addresses.split_at(16);
+    let address =
+        |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(Ipv6Addr::from).map_err(|_| Unusable::Malformed);
+    Ok((address(source)?, address(destination)?, Protocol(*protocol), body))
+}
+
+/// Checks the IPv4 header and gives addresses, protocol and what is behind it. Fragments are not put together here.
 fn ipv4(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
+    let is_whole = |bytes: &[u8]| bytes.get(6..8).is_some_and(|field| field[0] & 0x3f == 0 && field[1] == 0);
+    let parts = ipv4_of_any(bytes)?;
+    if is_whole(bytes) { Ok(parts) } else { Err(Unusable::Unspoken) }
+}
+
+/// The same of a packet that may be a fragment.
+fn ipv4_of_any(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
     let header = bytes.first_chunk::<IPV4_BYTES>().ok_or(Unusable::Malformed)?;
-    let [first, _, t0, t1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let [first, _, t0, t1, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let header_bytes = usize::from(first & 15) * 4;
     let total = usize::from(u16::from_be_bytes([t0, t1]));
     let whole = bytes.get(..total).ok_or(Unusable::Malformed)?;
@@ -343,9 +504,6 @@ fn ipv4(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable>
     }
     if finish(sum(options)) != 0 {
         return Err(Unusable::Checksum);
-    }
-    if u16::from_be_bytes([f0, f1]) & 0x3fff != 0 {
-        return Err(Unusable::Unspoken);
     }
     Ok((Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3), Protocol(protocol), body))
 }
@@ -371,7 +529,8 @@ fn tcp(body: &[u8]) -> Option<(Segment, &[u8])> {
 
 /// An ICMP error that quotes one of our packets: destination unreachable or time exceeded.
 fn icmp_error(body: &[u8]) -> Result<View<'_>, Unusable> {
-    let ([kind, code, ..], quoted) = body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
+    let ([kind, code, _, _, _, _, m0, m1], quoted) =
+        body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
     if finish(sum(body)) != 0 {
         return Err(Unusable::Checksum);
     }
@@ -383,26 +542,73 @@ fn icmp_error(body: &[u8]) -> Result<View<'_>, Unusable> {
     let rest = quoted.get(usize::from(first & 15) * 4..).ok_or(Unusable::Malformed)?;
     let (from, to) = ports(rest).ok_or(Unusable::Malformed)?;
     Ok(View {
-        source: End { address: Ipv4Addr::new(s0, s1, s2, s3), port: from },
-        destination: End { address: Ipv4Addr::new(d0, d1, d2, d3), port: to },
-        transport: Transport::IcmpError { kind: (*kind, *code), protocol: Protocol(protocol) },
+        source: End { address: Ipv4Addr::new(s0, s1, s2, s3).into(), port: from },
+        destination: End { address: Ipv4Addr::new(d0, d1, d2, d3).into(), port: to },
+        transport: Transport::IcmpError {
+            kind: (*kind, *code),
+            protocol: Protocol(protocol),
+            mtu: ((*kind, *code) == (3, 4)).then_some(u16::from_be_bytes([*m0, *m1]).into()),
+        },
         payload: &[],
     })
 }
 
-/// The destination address of an IPv4 packet, without looking at anything else.
-#[must_use]
-pub fn destination(bytes: &[u8]) -> Option<Ipv4Addr> {
-    bytes.get(16..20)?.try_into().ok().map(|octets: [u8; 4]| Ipv4Addr::from(octets))
+/// An ICMPv6 error that quotes one of our packets: destination unreachable, packet too big or time exceeded.
+fn icmpv6_error(body: &[u8]) -> Result<View<'_>, Unusable> {
+    let ([kind, code, _, _, mtu @ ..], quoted) = body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
+    if !matches!(kind, 1..=3) {
+        return Err(Unusable::Unspoken);
+    }
+    let (header, rest) = quoted.split_first_chunk::<IPV6_BYTES>().ok_or(Unusable::Malformed)?;
+    let [_, _, _, _, _, _, protocol, _, addresses @ ..] = header;
+    let (source, destination) = addresses.split_at(16);
+    let address = |bytes: &[u8]| {
+        let octets = <[u8; 16]>::try_from(bytes).map_err(|_| Unusable::Malformed)?;
+        Ok(IpAddr::V6(octets.into()))
+    };
+    let (from, to) = ports(rest).ok_or(Unusable::Malformed)?;
+    Ok(View {
+        source: End { address: address(source)?, port: from },
+        destination: End { address: address(destination)?, port: to },
+        transport: Transport::IcmpError {
+            kind: (*kind, *code),
+            protocol: Protocol(*protocol),
+            mtu: (*kind == 2).then_some(u32::from_be_bytes(*mtu)),
+        },
+        payload: &[],
+    })
 }
 
-/// Source address, protocol and source port of a TCP or UDP packet without IP options.
+/// The destination address of an IP packet, without looking at anything else.
 #[must_use]
-pub fn sender(bytes: &[u8]) -> Option<(Ipv4Addr, Protocol, u16)> {
+pub fn destination(bytes: &[u8]) -> Option<IpAddr> {
+    if bytes.first()? >> 4 == 6 {
+        return bytes.get(24..40)?.try_into().ok().map(|octets: [u8; 16]| IpAddr::V6(octets.into()));
+    }
+    bytes.get(16..20)?.try_into().ok().map(|octets: [u8; 4]| IpAddr::V4(octets.into()))
+}
+
+/// The source address of an IP packet, without looking at anything else.
+#[must_use]
+pub fn sender_address(bytes: &[u8]) -> Option<IpAddr> {
+    if bytes.first()? >> 4 == 6 {
+        return bytes.get(8..24)?.try_into().ok().map(|octets: [u8; 16]| IpAddr::V6(octets.into()));
+    }
+    bytes.get(12..16)?.try_into().ok().map(|octets: [u8; 4]| IpAddr::V4(octets.into()))
+}
+
+/// Source address, protocol and source port of a TCP or UDP packet without IP options or extension headers.
+#[must_use]
+pub fn sender(bytes: &[u8]) -> Option<(IpAddr, Protocol, u16)> {
+    if bytes.first()? >> 4 == 6 {
+        let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
+        let port = bytes.get(IPV6_BYTES..IPV6_BYTES + 2)?.try_into().ok()?;
+        return Some((IpAddr::V6(address.into()), Protocol(*bytes.get(6)?), u16::from_be_bytes(port)));
+    }
     let header = bytes.first_chunk::<24>()?;
     let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, _, _, _, _, p0, p1, ..] = *header;
     (first == 0x45).then_some((
-        Ipv4Addr::new(s0, s1, s2, s3),
+        IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
         Protocol(protocol),
         u16::from_be_bytes([p0, p1]),
     ))
@@ -424,6 +630,128 @@ pub fn take_hop(bytes: &mut [u8]) -> bool {
     true
 }
 
+/// Where layer 4 of a packet begins, and its protocol.
+fn layer_4(bytes: &[u8]) -> Option<(usize, Protocol)> {
+    match bytes.first()? >> 4 {
+        4 => Some((usize::from(bytes.first()? & 15) * 4, Protocol(*bytes.get(9)?))),
+        6 => Some((IPV6_BYTES, Protocol(*bytes.get(6)?))),
+        _ => None,
+    }
+}
+
+/// The identifier of an ICMP echo message.
+#[must_use]
+pub fn query(bytes: &[u8]) -> Option<u16> {
+    let (offset, protocol) = layer_4(bytes)?;
+    let is_echo = match (protocol, *bytes.get(offset)?) {
+        (Protocol::ICMP, kind) => matches!(kind, 0 | 8),
+        (Protocol::ICMPV6, kind) => matches!(kind, 128 | 129),
+        _ => false,
+    };
+    is_echo.then_some(u16::from_be_bytes([*bytes.get(offset + 4)?, *bytes.get(offset + 5)?]))
+}
+
+/// Replaces source address and port (of an echo message, its identifier). Returns whether the packet has them.
+pub fn set_source(bytes: &mut [u8], address: IpAddr, port: u16) -> bool {
+    set_end(bytes, true, address, port)
+}
+
+/// Replaces destination address and port (of an echo message, its identifier). Returns whether the packet has them.
+pub fn set_destination(bytes: &mut [u8], address: IpAddr, port: u16) -> bool {
+    set_end(bytes, false, address, port)
+}
+
+/// Replaces one end and computes the checksums anew: not by difference, so that a mistake in one way of doing it shows
+/// against the other.
+fn set_end(bytes: &mut [u8], is_source: bool, address: IpAddr, port: u16) -> bool {
+    let Some((offset, protocol)) = layer_4(bytes) else { return false };
+    if !write_address(bytes, is_source, address) {
+        return false;
+    }
+    let (place, check) = match protocol {
+        Protocol::TCP => (offset + if is_source { 0 } else { 2 }, offset + 16),
+        Protocol::UDP => (offset + if is_source { 0 } else { 2 }, offset + 6),
+        Protocol::ICMP | Protocol::ICMPV6 => (offset + 4, offset + 2),
+        _ => return false,
+    };
+    let Some(slot) = bytes.get_mut(place..place + 2) else { return false };
+    slot.copy_from_slice(&port.to_be_bytes());
+    mend_layer_4(bytes, offset, check, protocol);
+    true
+}
+
+fn write_address(bytes: &mut [u8], is_source: bool, address: IpAddr) -> bool {
+    let is_v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
+    let start = match (is_v4, is_source) {
+        (true, true) => 12,
+        (true, false) => 16,
+        (false, true) => 8,
+        (false, false) => 24,
+    };
+    match address {
+        IpAddr::V4(address) if is_v4 => {
+            let Some(slot) = bytes.get_mut(start..start + 4) else { return false };
+            slot.copy_from_slice(&address.octets());
+            mend_header(bytes);
+            true
+        }
+        IpAddr::V6(address) if !is_v4 => {
+            let Some(slot) = bytes.get_mut(start..start + 16) else { return false };
+            slot.copy_from_slice(&address.octets());
+            true
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => false,
+    }
+}
+
+fn mend_layer_4(bytes: &mut [u8], offset: usize, check: usize, protocol: Protocol) {
+    let is_bare = protocol == Protocol::UDP && bytes.get(check..check + 2) == Some(&[0, 0]);
+    if is_bare {
+        return;
+    }
+    if let Some(slot) = bytes.get_mut(check..check + 2) {
+        slot.fill(0);
+    }
+    let body = bytes.get(offset..).unwrap_or_default();
+    let pseudo = match (bytes.first().map(|first| first >> 4), protocol) {
+        (Some(4), Protocol::ICMP) => 0,
+        (Some(4), _) => sum(bytes.get(12..20).unwrap_or_default()) + u64::from(protocol.0) + wide(body.len()),
+        _ => sum(bytes.get(8..40).unwrap_or_default()) + u64::from(protocol.0) + wide(body.len()),
+    };
+    let check_sum = finish(pseudo + sum(body));
+    let check_sum = if protocol == Protocol::UDP && check_sum == 0 { 0xffff } else { check_sum };
+    if let Some(slot) = bytes.get_mut(check..check + 2) {
+        slot.copy_from_slice(&check_sum.to_be_bytes());
+    }
+}
+
+/// Protocol and source of the packet that an ICMP error quotes.
+#[must_use]
+pub fn quoted_source(bytes: &[u8]) -> Option<(Protocol, AnyEnd)> {
+    let view = view(bytes).ok()?;
+    match view.transport {
+        Transport::IcmpError { protocol, .. } => Some((protocol, view.source)),
+        Transport::Tcp(_) | Transport::Udp => None,
+    }
+}
+
+/// Gives an ICMP error, and the packet that it quotes, another addressee: the one who sent what is quoted.
+pub fn set_quoted_source(bytes: &mut [u8], address: IpAddr, port: u16) -> bool {
+    let Some((offset, protocol)) = layer_4(bytes) else { return false };
+    let Some(quoted) = bytes.get_mut(offset + 8..) else { return false };
+    let Some((inner, _)) = layer_4(quoted) else { return false };
+    if !write_address(quoted, true, address) {
+        return false;
+    }
+    let Some(slot) = quoted.get_mut(inner..inner + 2) else { return false };
+    slot.copy_from_slice(&port.to_be_bytes());
+    if !write_address(bytes, false, address) {
+        return false;
+    }
+    mend_layer_4(bytes, offset, offset + 2, protocol);
+    true
+}
+
 /// The sum of big-endian 16-bit words, not yet folded; an odd last byte counts as a high one.
 fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
@@ -433,9 +761,9 @@ fn sum(bytes: &[u8]) -> u64 {
     whole + half + odd.first().map_or(0, |byte| u64::from(*byte) << 8)
 }
 
-fn pseudo_sum(source: Ipv4Addr, destination: Ipv4Addr, protocol: Protocol, length: usize) -> u64 {
-    let length = u64::try_from(length).unwrap_or(u64::MAX >> 16);
-    u64::from(source.to_bits()) + u64::from(destination.to_bits()) + u64::from(protocol.0) + length
+/// A length as it counts in a pseudo-header.
+fn wide(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX >> 16)
 }
 
 /// Folds a sum and turns it around (RFC 1071).
@@ -464,7 +792,7 @@ mod tests {
         for length in [0, 1, 2, 3, 100, 1460] {
             let packet = built(Header::Tcp(SEGMENT), length);
             let view = view(packet.bytes()).unwrap();
-            assert_eq!((view.source, view.destination, view.payload.len()), (A, B, length));
+            assert_eq!((view.source, view.destination, view.payload.len()), (A.any(), B.any(), length));
             assert_eq!(view.transport, Transport::Tcp(SEGMENT));
             let packet = built(Header::Udp, length);
             assert_eq!(super::view(packet.bytes()).unwrap().payload, vec![0x5a; length]);
@@ -477,6 +805,30 @@ mod tests {
         let header: [u8; 20] =
             [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
         assert_eq!(finish(sum(&header)), 0xb861);
+    }
+
+    #[test]
+    fn ipv6_is_built_and_read_and_every_flipped_bit_noticed() {
+        let end = |last, port| End { address: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last), port };
+        let (from, to) = (end(1, 40_000), end(2, 80));
+        for header in [Header::Udp, Header::Tcp(SEGMENT)] {
+            let packet = build(Vec::new(), (from, to), header, 33, |payload| payload.fill(0x5a));
+            let view = view(packet.bytes()).unwrap();
+            assert_eq!((view.source.address, view.destination.port), (from.address.into(), 80));
+            assert_eq!(destination(packet.bytes()), Some(to.address.into()));
+            assert_eq!(sender(packet.bytes()).map(|sender| sender.2), Some(40_000));
+            // What stands before the addresses is covered in part only: traffic class, flow label, hops.
+            for bit in (32..56).chain(64..packet.bytes().len() * 8) {
+                let mut bytes = packet.bytes().to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(super::view(&bytes).is_err(), "bit {bit}");
+            }
+        }
+        let quoted = build(Vec::new(), (from, to), Header::Udp, 10, |_| {});
+        let error = port_unreachable(Vec::new(), quoted.bytes()).unwrap();
+        let view = view(error.bytes()).unwrap();
+        assert_eq!((view.source.port, view.destination.address), (40_000, to.address.into()));
+        assert_eq!(view.transport, Transport::IcmpError { kind: (1, 4), protocol: Protocol::UDP, mtu: None });
     }
 
     #[test]
@@ -507,8 +859,8 @@ mod tests {
             assert!(view(packet.bytes()).is_ok());
         }
         assert!(!take_hop(packet.bytes_mut()));
-        assert_eq!(destination(packet.bytes()), Some(B.address));
-        assert_eq!(sender(packet.bytes()), Some((A.address, Protocol::UDP, A.port)));
+        assert_eq!(destination(packet.bytes()), Some(B.address.into()));
+        assert_eq!(sender(packet.bytes()), Some((A.address.into(), Protocol::UDP, A.port)));
     }
 
     #[test]
@@ -516,7 +868,7 @@ mod tests {
         let quoted = built(Header::Udp, 10);
         let error = port_unreachable(Vec::new(), quoted.bytes()).unwrap();
         let view = view(error.bytes()).unwrap();
-        assert_eq!((view.source, view.destination), (A, B));
-        assert_eq!(view.transport, Transport::IcmpError { kind: (3, 3), protocol: Protocol::UDP });
+        assert_eq!((view.source, view.destination), (A.any(), B.any()));
+        assert_eq!(view.transport, Transport::IcmpError { kind: (3, 3), protocol: Protocol::UDP, mtu: None });
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! request:   "EKQ1"  length u32  response length u32  pattern u32  then pattern bytes
-//! response:  "EKA1"  length u32  server address u32   pattern u32  then pattern bytes
+//! response:  "EKA1"  length u32  server identity u32  pattern u32  then pattern bytes
 //! ```
 //! All numbers are big endian; lengths count the head. Byte `i` of a message is byte `i` of the pattern,
 //! save for the head; four bytes of the pattern are a mix of its number and their place. The response's pattern is the request's with every bit turned around.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Bytes of a head.
 pub const HEAD_BYTES: u32 = 16;
@@ -29,12 +29,27 @@ pub struct Message {
     pattern: u32,
 }
 
+/// What a server calls itself in a response: its IPv4 address as a number, or the words of its IPv6 address, folded.
+#[must_use]
+pub const fn identity(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            #[allow(clippy::cast_possible_truncation, reason = "the four words of the address")]
+            {
+                (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
+            }
+        }
+    }
+}
+
 /// What a head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Bytes of the whole message.
     pub length: u32,
-    /// Request: the wanted length of the response. Response: the server's address as a number.
+    /// Request: the wanted length of the response. Response: the server's [`identity`].
     pub argument: u32,
     /// The pattern of the bytes behind the head.
     pub pattern: u32,
@@ -49,8 +64,14 @@ impl Message {
 
     /// The response of `server` to a request.
     #[must_use]
-    pub fn response(request: &Head, server: Ipv4Addr) -> Self {
-        let head = Head { length: request.argument, argument: server.to_bits(), pattern: !request.pattern };
+    pub fn response(request: &Head, server: impl Into<IpAddr>) -> Self {
+        Self::response_of(request, identity(server.into()))
+    }
+
+    /// The response of the server with this [`identity`].
+    #[must_use]
+    pub fn response_of(request: &Head, server: u32) -> Self {
+        let head = Head { length: request.argument, argument: server, pattern: !request.pattern };
         Self::new(RESPONSE, head)
     }
 
@@ -164,6 +185,8 @@ fn head(magic: [u8; 4], bytes: &[u8]) -> Option<Head> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]

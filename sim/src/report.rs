@@ -5,19 +5,21 @@ pub mod metric;
 mod table;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use evenkeel_engine::director::GuestStats;
-use evenkeel_engine::{DirectorStatus, ServerStatus};
+use evenkeel_engine::{Counters, DirectorStatus, ServerStatus};
 use serde::Serialize;
 
-use crate::forwarder::{ForwarderNode, KernelCounts};
+use crate::checker::Findings;
+use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, HostCounts};
-use crate::scenario::{Expected, Service};
-use crate::world::World;
+use crate::record::{Histogram, RunRecord};
+use crate::scenario::{Expectation, Expected, Service};
+use crate::wires::{Switch, SwitchDrop, Wire, WireDrop};
+use crate::world::{KernelCounts, World};
 
 /// The version of the form of the JSON; it grows when a key changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,6 +50,12 @@ pub struct Outcome {
     pub share_deviation: f64,
     /// Whether every packet that came into an engine has had exactly one end.
     pub is_conserved: bool,
+    /// What was seen on the wires that should not be; empty where nobody looked.
+    pub checks: Findings,
+    /// Broken flows that no load balancer could have kept: their server was away.
+    pub unavoidable: u64,
+    /// From a request to its answer, after the warm-up.
+    pub latency: LatencyReport,
     /// The hash of every packet that reached a machine, as 16 hexadecimal digits.
     pub wire_hash: String,
     /// The hash after every 65,536 of these packets.
@@ -56,6 +64,37 @@ pub struct Outcome {
     pub decision_hash: String,
     /// Each expectation of the scenario.
     pub expectations: Vec<ExpectationReport>,
+    /// What was taken down while the run went on, for pages and comparisons.
+    #[serde(skip)]
+    pub record: RunRecord,
+}
+
+/// How long answers took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LatencyReport {
+    /// Answers.
+    pub answers: u64,
+    /// The mean, in nanoseconds.
+    pub mean_ns: u64,
+    /// What half of them did not exceed, to 1 %.
+    pub p50_ns: u64,
+    /// What 99 % of them did not exceed, to 1 %.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+impl LatencyReport {
+    fn of(latency: &Histogram) -> Self {
+        let quantile = |millionths| latency.quantile(millionths).unwrap_or(0);
+        Self {
+            answers: latency.count(),
+            mean_ns: latency.mean().unwrap_or(0),
+            p50_ns: quantile(500_000),
+            p99_ns: quantile(990_000),
+            max_ns: latency.max().unwrap_or(0),
+        }
+    }
 }
 
 /// Flows of one load, while it runs.
@@ -84,25 +123,41 @@ pub struct FlowCounts {
     pub causes: BTreeMap<Cause, u64>,
 }
 
-/// Packets: `sent = received + lost + in_flight`, forwarders' packets included.
+/// Frames on the way between machines, ARP included: `sent + copied = received + lost + in_flight`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PacketCounts {
-    /// Packets that machines sent.
+    /// Frames that machines sent.
     pub sent: u64,
-    /// Packets that reached a machine.
+    /// Copies that switches made of frames for several, and cables by mistake.
+    pub copied: u64,
+    /// Frames that reached a machine with power.
     pub received: u64,
-    /// Packets that links lost by chance.
-    pub lost_by_chance: u64,
-    /// Packets that found the queue of a link full.
-    pub lost_queue_full: u64,
-    /// Packets to a next hop that nobody is.
-    pub lost_no_neighbour: u64,
+    /// Frames that ended on a cable or in a switch, by reason; reasons that did not happen are left out.
+    pub lost_on_wires: BTreeMap<&'static str, u64>,
+    /// Frames that reached a machine without power.
+    pub lost_without_power: u64,
+    /// Packets that the kernels of machines dropped, by reason; reasons that did not happen are left out.
+    pub dropped_by_kernels: BTreeMap<&'static str, u64>,
     /// Packets that were under way when the run ended.
     pub in_flight: u64,
     /// Segments and datagrams that hosts sent again.
     pub retransmitted: u64,
     /// Packets that reached a host which had no use for them.
     pub stray: u64,
+}
+
+impl PacketCounts {
+    /// Frames that ended on a cable, in a switch or at a machine without power.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost_on_wires.values().sum::<u64>() + self.lost_without_power
+    }
+
+    /// Whether every frame, and every copy, has ended once or is under way.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        self.sent + self.copied == self.received + self.lost() + self.in_flight
+    }
 }
 
 /// One load.
@@ -170,6 +225,8 @@ pub struct ForwarderReport {
     pub flows_opened: u64,
     /// Calls to schedulers.
     pub scheduler_calls: u64,
+    /// How often it began anew, with an empty flow table.
+    pub restarts: u64,
     /// What the kernel around the engine did.
     pub kernel: KernelCounts,
     /// Components, by director or policy.
@@ -225,6 +282,17 @@ impl Outcome {
         let (servers, share_deviation) = servers(world);
         let hex = |hash: u64| format!("{hash:016x}");
         let net = &world.net;
+        let packets = PacketCounts {
+            sent: net.sent,
+            copied: net.copied,
+            received: net.arrived - net.into_the_dark,
+            lost_on_wires: lost_on_wires(world),
+            lost_without_power: net.into_the_dark,
+            dropped_by_kernels: dropped_by_kernels(world),
+            in_flight: u64::try_from(net.under_way()).unwrap_or(u64::MAX),
+            retransmitted: hosts.iter().map(|host| host.counts.retransmitted).sum(),
+            stray: hosts.iter().map(|host| host.counts.stray()).sum(),
+        };
         let mut outcome = Self {
             schema: SCHEMA,
             scenario: world.scenario.name.clone(),
@@ -232,29 +300,37 @@ impl Outcome {
             elapsed_ns: u64::try_from(world.elapsed().as_nanos()).unwrap_or(u64::MAX),
             events: net.events,
             flows: total(loads.iter().map(|load| &load.flows)),
-            packets: PacketCounts {
-                sent: net.sent,
-                received: net.arrived,
-                lost_by_chance: net.losses.by_chance,
-                lost_queue_full: net.losses.queue_full,
-                lost_no_neighbour: net.losses.no_neighbour,
-                in_flight: u64::try_from(net.under_way()).unwrap_or(u64::MAX),
-                retransmitted: hosts.iter().map(|host| host.counts.retransmitted).sum(),
-                stray: hosts.iter().map(|host| host.counts.stray()).sum(),
-            },
             loads,
             servers,
-            is_conserved: world.forwarders.iter().all(|node| node.engine.counters().is_conserved()),
+            is_conserved: packets.is_conserved()
+                && world.forwarders().all(|(_, node)| node.counters().all(Counters::is_conserved)),
+            packets,
             forwarders,
             hosts,
             share_deviation,
+            checks: net.checker.as_ref().map(|checker| checker.findings().clone()).unwrap_or_default(),
+            unavoidable: 0,
+            latency: LatencyReport::default(),
             wire_hash: hex(net.wire_trace.hash()),
             wire_checkpoints: net.wire_trace.checkpoints().iter().copied().map(hex).collect(),
             decision_hash: hex(net.decision_trace.hash()),
             expectations: Vec::new(),
+            record: RunRecord::default(),
         };
-        outcome.expectations = metric::judge(&world.scenario.expectations, &outcome);
+        outcome.judge(&world.scenario.expectations);
         outcome
+    }
+
+    /// Takes over what was taken down while the run went on.
+    pub(crate) fn take_down(&mut self, record: RunRecord) {
+        self.unavoidable = record.flows.unavoidable;
+        self.latency = LatencyReport::of(&record.latency);
+        self.record = record;
+    }
+
+    /// Holds the run against what was expected.
+    pub(crate) fn judge(&mut self, expectations: &[Expectation]) {
+        self.expectations = metric::judge(expectations, self);
     }
 
     /// Whether every expectation holds.
@@ -271,7 +347,7 @@ impl Outcome {
 }
 
 fn hosts(world: &World<'_>) -> Vec<HostReport> {
-    let hosts = world.scenario.hosts.iter().zip(&world.hosts);
+    let hosts = world.scenario.hosts.iter().zip(world.hosts());
     let report = hosts.map(|(written, host)| HostReport {
         name: written.name.clone(),
         counts: HostCounts { retransmitted: host.retransmitted(), ..host.counts },
@@ -309,22 +385,53 @@ fn total<'a>(loads: impl Iterator<Item = &'a FlowCounts>) -> FlowCounts {
     sum
 }
 
+/// Frames that ended on cables and in switches.
+fn lost_on_wires(world: &World<'_>) -> BTreeMap<&'static str, u64> {
+    let mut lost = BTreeMap::new();
+    for counts in world.net.cables.iter().flat_map(|cable| &cable.wires).map(Wire::counts) {
+        for reason in WireDrop::ALL {
+            *lost.entry(reason.name()).or_insert(0) += counts.of(reason);
+        }
+    }
+    for counts in world.net.switches.iter().map(Switch::counts) {
+        for (reason, count) in SwitchDrop::ALL.iter().zip(counts.dropped) {
+            *lost.entry(reason.name()).or_insert(0) += count;
+        }
+    }
+    lost.insert("unplugged", world.net.unplugged);
+    lost.retain(|_, count| *count > 0);
+    lost
+}
+
+fn dropped_by_kernels(world: &World<'_>) -> BTreeMap<&'static str, u64> {
+    let mut dropped = BTreeMap::new();
+    for (reason, count) in world.machines.iter().flat_map(|machine| machine.kernel_drops()) {
+        *dropped.entry(reason.name()).or_insert(0) += count;
+    }
+    dropped.retain(|_, count| *count > 0);
+    dropped
+}
+
 fn forwarders(world: &World<'_>) -> Vec<ForwarderReport> {
-    let forwarders = world.scenario.forwarders.iter().zip(&world.forwarders);
-    let report = forwarders.map(|(written, node)| {
-        let counters = node.engine.counters();
-        let dropped = counters.drops().filter(|(_, count)| *count > 0);
+    let forwarders = world.scenario.forwarders.iter().zip(world.forwarders());
+    let report = forwarders.map(|(written, (machine, node))| {
+        let sum = |count: fn(&Counters) -> u64| node.counters().map(count).sum();
+        let mut dropped = BTreeMap::new();
+        for (reason, count) in node.counters().flat_map(Counters::drops).filter(|(_, count)| *count > 0) {
+            *dropped.entry(reason.name()).or_insert(0) += count;
+        }
         ForwarderReport {
             name: written.name.clone(),
-            packets_in: counters.packets_in,
-            forwarded: counters.forwarded,
-            answered: counters.answered,
-            consumed: counters.consumed,
-            dropped: dropped.map(|(reason, count)| (reason.name(), count)).collect(),
-            born: counters.born,
-            flows_opened: counters.flows_opened,
-            scheduler_calls: counters.scheduler_calls,
-            kernel: node.counts,
+            packets_in: sum(|counters| counters.packets_in),
+            forwarded: sum(|counters| counters.forwarded),
+            answered: sum(|counters| counters.answered),
+            consumed: sum(|counters| counters.consumed),
+            dropped,
+            born: sum(|counters| counters.born),
+            flows_opened: sum(|counters| counters.flows_opened),
+            scheduler_calls: sum(|counters| counters.scheduler_calls),
+            restarts: node.restarts(),
+            kernel: KernelCounts { queue_full: node.queue_full, ..machine.counts },
             guests: guests(node),
             faults: node.faults.clone(),
         }
@@ -351,7 +458,7 @@ fn guests(node: &ForwarderNode) -> Vec<GuestReport> {
 fn servers(world: &World<'_>) -> (Vec<ServerReport>, f64) {
     let mut reports = Vec::new();
     let mut deviation: f64 = 0.0;
-    for (written, node) in world.scenario.forwarders.iter().zip(&world.forwarders) {
+    for (written, (_, node)) in world.scenario.forwarders.iter().zip(world.forwarders()) {
         for director in node.engine.directors() {
             let flows: u64 = director.servers.iter().map(|server| server.flows).sum();
             let weight: u64 = director.servers.iter().map(|server| u64::from(server.weight)).sum();
@@ -394,9 +501,9 @@ fn report_of(director: &DirectorStatus, server: &ServerStatus) -> ServerReport {
 
 /// Requests that clients of the director's services had answered by a server.
 fn answered(world: &World<'_>, director: &DirectorStatus, server: &ServerStatus) -> u64 {
-    let IpAddr::V4(address) = server.address else { return 0 };
+    let address = server.address;
     let is_served = |service: &Service| {
-        let called = (service.address.into(), service.port, service.protocol);
+        let called = (service.address, service.port, service.protocol);
         director.binds.iter().any(|bind| bind.serves(called.0, called.1, called.2))
     };
     let counts = world.answers.iter();

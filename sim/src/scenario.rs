@@ -8,17 +8,33 @@
 
 mod check;
 mod error;
+pub mod network;
 mod quantity;
+pub mod reference;
+pub mod timeline;
+pub mod traffic;
 mod written;
 
-use std::net::Ipv4Addr;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use evenkeel_config::document::Source;
 use evenkeel_engine::Duration;
-use evenkeel_engine::wire::Protocol;
 use serde::Serialize;
 
+use error::Collector;
+
 pub use error::{ScenarioError, ScenarioErrors};
+pub use network::{
+    Attachment, Ecmp, Forwarder, Host, Link, Network, Route, RouteAction, Router, Rule, Segment, SegmentKind,
+    Stack, Subnet, Sysctl, TABLE_MAIN,
+};
+pub use timeline::{Action, Happening, When};
+pub use traffic::{Arrivals, Discipline, Exchange, Extent, Load, Service, ServiceModel};
+pub use written::schema;
+
+use crate::wires::Quality;
 
 /// The most hosts of one scenario, all groups together: as many as a /16 has addresses.
 pub const HOSTS_MAX: usize = 65_536;
@@ -38,190 +54,40 @@ pub struct Scenario {
     pub path: PathBuf,
     /// The longest that it runs, in virtual time. It ends sooner when every load is done.
     pub duration: Duration,
+    /// The time from which on latencies and shares over time are counted.
+    pub warmup: Duration,
+    /// How it is computed.
+    pub mode: Mode,
     /// The seed that is used when none is given on the command line.
     pub seed: u64,
     /// The networks.
     pub segments: Vec<Segment>,
     /// The hosts, one entry per machine.
     pub hosts: Vec<Host>,
+    /// The routers.
+    pub routers: Vec<Router>,
     /// The forwarders.
     pub forwarders: Vec<Forwarder>,
     /// How attachments behave; the last entry that fits an attachment wins, and without one the default.
     pub links: Vec<Link>,
     /// The traffic.
     pub loads: Vec<Load>,
+    /// What happens besides, in the order of the file.
+    pub timeline: Vec<Happening>,
+    /// The segments whose frames a capture holds, by number.
+    pub captures: Vec<usize>,
     /// What must come out.
     pub expectations: Vec<Expectation>,
 }
 
-/// One network: everyone on it reaches everyone else without a router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Its name.
-    pub name: String,
-    /// The network address; host bits are zero.
-    pub network: Ipv4Addr,
-    /// Bits of the network part (8 to 30).
-    pub prefix_length: u8,
-}
-
-impl Segment {
-    /// Whether `address` lies in this network.
-    #[must_use]
-    pub const fn contains(&self, address: Ipv4Addr) -> bool {
-        (address.to_bits() ^ self.network.to_bits()) >> (32 - self.prefix_length) == 0
-    }
-}
-
-/// Where a machine is plugged in, and its address there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// The index into [`Scenario::segments`].
-    pub segment: usize,
-    /// The machine's own address there.
-    pub address: Ipv4Addr,
-}
-
-/// One machine that is not a forwarder: a client where a load names it, else a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
-    /// `GROUP`, or `GROUP.NUMBER` from 0 where the file gives a count.
-    pub name: String,
-    /// The group in the file.
-    pub group: String,
-    /// Where it is plugged in; at least once.
-    pub attachments: Vec<Attachment>,
-    /// The router for everything that is on none of its segments.
-    pub gateway: Option<Ipv4Addr>,
-}
-
-/// One machine that runs Evenkeel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forwarder {
-    /// Its name.
-    pub name: String,
-    /// Where it is plugged in; the machine's own addresses, apart from what the configuration adds.
-    pub attachments: Vec<Attachment>,
-    /// The router for everything that is on none of its segments.
-    pub gateway: Option<Ipv4Addr>,
-    /// The production configuration file, as a path that can be opened (already joined with the folder).
-    pub config: PathBuf,
-}
-
-/// How packets travel between a machine and a segment, in each direction on its own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Link {
-    /// Its name.
-    pub name: String,
-    /// The machines at one end: indices into [`Scenario::hosts`], then, counted on, [`Scenario::forwarders`].
-    pub machines: Vec<usize>,
-    /// The segment at the other end: the index into [`Scenario::segments`].
-    pub segment: usize,
-    /// What it does to packets.
-    pub quality: Quality,
-}
-
-/// What a link does to packets.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quality {
-    /// The time that a packet is under way. Default 10 us.
-    pub delay: Duration,
-    /// A further time, drawn evenly from zero to this for each packet; packets overtake each other. Default 0.
-    pub jitter: Duration,
-    /// Bits per second; zero means without limit. Default 10 Gbit/s.
-    pub rate_bits: u64,
-    /// The share of packets that get lost, in millionths. Default 0.
-    pub loss_millionths: u32,
-    /// Packets that wait for a limited rate before further ones are dropped. Default 1,000.
-    pub queue_packets: u32,
-}
-
-impl Default for Quality {
-    fn default() -> Self {
-        Self {
-            delay: Duration::from_micros(10),
-            jitter: Duration::ZERO,
-            rate_bits: 10_000_000_000,
-            loss_millionths: 0,
-            queue_packets: 1_000,
-        }
-    }
-}
-
-/// Flows from some hosts to one service.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Load {
-    /// Its name.
-    pub name: String,
-    /// Who opens the flows, in turn: indices into [`Scenario::hosts`].
-    pub clients: Vec<usize>,
-    /// The service.
-    pub service: Service,
-    /// When flows are opened.
-    pub arrivals: Arrivals,
-    /// When the first flow may open.
-    pub start: Duration,
-    /// When it stops to open flows.
-    pub extent: Extent,
-    /// What a flow carries.
-    pub exchange: Exchange,
-}
-
-/// An address, port and protocol to talk to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Service {
-    /// The address: a VIP, or a host's own.
-    pub address: Ipv4Addr,
-    /// The port (1 to 65,535).
-    pub port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-}
-
-impl std::fmt::Display for Service {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}/{}", self.address, self.port, self.protocol)
-    }
-}
-
-/// When flows are opened.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Arrivals {
-    /// Independent users: exponential gaps with this mean, in nanoseconds.
-    Poisson {
-        /// The mean gap between two flows of the load.
-        mean_gap: Duration,
-    },
-    /// One flow after the other, evenly spaced.
-    Uniform {
-        /// The gap between two flows of the load.
-        gap: Duration,
-    },
-    /// A fixed number of flows at any time; one that ends makes room for the next.
-    Closed {
-        /// Flows that are open together, over all clients.
-        outstanding: u32,
-    },
-}
-
-/// When a load stops to open flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// After this many flows.
-    Flows(u64),
-    /// After this time since its start.
-    Duration(Duration),
-}
-
-/// What one flow carries: the client asks, the server answers, `rounds` times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// Bytes of one request (TCP: of the stream; UDP: of one datagram). At least 16: the request's head.
-    pub request_bytes: u32,
-    /// Bytes of one response. At least 16: the response's head.
-    pub response_bytes: u32,
-    /// Requests of one flow, one after the other. Default 1.
-    pub rounds: u32,
+/// How a run is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Packet by packet, through every stack.
+    #[default]
+    Packet,
+    /// Request by request: the forwarders decide as ever, and nothing travels.
+    Flow,
 }
 
 /// Something that must hold when the run is over.
@@ -256,30 +122,48 @@ impl std::fmt::Display for Expected {
     }
 }
 
+/// The text of a file that is not too large.
+fn read(path: &Path) -> Result<String, String> {
+    let named = |reason: &dyn std::fmt::Display| format!("{} is not readable: {reason}", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| named(&error))?;
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(format!("{} has more than {FILE_MAX_BYTES} bytes", path.display()));
+    }
+    String::from_utf8(bytes).map_err(|error| named(&error))
+}
+
+fn check_text(text: &str, path: &Path, files: &mut check::Files<'_>) -> Result<Scenario, ScenarioErrors> {
+    if text.len() as u64 > FILE_MAX_BYTES {
+        let reason = format!("{} has more than {FILE_MAX_BYTES} bytes", path.display());
+        return Err(ScenarioErrors::whole_file(path, reason));
+    }
+    let source = Source::new(&path.display().to_string(), text.to_owned());
+    let mut errors = Collector::new(&source, path);
+    let Some(written) = written::parse(&source, &mut errors) else { return Err(errors.finish()) };
+    let scenario = check::check(&written, path, &mut errors, files);
+    if errors.is_empty() { Ok(scenario) } else { Err(errors.finish()) }
+}
+
 impl Scenario {
     /// Reads and checks a scenario file.
     ///
     /// # Errors
     /// When the file cannot be read, is no scenario, or contradicts itself; each error with its place.
     pub fn load(path: &Path) -> Result<Self, ScenarioErrors> {
-        let unreadable = |reason: String| ScenarioErrors::whole_file(path, reason);
-        let size =
-            std::fs::metadata(path).map_err(|error| unreadable(format!("not readable: {error}")))?.len();
-        if size > FILE_MAX_BYTES {
-            return Err(unreadable(format!("{size} bytes long; a scenario has at most {FILE_MAX_BYTES}")));
-        }
-        let text =
-            std::fs::read_to_string(path).map_err(|error| unreadable(format!("not readable: {error}")))?;
-        Self::parse(&text, path)
+        let text = read(path).map_err(|reason| ScenarioErrors::whole_file(path, reason))?;
+        check_text(&text, path, &mut read)
     }
 
-    /// Checks the text of a scenario. `path` names it in errors; paths in the text are relative to its folder.
+    /// Checks the text of a scenario. `path` names it in errors; paths in the text are relative to its folder. No file
+    /// is read: a text that names tables of laws (`cdf`) is refused.
     ///
     /// # Errors
     /// When the text is no scenario or contradicts itself; each error with its place.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ScenarioErrors> {
-        let written = written::parse(text, path)?;
-        check::check(&written, text, path)
+        let unread = |file: &Path| format!("{} is not read from a text without a folder", file.display());
+        check_text(text, path, &mut |file| Err(unread(file)))
     }
 
     /// Whether a load opens flows from this host.
@@ -288,11 +172,33 @@ impl Scenario {
         self.loads.iter().any(|load| load.clients.contains(&host))
     }
 
-    /// What lies between a machine (numbered as in [`Link::machines`]) and a segment.
+    /// What a machine is called, its group and its network.
     #[must_use]
-    pub fn quality(&self, machine: usize, segment: usize) -> Quality {
+    pub fn machine(&self, number: usize) -> Option<(&str, &str, &Network)> {
+        let routers = self.hosts.len();
+        let forwarders = routers + self.routers.len();
+        if let Some(host) = self.hosts.get(number) {
+            return Some((&host.name, &host.group, &host.network));
+        }
+        if let Some(router) = self.routers.get(number.wrapping_sub(routers)) {
+            return Some((&router.name, &router.name, &router.network));
+        }
+        let forwarder = self.forwarders.get(number.wrapping_sub(forwarders))?;
+        Some((&forwarder.name, &forwarder.name, &forwarder.network))
+    }
+
+    /// How many machines there are.
+    #[must_use]
+    pub const fn machine_count(&self) -> usize {
+        self.hosts.len() + self.routers.len() + self.forwarders.len()
+    }
+
+    /// What lies between a machine and a segment: towards the segment, and towards the machine.
+    #[must_use]
+    pub fn quality(&self, machine: usize, segment: usize) -> (Quality, Quality) {
         let fits = |link: &&Link| link.segment == segment && link.machines.contains(&machine);
-        self.links.iter().rev().find(fits).map_or_else(Quality::default, |link| link.quality)
+        let link = self.links.iter().rev().find(fits);
+        link.map_or_else(Default::default, |link| (link.up.clone(), link.down.clone()))
     }
 
     /// The services that a host serves, given the real servers of the forwarders (address, port, protocol).
@@ -302,7 +208,11 @@ impl Scenario {
     #[must_use]
     pub fn listeners(&self, host: usize, real_servers: &[Service]) -> Vec<Service> {
         let Some(host) = self.hosts.get(host) else { return Vec::new() };
-        let is_own = |service: &Service| host.attachments.iter().any(|own| own.address == service.address);
+        let network = &host.network;
+        let is_own = |service: &Service| {
+            network.loopback.contains(&service.address)
+                || network.attachments.iter().any(|own| own.addresses.contains(&service.address))
+        };
         let direct = self.loads.iter().map(|load| load.service);
         let mut services: Vec<_> = real_servers.iter().copied().chain(direct).filter(is_own).collect();
         services.sort_unstable();

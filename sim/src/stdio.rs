@@ -11,6 +11,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use evenkeel_engine::plan::{Layer, Plan};
 use evenkeel_engine::verdict::InterfaceId;
+use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{Counters, Engine, Guests, Instant, PlanError, step};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -166,7 +167,12 @@ struct Session {
 }
 
 impl Session {
-    fn new(plan: Plan, guests: Guests) -> Result<Self, PlanError> {
+    fn new(mut plan: Plan, guests: Guests) -> Result<Self, PlanError> {
+        // Nothing is plugged in: an interface without a MAC address gets one by its number, counted from 1.
+        plan.fill_in_macs(|number| {
+            let [.., high, low] = number.saturating_add(1).to_be_bytes();
+            MacAddress([2, 0, 0, 0, high, low])
+        });
         let engine = Engine::new(plan, guests, Instant::ZERO)?;
         let told = engine.counters().clone();
         Ok(Self { engine, device: SimDevice::default(), now: Instant::ZERO, told })

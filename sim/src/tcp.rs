@@ -29,6 +29,8 @@ const RTO_MAX: Duration = Duration::from_secs(60);
 const RETRIES_MAX: u32 = 6;
 /// Segments that are kept while one before them is missing: a whole window.
 const WAITING_MAX: usize = 44;
+/// The least payload of a full segment: what every host takes (RFC 9293 s.3.7.1).
+const SEGMENT_BYTES_MIN: u32 = 536;
 /// How long the side that closed first answers late segments. A simulated segment lives for a few link delays.
 const TIME_WAIT: Duration = Duration::from_secs(1);
 
@@ -90,6 +92,8 @@ pub struct Tcp {
     timed: Option<(u32, Instant)>,
     retries: u32,
     deadline: Instant,
+    /// Bytes of payload in a full segment.
+    segment_bytes: u32,
     /// Segments that were sent again.
     pub retransmitted: u64,
 }
@@ -123,6 +127,7 @@ impl Tcp {
             timed: None,
             retries: 0,
             deadline: Instant::NEVER,
+            segment_bytes: SEGMENT_BYTES,
             retransmitted: 0,
         }
     }
@@ -145,6 +150,21 @@ impl Tcp {
         tcp
     }
 
+    /// The way there carries no more than `bytes` of payload in a segment; larger ones that are out go again, smaller.
+    pub fn limit_segments(&mut self, bytes: u32, now: Instant, out: &mut Vec<Transmit>) {
+        // Less than this no way carries (RFC 1122 s.4.2.2.6: 536), and a liar would have us send crumbs.
+        let bytes = bytes.max(SEGMENT_BYTES_MIN);
+        if bytes >= self.segment_bytes {
+            return;
+        }
+        self.segment_bytes = bytes;
+        if self.state == State::Open && self.next != self.unacknowledged {
+            self.next = self.unacknowledged;
+            self.timed = None;
+            self.pump(now, out);
+        }
+    }
+
     /// Where it stands.
     #[must_use]
     pub const fn state(&self) -> State {
@@ -161,6 +181,13 @@ impl Tcp {
     #[must_use]
     pub const fn is_closed_by_peer(&self) -> bool {
         self.is_closed_by_peer
+    }
+
+    /// Gives up: the reset that tells the other side.
+    #[must_use]
+    pub fn abort(&self) -> Segment {
+        let flags = Flags::RST.with(Flags::ACK);
+        Segment { sequence: self.next, acknowledgement: self.expected, flags, window: 0 }
     }
 
     /// Sends another message. The one before must have been answered, and so acknowledged.
@@ -259,7 +286,7 @@ impl Tcp {
         if self.state == State::SynReceived {
             self.state = State::Open;
         }
-        let segments = number.wrapping_sub(self.unacknowledged).div_ceil(SEGMENT_BYTES);
+        let segments = number.wrapping_sub(self.unacknowledged).div_ceil(self.segment_bytes);
         self.unacknowledged = number;
         if before(self.next, number) {
             self.next = number;
@@ -417,9 +444,9 @@ impl Tcp {
         }
         let end = self.end();
         while let Some(message) = self.message.filter(|_| before(self.next, end)) {
-            let room = (self.window * SEGMENT_BYTES).min(self.peer_window);
+            let room = (self.window * self.segment_bytes).min(self.peer_window);
             let in_flight = self.next.wrapping_sub(self.unacknowledged);
-            let length = end.wrapping_sub(self.next).min(SEGMENT_BYTES);
+            let length = end.wrapping_sub(self.next).min(self.segment_bytes);
             if in_flight > 0 && in_flight + length > room {
                 return;
             }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use evenkeel_engine::device::Device;
-use evenkeel_io::{HEADER_BYTES, IoChoice, Tun, TunDevice, TunOptions, VirtioNetHeader};
+use evenkeel_io::{HEADER_BYTES, IoChoice, KernelDevice, Tun, TunOptions, VirtioNetHeader};
 
 use crate::Failure;
 
@@ -49,7 +49,7 @@ pub(crate) fn run_plain(name: &str, translation: Translation) -> Result<(), Fail
 /// When the TUN can not be opened or is gone.
 pub(crate) fn run_device(name: &str, choice: IoChoice, translation: Translation) -> Result<(), Failure> {
     let tun = Tun::open(&TunOptions::new(name))?;
-    let mut device = TunDevice::open(vec![tun], choice)?;
+    let mut device = KernelDevice::open(vec![tun], choice)?;
     loop {
         let received = device.receive();
         for slot in 0..received {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use evenkeel_engine::device::Device;
-use evenkeel_io::{IoChoice, Tun, TunDevice};
+use evenkeel_io::{IoChoice, KernelDevice, Tun};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
@@ -251,7 +251,7 @@ fn send_flood(namespace: &File, to: SocketAddrV4, flood: &Flood, shape: Shape) -
 /// A socket reads like a TUN: one datagram a read. So the device of `evenkeel-io` takes a batch of them
 /// with one system call, as `recvmmsg` would.
 fn receive_flood(sink: UdpSocket, flood: &Flood) -> Result<(), Failure> {
-    let mut device = TunDevice::open(vec![Tun::adopt(sink.into(), "sink")?], IoChoice::Auto)?;
+    let mut device = KernelDevice::open(vec![Tun::adopt(sink.into(), "sink")?], IoChoice::Auto)?;
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     loop {
         let received = device.receive();

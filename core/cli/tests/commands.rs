@@ -209,19 +209,19 @@ fn the_first_file_of_the_help_is_that_of_the_quick_start_and_is_fine() {
 }
 
 #[test]
-fn a_forwarder_does_not_start_with_a_broken_configuration_or_frames() {
+fn a_forwarder_does_not_start_with_a_broken_configuration_or_without_its_interface() {
     let folder = Folder::new();
     let path = folder.file("evenkeel.toml", GOOD.replace("\"rr\"", "\"fastest\""));
     let output = evenkeel().args(["run", "--config"]).arg(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("evenkeel.toml:8:13"), "{}", text(&output.stderr));
 
-    let frames = GOOD.replace("kind = \"tun\"", "kind = \"ethernet\"\nmac = \"02:00:00:00:00:01\"");
+    // An Ethernet interface must be there already.
+    let frames = GOOD.replace("tun0", "absent0").replace("kind = \"tun\"", "kind = \"ethernet\"");
     std::fs::write(&path, frames).unwrap();
     let output = evenkeel().args(["run", "--config"]).arg(&path).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    let errors = text(&output.stderr);
-    assert!(errors.contains("evenkeel.toml:3:8") && errors.contains("kind = \"tun\""), "{errors}");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("there is no interface absent0"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl Flaw {
 const QUOTE_LENGTH_MAX: usize = 60;
 
 /// A user's text as messages show it: between back quotes, control characters escaped, long ones cut.
-pub(crate) fn quote(text: &str) -> String {
+#[must_use]
+pub fn quote(text: &str) -> String {
     let mut shown: String = text.chars().take(QUOTE_LENGTH_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(QUOTE_LENGTH_MAX).is_some() {
         shown.push_str("...");
@@ -53,7 +54,8 @@ pub(crate) fn quote(text: &str) -> String {
 }
 
 /// The one of `candidates` that is spelled most like `text`, when it is close enough to be meant.
-pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if text.chars().nth(QUOTE_LENGTH_MAX).is_some() {
         return None;
     }

@@ -16,6 +16,7 @@
 
 mod addresses;
 mod diagnostic;
+pub mod document;
 mod forms;
 mod loaded;
 mod meant;
@@ -23,6 +24,7 @@ mod read;
 pub mod reference;
 mod schema;
 mod seed;
+pub mod setup;
 mod shape;
 mod source;
 mod written;

@@ -5,23 +5,16 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use toml::Spanned;
-use toml::de::{DeTable, Deserializer};
-
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::document::{self, Misfit};
 use crate::loaded::Loaded;
 use crate::schema::schema;
 use crate::source::Source;
-use crate::{meant, shape, written};
+use crate::{meant, written};
 
 /// The largest file that is read, in bytes: room for 40,000 real servers. Larger ones are mistakes, and the
 /// time to say what is wrong with a file grows with its size.
 pub const FILE_BYTES_MAX: usize = 4 << 20;
-
-/// The largest text in which every mistake of syntax is looked for, in bytes. In a larger one only the first is
-/// reported: a file that is not TOML at all has a mistake in every byte.
-const RECOVERY_BYTES_MAX: usize = 128 << 10;
 
 /// Reads the file at `path`. Components and sockets with relative paths are taken to be beside it.
 ///
@@ -66,18 +59,11 @@ fn read(path: &Path) -> Result<Vec<u8>, std::io::Error> {
 
 pub(crate) fn parse_bytes(bytes: Vec<u8>, name: &str, base: &Path) -> Result<Loaded, Diagnostics> {
     let source = Arc::new(text(bytes, name)?);
-    let mut root = tree(&source)?;
     let mut found = Diagnostics::default();
-    shape::check(&source, &mut root, schema(), &mut found);
-    let file = match written::File::deserialize(Deserializer::from(root)) {
-        Ok(file) => file,
-        // The shape has been checked by the same types, so that this is reached only when the two disagree.
-        Err(error) => {
-            let span = error.span().unwrap_or(0..0);
-            found.push(Diagnostic::new(&source, Code::WrongType, &span, error.message().to_owned()));
-            found.sort();
-            return Err(found);
-        }
+    let report = &mut |misfit: Misfit| found.push(misfit.into_diagnostic(&source));
+    let Some(file) = document::read::<written::File>(&source, schema(), report) else {
+        found.sort();
+        return Err(found);
     };
     let loaded = meant::understand(&source, base, &file, &mut found);
     found.sort();
@@ -102,64 +88,4 @@ fn text(bytes: Vec<u8>, name: &str) -> Result<Source, Diagnostics> {
             .help("save the file as UTF-8")
             .into()
     })
-}
-
-/// The TOML tree of a text, with the place of every key and value.
-fn tree(source: &Arc<Source>) -> Result<Spanned<DeTable<'_>>, Diagnostics> {
-    let errors = if source.text.len() <= RECOVERY_BYTES_MAX {
-        let (root, errors) = DeTable::parse_recoverable(&source.text);
-        if errors.is_empty() {
-            return Ok(root);
-        }
-        errors
-    } else {
-        match DeTable::parse(&source.text) {
-            Ok(root) => return Ok(root),
-            Err(error) => vec![error],
-        }
-    };
-    let mut found = Diagnostics::default();
-    let mut last_line = 0;
-    for error in errors {
-        let Some(span) = error.span() else {
-            found.push(Diagnostic::without_place(source, Code::Syntax, syntax_message(error.message())));
-            continue;
-        };
-        // One mistake often upsets the parser for the rest of its line.
-        let line = source.position(span.start).line;
-        if line != last_line {
-            found.push(syntax(source, &span, error.message()));
-        }
-        last_line = line;
-    }
-    found.sort();
-    Err(found)
-}
-
-fn syntax_message(message: &str) -> String {
-    let first = message.lines().next().unwrap_or("this is not TOML");
-    format!("this is not TOML: {first}")
-}
-
-fn syntax(source: &Arc<Source>, span: &std::ops::Range<usize>, message: &str) -> Diagnostic {
-    if message == "duplicate key" {
-        let key = crate::forms::quote(source.slice(span));
-        let message = format!("the key {key} is there twice");
-        let help = "take out one of the two, or give it another name";
-        return Diagnostic::new(source, Code::DuplicateName, span, message).help(help);
-    }
-    let diagnostic = Diagnostic::new(source, Code::Syntax, span, syntax_message(message));
-    let text = source.slice(span);
-    let is_word = |text: &str| {
-        text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:".contains(c))
-    };
-    let is_value = source.line_before(span.start).trim_end().ends_with(['=', '[', ',']);
-    if is_word(text) && is_value {
-        return diagnostic.repair(span, format!("\"{text}\""), "put the text in double quotes");
-    }
-    if message.contains("unquoted keys cannot be empty") || message.contains("key with no value") {
-        return diagnostic.help("write `KEY = VALUE`");
-    }
-    diagnostic.help("see https://toml.io for the format")
 }

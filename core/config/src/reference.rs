@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::Code;
 use crate::schema::schema;
-use crate::shape::words;
+use crate::shape::{alternatives, words};
 use crate::written::FORMS;
 
 /// A configuration file that has every key, with the defaults where there are any. It gives the page its order.
@@ -32,16 +32,27 @@ pub fn page() -> String {
     );
     page.push_str(EXAMPLE);
     page.push_str("```\n");
-    let mut sections = Sections { order: order(), known: Vec::new(), text: String::new() };
-    sections.table(schema(), "", "");
-    page.push_str(&sections.text);
-    page.push_str(&forms());
+    page.push_str(&tables(schema(), EXAMPLE, FORMS));
     page.push_str(&codes());
     page
 }
 
+/// A form of text: its name, what it means, examples.
+pub type Form = (&'static str, &'static str, &'static [&'static str]);
+
+/// A table of keys for every table of a document, in the order of an example that has every key, then the forms of
+/// texts. In Markdown, with headings of the second level.
+#[must_use]
+pub fn tables(schema: &Value, example: &str, forms: &'static [Form]) -> String {
+    let order = order(schema, example);
+    let mut sections = Sections { schema, forms, order, known: Vec::new(), text: String::new() };
+    sections.table(schema, "", "");
+    sections.text.push_str(&form_table(forms));
+    sections.text
+}
+
 /// Where each key stands in the example, by its path with `*` for names of the user's choice.
-fn order() -> BTreeMap<String, usize> {
+fn order(schema: &Value, example: &str) -> BTreeMap<String, usize> {
     fn look(schema: &Value, value: &Spanned<DeValue<'_>>, path: &str, order: &mut BTreeMap<String, usize>) {
         match value.get_ref() {
             DeValue::Table(table) => look_in_table(schema, table, path, order),
@@ -71,32 +82,32 @@ fn order() -> BTreeMap<String, usize> {
         }
     }
     let mut order = BTreeMap::new();
-    if let Ok(example) = DeTable::parse(EXAMPLE) {
-        look_in_table(schema(), example.get_ref(), "", &mut order);
+    if let Ok(example) = DeTable::parse(example) {
+        look_in_table(schema, example.get_ref(), "", &mut order);
     }
     order
 }
 
 /// The alternative of a schema that is a table, if any.
 fn as_table(schema: &Value) -> Option<&Value> {
-    let alternatives = schema.get("anyOf").and_then(Value::as_array);
-    let mut all = alternatives.map_or_else(|| std::slice::from_ref(schema).iter(), |all| all.iter());
-    all.find(|one| one.get("type").is_some_and(|name| name == "object"))
+    alternatives(schema).into_iter().find(|one| one.get("type").is_some_and(|name| name == "object"))
 }
 
 /// The tables of the page.
-struct Sections {
+struct Sections<'a> {
+    schema: &'a Value,
+    forms: &'static [Form],
     order: BTreeMap<String, usize>,
     known: Vec<(Value, String)>,
     text: String,
 }
 
-impl Sections {
+impl Sections<'_> {
     /// Writes the section of one table, then those of the tables in it.
     fn table(&mut self, schema: &Value, path: &str, title: &str) {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
         let mut keys: Vec<(&String, &Value)> = properties.iter().collect();
-        keys.sort_by_key(|(key, _)| self.order.get(&format!("{path}.{key}")).copied().unwrap_or(usize::MAX));
+        keys.sort_by_key(|(key, _)| self.place(path, key));
         if !title.is_empty() {
             self.known.push((schema.clone(), title.to_owned()));
             self.keys(schema, &keys);
@@ -113,13 +124,24 @@ impl Sections {
         }
     }
 
+    /// Where the example has a key; or, where it has not, a key of this name in another table that is called the same.
+    fn place(&self, path: &str, key: &str) -> usize {
+        if let Some(place) = self.order.get(&format!("{path}.{key}")) {
+            return *place;
+        }
+        let name = path.rsplit('.').next().unwrap_or_default();
+        let end = format!(".{name}.{key}");
+        let same = self.order.iter().filter(|(path, _)| path.ends_with(&end));
+        same.map(|(_, place)| *place).min().unwrap_or(usize::MAX)
+    }
+
     fn section(&mut self, table: &Value, described: &Value, path: &str, name: &str, is_list: bool) {
         if table.get("properties").is_none() {
             return;
         }
         let header = if is_list { format!("[[{name}]]") } else { format!("[{name}]") };
         let text = description(described).or_else(|| description(table)).unwrap_or_default();
-        let list = schema().get("properties").and_then(|all| all.get(name)).and_then(description);
+        let list = self.schema.get("properties").and_then(|all| all.get(name)).and_then(description);
         let _ = write!(self.text, "\n## `{header}`\n\n{}\n", list.unwrap_or(text));
         let keys = table.get("properties");
         let same = self.known.iter().find(|(known, _)| known.get("properties") == keys);
@@ -142,7 +164,7 @@ impl Sections {
                 None => "none".to_owned(),
             };
             let text = description(below).unwrap_or_default();
-            let row = [format!("`{key}`"), takes(below), default, text];
+            let row = [format!("`{key}`"), takes(below, self.forms), default, text];
             let row: Vec<_> = row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
             let _ = writeln!(self.text, "| {} |", row.join(" | "));
         }
@@ -154,7 +176,8 @@ fn description(schema: &Value) -> Option<String> {
 }
 
 /// What a key takes, in words.
-fn takes(schema: &Value) -> String {
+fn takes(schema: &Value, forms: &[Form]) -> String {
+    let takes = |schema| takes(schema, forms);
     if let Some(all) = schema.get("anyOf").and_then(Value::as_array) {
         return all.iter().map(takes).collect::<Vec<_>>().join(" or ");
     }
@@ -163,13 +186,19 @@ fn takes(schema: &Value) -> String {
         return words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
     }
     if let Some(form) = schema.get("x-form").and_then(Value::as_str) {
-        let is_described = FORMS.iter().any(|(name, ..)| *name == form);
+        let is_described = forms.iter().any(|(name, ..)| *name == form);
         return if is_described { format!("[{form}](#forms)") } else { form.to_owned() };
     }
     if let Some(items) = schema.get("items") {
         return format!("list of {}", takes(items));
     }
     let bound = |key: &str| schema.get(key).and_then(Value::as_i64);
+    let real = |key: &str| schema.get(key).and_then(Value::as_f64);
+    if let (Some("number"), Some(low), Some(high)) =
+        (schema.get("type").and_then(Value::as_str), real("minimum"), real("maximum"))
+    {
+        return format!("{low} to {high}");
+    }
     match (schema.get("type").and_then(Value::as_str), bound("minimum"), bound("maximum")) {
         (Some("integer"), Some(low), Some(high)) => format!("{low} to {high}"),
         (Some("object"), _, _) => "table".to_owned(),
@@ -177,9 +206,9 @@ fn takes(schema: &Value) -> String {
     }
 }
 
-fn forms() -> String {
+fn form_table(forms: &[Form]) -> String {
     let mut text = String::from("\n## Forms\n\n| form | meaning | examples |\n|---|---|---|\n");
-    for (name, meaning, examples) in FORMS {
+    for (name, meaning, examples) in forms {
         let examples: Vec<_> = examples.iter().map(|example| format!("`\"{example}\"`")).collect();
         let meaning = meaning.split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(text, "| {name} | {meaning} | {} |", examples.join(", "));

@@ -4,21 +4,26 @@
 
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use crate::written::File;
 
 /// Made once; the types do not change while the program runs.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| of::<File>("evenkeel.toml"));
+
+/// The JSON schema of a document as TOML can be it: everything in place, and nothing is null.
+#[must_use]
+pub fn of<T: JsonSchema>(title: &str) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<File>().to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     without_null(&mut schema);
     if let Some(object) = schema.as_object_mut() {
-        object.insert("title".to_owned(), "evenkeel.toml".into());
+        object.insert("title".to_owned(), title.into());
     }
     schema
-});
+}
 
 /// The JSON schema (draft 2020-12) of the configuration file.
 ///

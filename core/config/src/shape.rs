@@ -6,22 +6,22 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::diagnostic::{Code, Diagnostics};
+use crate::document::Misfit;
 use crate::forms::{nearest, quote};
 use crate::source::Source;
 
 /// Checks `root` against `schema` and takes out what does not fit.
 pub(crate) fn check(
-    source: &Arc<Source>,
+    source: &Source,
     root: &mut Spanned<DeTable<'_>>,
     schema: &Value,
-    found: &mut Diagnostics,
+    found: &mut dyn FnMut(Misfit),
 ) {
     // The place of the whole file is its beginning: a span over all of it would show all of it.
     Shape { source, found }.table(schema, root.get_mut(), &(0..0), "");
@@ -53,10 +53,10 @@ fn in_words(type_name: &str) -> &'static str {
     TYPES.iter().find(|(name, _)| *name == type_name).map_or("a date", |(_, words)| words)
 }
 
-/// The alternatives of a schema; itself when it has none.
-fn alternatives(schema: &Value) -> Vec<&Value> {
+/// The alternatives of a schema, those of alternatives included; itself when it has none.
+pub(crate) fn alternatives(schema: &Value) -> Vec<&Value> {
     match schema.get("anyOf").and_then(Value::as_array) {
-        Some(all) => all.iter().collect(),
+        Some(all) => all.iter().flat_map(alternatives).collect(),
         None => vec![schema],
     }
 }
@@ -108,16 +108,16 @@ fn inside(path: &str) -> String {
 }
 
 struct Shape<'a> {
-    source: &'a Arc<Source>,
-    found: &'a mut Diagnostics,
+    source: &'a Source,
+    found: &'a mut dyn FnMut(Misfit),
 }
 
 impl Shape<'_> {
     fn report(&mut self, code: Code, span: &Range<usize>, message: String, help: Help) {
-        let diagnostic = Diagnostic::new(self.source, code, span, message);
-        self.found.push(match help {
-            Help::Words(words) => diagnostic.help(words),
-            Help::Repair(span, text, words) => diagnostic.repair(&span, text, words),
+        let misfit = Misfit::new(code, span, message);
+        (self.found)(match help {
+            Help::Words(words) => misfit.help(words),
+            Help::Repair(span, text, words) => misfit.repair(span, text, words),
         });
     }
 
@@ -161,7 +161,11 @@ impl Shape<'_> {
         let span = value.span();
         let actual = type_of(value.get_ref());
         let alternatives = alternatives(schema);
-        let Some(schema) = alternatives.iter().find(|schema| type_name(schema) == actual) else {
+        let fits = |schema: &&&Value| type_name(schema) == actual;
+        // A whole number is a number as well.
+        let is_number = |schema: &&&Value| actual == "integer" && type_name(schema) == "number";
+        let Some(schema) = alternatives.iter().find(fits).or_else(|| alternatives.iter().find(is_number))
+        else {
             self.wrong_type(&alternatives, value, path);
             return false;
         };
@@ -180,6 +184,15 @@ impl Shape<'_> {
                 }
                 true
             }
+            DeValue::Integer(number) if type_name(schema) == "number" => {
+                let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+                #[allow(clippy::cast_precision_loss, reason = "bounds are small beside what is lost")]
+                self.float_range(schema, number.map_or(f64::NAN, |number| number as f64), &span, path)
+            }
+            DeValue::Float(number) => {
+                let number = number.as_str().parse().unwrap_or(f64::NAN);
+                self.float_range(schema, number, &span, path)
+            }
             DeValue::Integer(number) => {
                 let number = i128::from_str_radix(number.as_str(), number.radix()).ok();
                 self.range(schema, number, &span, path)
@@ -188,8 +201,28 @@ impl Shape<'_> {
                 let text = text.to_string();
                 self.word(schema, &text, &span, path)
             }
-            DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => true,
+            DeValue::Boolean(_) | DeValue::Datetime(_) => true,
         }
+    }
+
+    /// Numbers with a point are finite, whatever the schema says.
+    fn float_range(&mut self, schema: &Value, number: f64, span: &Range<usize>, path: &str) -> bool {
+        let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+        let (low, high) = (bound("minimum"), bound("maximum"));
+        if number.is_finite() && low.is_none_or(|low| number >= low) && high.is_none_or(|high| number <= high)
+        {
+            return true;
+        }
+        let wanted = match (low, high) {
+            (Some(low), Some(high)) => format!("from {low} to {high}"),
+            (Some(low), None) => format!("of at least {low}"),
+            (None, Some(high)) => format!("of at most {high}"),
+            (None, None) => "that is finite".to_owned(),
+        };
+        let message =
+            format!("{} is {}, but takes a number {wanted}", quote(path), quote(self.source.slice(span)));
+        self.report(Code::OutOfRange, span, message, Help::Words(format!("write a number {wanted}")));
+        false
     }
 
     fn range(&mut self, schema: &Value, number: Option<i128>, span: &Range<usize>, path: &str) -> bool {

@@ -19,14 +19,16 @@ pub struct Position {
 
 /// A text with a name.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub struct Source {
     pub(crate) name: String,
     pub(crate) text: String,
     line_starts: Vec<usize>,
 }
 
 impl Source {
-    pub(crate) fn new(name: &str, text: String) -> Self {
+    /// A text under the name that messages use.
+    #[must_use]
+    pub fn new(name: &str, text: String) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(ends).collect();
         Self { name: name.to_owned(), text, line_starts }
@@ -53,7 +55,9 @@ impl Source {
         self.line_starts.get(self.line_index(offset)).copied().unwrap_or(0)
     }
 
-    pub(crate) fn position(&self, offset: usize) -> Position {
+    /// Where an offset in bytes is.
+    #[must_use]
+    pub fn position(&self, offset: usize) -> Position {
         let offset = self.clamp(offset);
         let column = self.line_before(offset).trim_start_matches(BYTE_ORDER_MARK).chars().count() + 1;
         Position { line: self.line_index(offset) + 1, column }
@@ -82,7 +86,8 @@ impl Source {
     }
 
     /// The text of a span.
-    pub(crate) fn slice(&self, span: &Range<usize>) -> &str {
+    #[must_use]
+    pub fn slice(&self, span: &Range<usize>) -> &str {
         self.text.get(self.clamp_span(span)).unwrap_or("")
     }
 }

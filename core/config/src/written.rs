@@ -16,21 +16,24 @@ mod director;
 mod either;
 mod scheduler;
 
+use crate::texts;
 use crate::{Io, Setup};
 
 pub(crate) use director::{
     Director, Encapsulation, MidStream, Netmask, Persistence, Ping, Server, SourceNat, Tunnel,
 };
-pub(crate) use either::{OneOrMany, TextOrTable};
+pub use either::{OneOrMany, TextOrTable};
 pub(crate) use scheduler::{
     Fallback, HashType, Key, ProbeSource, Scheduler, SchedulerTable, SlowStart, Weights,
 };
 
 /// A value and where it stands in the file, in bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct At<T> {
-    pub(crate) span: Range<usize>,
-    pub(crate) value: T,
+pub struct At<T> {
+    /// Where it stands.
+    pub span: Range<usize>,
+    /// The value.
+    pub value: T,
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
@@ -54,11 +57,12 @@ impl<T: JsonSchema> JsonSchema for At<T> {
 
 /// Tables under names of the user's choice, in the order of the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Named<T>(pub(crate) Vec<(At<String>, At<T>)>);
+pub struct Named<T>(pub Vec<(At<String>, At<T>)>);
 
 impl<T> Named<T> {
     /// The entries, in the order of the file.
-    pub(crate) fn entries(named: Option<&Self>) -> &[(At<String>, At<T>)] {
+    #[must_use]
+    pub fn entries(named: Option<&Self>) -> &[(At<String>, At<T>)] {
         named.map_or(&[], |named| &named.0)
     }
 }
@@ -94,39 +98,6 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
     }
-}
-
-/// Declares a text of a certain form. The form is parsed later, so that all mistakes are found together.
-macro_rules! texts {
-    ($($(#[doc = $doc:literal])+ $name:ident: $form:literal, $pattern:literal, [$($example:literal),+];)+) => {
-        $(
-            $(#[doc = $doc])+
-            #[derive(Clone, Debug, serde::Deserialize)]
-            #[serde(transparent)]
-            pub(crate) struct $name(pub(crate) String);
-
-            impl JsonSchema for $name {
-                fn inline_schema() -> bool {
-                    true
-                }
-                fn schema_name() -> Cow<'static, str> {
-                    stringify!($name).into()
-                }
-                fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                    json_schema!({
-                        "type": "string",
-                        "pattern": $pattern,
-                        "examples": [$($example),+],
-                        "x-form": $form,
-                    })
-                }
-            }
-        )+
-
-        /// Every form of text with what it means and examples, for the reference page.
-        pub(crate) const FORMS: &[(&str, &str, &[&str])] =
-            &[$(($form, concat!($($doc, "\n",)+), &[$($example),+]),)+];
-    };
 }
 
 texts! {
@@ -342,15 +313,16 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Interface {
-    /// What it carries: `tun`, IP packets; or `ethernet`, frames, which the simulator offers and `evenkeel run`
-    /// refuses in this version.
+    /// What it carries: `tun`, IP packets, by an interface that the forwarder makes; or `ethernet`, frames, by one that
+    /// is there already.
     #[schemars(required)]
     pub(crate) kind: Option<At<Kind>>,
-    /// The MAC address. Needed with `kind = "ethernet"`, refused with `kind = "tun"`.
+    /// The MAC address. Without one an interface of `kind = "ethernet"` keeps its own; refused with `kind = "tun"`.
     pub(crate) mac: Option<At<MacText>>,
     /// Own addresses.
     pub(crate) address: Option<At<Vec<At<InterfaceAddressText>>>>,
-    /// The largest IP packet that leaves there, in bytes.
+    /// The largest IP packet that leaves there, in bytes. A `tun` interface is given this MTU; that of an `ethernet`
+    /// interface must be as large at least.
     #[schemars(range(min = 68, max = 65_535), extend("default" = 1_500))]
     pub(crate) mtu: Option<At<i64>>,
     /// The interface by which packets and frames leave, as they are, that are not for the forwarder: frames to other

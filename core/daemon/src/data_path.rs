@@ -13,7 +13,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, step};
-use evenkeel_io::{Backend, DeviceCounters, DeviceError, IoChoice, MonotonicClock, Tun, TunDevice, Waker};
+use evenkeel_io::{
+    Backend, DeviceCounters, DeviceError, IoChoice, KernelDevice, MonotonicClock, Port, Waker,
+};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +41,8 @@ enum Order {
     Execute { line: String, reply: oneshot::Sender<Result<Value, String>> },
     /// Forward by this plan from now on.
     Apply { plan: Box<Plan>, guests: Guests, reply: oneshot::Sender<Result<u64, PlanError>> },
+    /// Tell the neighbours of our addresses.
+    Announce,
     /// Forward what has arrived, then nothing more.
     Stop,
 }
@@ -80,7 +84,7 @@ pub(crate) type Ended = oneshot::Receiver<Result<(), DeviceError>>;
 /// When the device can not be opened as asked, or the system gives no thread.
 pub(crate) fn start(
     engine: Engine,
-    tuns: Vec<Tun>,
+    ports: Vec<Port>,
     choice: IoChoice,
     events: mpsc::Sender<Event>,
 ) -> Result<(DataPath, Ended), DeviceError> {
@@ -89,7 +93,7 @@ pub(crate) fn start(
     let (end, ended) = oneshot::channel();
     let body = move || {
         // The device stays on the thread that opened it.
-        let mut device = match TunDevice::open(tuns, choice) {
+        let mut device = match KernelDevice::open(ports, choice) {
             Ok(device) => device,
             Err(error) => {
                 let _ = opened.send(Err(error));
@@ -137,6 +141,12 @@ impl DataPath {
         result.map_err(|error| error.to_string())
     }
 
+    /// Has the neighbours told of our addresses, on every Ethernet interface.
+    pub(crate) fn announce(&self) {
+        // A data path that is stuck tells nobody anything.
+        let _ = self.order(Order::Announce);
+    }
+
     /// Asks the thread to forward what has arrived and then to end; `ended` tells when.
     pub(crate) fn stop(&self) {
         // A queue that is full belongs to a thread that is stuck; the caller's patience is bounded.
@@ -168,7 +178,7 @@ struct Turns {
 }
 
 impl Turns {
-    fn run(&mut self, device: &mut TunDevice) -> Result<(), DeviceError> {
+    fn run(&mut self, device: &mut KernelDevice) -> Result<(), DeviceError> {
         loop {
             let now = self.clock.now();
             if !self.obey(device, now) {
@@ -184,7 +194,7 @@ impl Turns {
     }
 
     /// Obeys what waits. Answers whether to go on.
-    fn obey(&mut self, device: &TunDevice, now: evenkeel_engine::Instant) -> bool {
+    fn obey(&mut self, device: &KernelDevice, now: evenkeel_engine::Instant) -> bool {
         for _ in 0..ORDERS_PER_TURN {
             match self.inbox.try_recv() {
                 Ok(Order::Execute { line, reply }) => {
@@ -201,6 +211,7 @@ impl Turns {
                     let result = self.engine.apply(*plan, guests, now);
                     let _ = reply.send(result.map(|()| self.engine.generation()));
                 }
+                Ok(Order::Announce) => self.engine.announce(),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
             }
@@ -210,7 +221,7 @@ impl Turns {
         true
     }
 
-    fn drain(&mut self, device: &mut TunDevice) {
+    fn drain(&mut self, device: &mut KernelDevice) {
         for _ in 0..DRAIN_BATCHES_MAX {
             if step(&mut self.engine, device, self.clock.now()).received == 0 {
                 break;
@@ -251,6 +262,8 @@ fn counted(counters: DeviceCounters) -> Value {
         "queue_full": counters.queue_full,
         "refused": counters.refused,
         "buffers_exhausted": counters.buffers_exhausted,
+        "links_down": counters.links_down,
+        "queue_overflows": counters.queue_overflows,
         "completion_overflows": counters.completion_overflows,
         "batches": counters.batches,
     })

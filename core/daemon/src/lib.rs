@@ -2,7 +2,7 @@
 //! for it.
 //!
 //! ```text
-//!             control socket, signals                         TUN
+//!             control socket, signals                   TUN, Ethernet
 //!                       |                                      |
 //!   main thread: control plane (tokio) -- orders, wakeup --> data path: step() in a loop
 //!                       |              <-- answers, events --
@@ -18,6 +18,8 @@
 pub mod control;
 mod data_path;
 mod events;
+mod links;
+mod ports;
 mod prepare;
 mod service;
 pub mod setup;

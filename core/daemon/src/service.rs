@@ -4,7 +4,8 @@
 //! machine that is set up for it and put back afterwards. No packet passes here.
 //!
 //! ```text
-//! start: signals, TUN, data path, routes, control socket      stop: data path, control socket, routes, TUN
+//! start: signals, interfaces, data path, routes, control socket
+//! stop: data path, control socket, routes, interfaces
 //!
 //! The control socket takes connections only when everything else is ready.
 //! ```
@@ -16,9 +17,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_config::{ForwarderConfig, Io, Loaded, Setup as Who, Subject};
-use evenkeel_engine::plan::{Layer, Mode};
+use evenkeel_engine::plan::Layer;
+use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{Event, Plan};
-use evenkeel_io::{Backend, DeviceError, IoChoice, MonotonicClock, Tun, TunOptions};
+use evenkeel_io::{Backend, DeviceError, IoChoice, MonotonicClock};
 use evenkeel_plugin_host::Host;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,6 +30,8 @@ use tokio::task::LocalSet;
 use crate::control::{self, Answer, ControlError, Listener};
 use crate::data_path::{self, DataPath, Ended};
 use crate::events::{EventLog, KEPT_MAX};
+use crate::links::Links;
+use crate::ports;
 use crate::prepare::{Components, Mistakes, Prepared, draw_seed, prepare_with_host};
 use crate::setup::{self, Setup, SetupError};
 
@@ -83,13 +87,24 @@ impl From<Mistakes> for RunError {
     }
 }
 
-/// What helps against missing rights.
+/// What helps against it.
 fn hint(error: &DeviceError) -> &'static str {
     let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     if let DeviceError::NoTun { error } | DeviceError::Interface { error, .. } = error
         && refused(error)
     {
         return "; run as root, or give the binary the right: setcap cap_net_admin+ep evenkeel";
+    }
+    if let DeviceError::NoPacketSocket { error } = error
+        && refused(error)
+    {
+        return "; run as root, or give the binary the rights: setcap cap_net_admin,cap_net_raw+ep evenkeel";
+    }
+    if let DeviceError::SmallMtu { .. } = error {
+        return "; write mtu = with what it has, or give it more by ip link set mtu";
+    }
+    if let DeviceError::NotEthernet { .. } = error {
+        return "; write the name of another, or kind = \"tun\" for one that is made";
     }
     ""
 }
@@ -103,7 +118,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let seed = draw_seed().map_err(system("random numbers"))?;
     let seed = |written: Option<u64>| written.unwrap_or(seed);
     let (mut prepared, host) = prepare_with_host(&options.config, &options.components, seed)?;
-    fit_interfaces(&mut prepared.loaded)?;
+    add_next_hops(&mut prepared.loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("event loop"))?;
     let tasks = LocalSet::new();
@@ -112,22 +127,6 @@ pub fn run(options: Options) -> Result<(), RunError> {
     // A reload that still compiles has nothing to say any more.
     runtime.shutdown_background();
     result
-}
-
-/// Refuses interfaces that only the simulator has, and adds those that gateway mode needs.
-fn fit_interfaces(loaded: &mut Loaded) -> Result<(), Mistakes> {
-    let mut mistakes = Vec::new();
-    for interface in &loaded.plan.interfaces {
-        if let Layer::Ethernet(_) = interface.layer {
-            let message = format!("interface {}: the forwarder opens TUN interfaces only", interface.name);
-            let help = "write kind = \"tun\"; kind = \"ethernet\" is for the simulator";
-            mistakes.push(loaded.diagnostic_at(Subject::Interface(&interface.name, "kind"), &message, help));
-        }
-    }
-    if !mistakes.is_empty() {
-        return Err(Mistakes::Later(mistakes));
-    }
-    add_next_hops(loaded)
 }
 
 /// Adds the interfaces by which a TUN reaches real servers in gateway mode.
@@ -145,11 +144,6 @@ pub fn add_next_hops(loaded: &mut Loaded) -> Result<(), Mistakes> {
         }
     }
     Ok(())
-}
-
-/// Whether packets of `plan` may be wrapped, which super-packets can not be.
-fn has_tunnel(plan: &Plan) -> bool {
-    plan.directors.iter().any(|director| matches!(director.mode, Mode::Tunnel { .. }))
 }
 
 struct Signals {
@@ -170,22 +164,23 @@ impl Signals {
 
 async fn serve(options: Options, prepared: Prepared, host: Host) -> Result<(), RunError> {
     let signals = Signals::open().map_err(|error| RunError::System { what: "signals", error })?;
-    let Prepared { loaded: Loaded { plan, forwarder: settings, .. }, .. } = &prepared;
-    let (plan, settings) = (plan.clone(), settings.clone());
+    let settings = prepared.loaded.forwarder.clone();
     for warning in prepared.loaded.warnings.iter() {
         tracing::warn!("{}", Mistakes::from(warning.clone()).lines().join(" "));
     }
 
     Listener::check(&settings.control)?;
     let mut setup = Setup::open().await?;
-    let started = start(prepared, &settings, &plan, &mut setup).await;
-    let Started { listener, data_path, ended, incoming } = match started {
+    let written = prepared.loaded.plan.clone();
+    let started = start(prepared, &settings, &mut setup).await;
+    let Started { listener, data_path, ended, incoming, plan, macs } = match started {
         Ok(started) => started,
         Err(error) => {
-            setup.revert(&plan).await;
+            setup.revert(&written).await;
             return Err(error);
         }
     };
+    let links = watch_links(&plan);
 
     let start = Instant::now();
     let forwarder = Rc::new(Forwarder {
@@ -193,6 +188,7 @@ async fn serve(options: Options, prepared: Prepared, host: Host) -> Result<(), R
         settings,
         start,
         plan: RefCell::new(plan),
+        macs,
         reloading: Mutex::new(()),
         setup: Mutex::new(setup),
         data_path,
@@ -207,7 +203,7 @@ async fn serve(options: Options, prepared: Prepared, host: Host) -> Result<(), R
     let control = forwarder.settings.control.display();
     tracing::info!(config = %forwarder.options.config.display(), control = %control, "forwarding");
     let result = tokio::select! {
-        result = forwarder.watch(signals, incoming, ended) => result,
+        result = forwarder.watch(signals, incoming, ended, links) => result,
         () = listener.serve(answer) => Ok(()),
     };
     // No new client comes any more. A reload that changes the machine is waited for; a later one finds this
@@ -226,50 +222,64 @@ struct Started {
     data_path: DataPath,
     ended: Ended,
     incoming: mpsc::Receiver<Event>,
+    /// What is in force.
+    plan: Plan,
+    macs: Vec<Option<MacAddress>>,
 }
 
 /// Opens everything, in the order in which it is needed. What fails leaves the machine to be reverted.
 async fn start(
-    prepared: Prepared,
+    mut prepared: Prepared,
     settings: &ForwarderConfig,
-    plan: &Plan,
     setup: &mut Setup,
 ) -> Result<Started, RunError> {
-    if has_tunnel(plan) {
+    if ports::has_tunnel(&prepared.loaded.plan) {
         tracing::info!("a director has the mode tunnel: packets are taken in one by one, without offloads");
     }
-    let tuns = open_tuns(plan, settings.setup)?;
+    let open = ports::open(&mut prepared.loaded.plan, settings.setup)?;
+    let (plan, macs) = (prepared.loaded.plan.clone(), ports::macs(&open));
     let (engine, _) = prepared.into_engine(MonotonicClock.now())?;
     let (events, incoming) = mpsc::channel(KEPT_MAX);
-    let (data_path, ended) = data_path::start(engine, tuns, choice(settings.io), events)?;
+    let (data_path, ended) = data_path::start(engine, open, choice(settings.io), events)?;
     announce(data_path.backend());
     match settings.setup {
         Who::Auto => {
-            setup.add(plan).await?;
+            setup.add(&plan).await?;
         }
         Who::Manual => {
-            for problem in setup.missing(plan).await? {
+            for problem in setup.missing(&plan).await? {
                 tracing::warn!("{problem}");
             }
         }
     }
+    // What the engine said at its own start may have met a link that was down.
+    data_path.announce();
     let listener = Listener::open(&settings.control)?;
-    Ok(Started { listener, data_path, ended, incoming })
+    Ok(Started { listener, data_path, ended, incoming, plan, macs })
 }
 
-/// Opens the interfaces of the plan, in its order. Where packets may be wrapped they are taken in whole and with their
-/// checksums: a device cuts super-packets by their own headers, not by those inside.
-fn open_tuns(plan: &Plan, who: Who) -> Result<Vec<Tun>, DeviceError> {
-    let open = |interface: &evenkeel_engine::plan::InterfacePlan| {
-        let mut options = TunOptions::new(&interface.name);
-        options.has_offloads = !has_tunnel(plan);
-        options.mtu_bytes = match who {
-            Who::Auto => Some(interface.mtu_bytes),
-            Who::Manual => None,
-        };
-        Tun::open(&options)
-    };
-    plan.interfaces.iter().map(open).collect()
+/// Watches the links of the Ethernet interfaces of `plan`, if there are any.
+fn watch_links(plan: &Plan) -> Option<Links> {
+    let on_ethernet = plan.interfaces.iter().filter(|one| matches!(one.layer, Layer::Ethernet(_)));
+    let names: Vec<String> = on_ethernet.map(|one| one.name.clone()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    match Links::watch(names.into_iter()) {
+        Ok(links) => Some(links),
+        Err(error) => {
+            tracing::warn!(%error, "links are not watched: neighbours are not told when one comes up again");
+            None
+        }
+    }
+}
+
+/// The name of the next interface whose link comes up; never without a watch.
+async fn next_up(links: &mut Option<Links>) -> String {
+    match links {
+        Some(links) => links.next_up().await,
+        None => std::future::pending().await,
+    }
 }
 
 const fn choice(io: Io) -> IoChoice {
@@ -303,6 +313,8 @@ struct Forwarder {
     start: Instant,
     /// The plan in force.
     plan: RefCell<Plan>,
+    /// The MAC addresses of its interfaces.
+    macs: Vec<Option<MacAddress>>,
     /// Held during a whole reload, so that there is one at a time.
     reloading: Mutex<()>,
     /// Held while the machine is changed.
@@ -320,11 +332,16 @@ impl Forwarder {
         mut signals: Signals,
         mut incoming: mpsc::Receiver<Event>,
         mut ended: Ended,
+        mut links: Option<Links>,
     ) -> Result<(), RunError> {
         loop {
             tokio::select! {
                 Some(event) = incoming.recv() => self.events.borrow_mut().push(&event, Instant::now()),
                 result = &mut ended => return failure(result),
+                name = next_up(&mut links) => {
+                    tracing::info!(interface = name, "the link is up; neighbours are told of our addresses");
+                    self.data_path.announce();
+                }
                 _ = signals.hangup.recv() => {
                     let forwarder = Rc::clone(self);
                     // Answers in the log; a reload takes as long as a compiler, and events go on.
@@ -356,7 +373,12 @@ impl Forwarder {
                 control::insert(&mut value, "io", backend_name(self.data_path.backend()));
                 control::insert(&mut value, "uptime_seconds", self.start.elapsed().as_secs());
                 if let Some(device) = value.get_mut("device") {
-                    control::insert(device, "kernel_dropped", self.kernel_dropped());
+                    let at_sockets = device.get("queue_overflows").and_then(Value::as_u64).unwrap_or(0);
+                    control::insert(
+                        device,
+                        "kernel_dropped",
+                        self.dropped_at_tuns().saturating_add(at_sockets),
+                    );
                 }
                 Ok(value)
             }
@@ -364,10 +386,11 @@ impl Forwarder {
         }
     }
 
-    /// Packets that found the queue towards the forwarder full, by the kernel's count.
-    fn kernel_dropped(&self) -> u64 {
+    /// Packets that found the queue of a TUN towards the forwarder full, by the kernel's count.
+    fn dropped_at_tuns(&self) -> u64 {
         let plan = self.plan.borrow();
-        let counts = plan.interfaces.iter().map(|interface| {
+        let tuns = plan.interfaces.iter().filter(|interface| matches!(interface.layer, Layer::Ip));
+        let counts = tuns.map(|interface| {
             // An interface that is gone has ended the data path; its count no longer matters.
             evenkeel_io::kernel_tx_dropped(&interface.name).unwrap_or(0)
         });
@@ -396,9 +419,12 @@ impl Forwarder {
         let prepared = tokio::task::spawn_blocking(work).await.map_err(|error| format!("a bug: {error}"))?;
         let Prepared { mut loaded, guests, written_seed } =
             prepared.map_err(|mistakes| mistakes.lines().join("\n"))?;
-        fit_interfaces(&mut loaded).map_err(|mistakes| mistakes.lines().join("\n"))?;
+        add_next_hops(&mut loaded).map_err(|mistakes| mistakes.lines().join("\n"))?;
+        ports::fill_in_macs(&mut loaded.plan, &self.macs);
         let mut notes = self.notes(&loaded, written_seed);
-        self.check_unchanged(&loaded)?;
+        if let Some(difference) = ports::difference(&self.plan.borrow(), &loaded.plan) {
+            return Err(difference);
+        }
         notes.extend(loaded.warnings.iter().flat_map(|warning| Mistakes::from(warning.clone()).lines()));
 
         let plan = loaded.plan;
@@ -425,26 +451,6 @@ impl Forwarder {
         };
         self.plan.replace(plan);
         Ok(json!({ "generation": generation, "notes": notes }))
-    }
-
-    /// What a reload can not change: the device is open already.
-    fn check_unchanged(&self, loaded: &Loaded) -> Result<(), String> {
-        let names = |plan: &Plan| -> Vec<String> {
-            plan.interfaces.iter().map(|interface| interface.name.clone()).collect()
-        };
-        let (old, new) = (names(&self.plan.borrow()), names(&loaded.plan));
-        if old == new && has_tunnel(&loaded.plan) && !has_tunnel(&self.plan.borrow()) {
-            return Err(
-                "the first director in the mode tunnel needs interfaces without offloads; restart the \
-                        forwarder for that"
-                    .to_owned(),
-            );
-        }
-        if old == new {
-            return Ok(());
-        }
-        let (old, new) = (old.join(", "), new.join(", "));
-        Err(format!("the interfaces change from {old} to {new}; restart the forwarder for that"))
     }
 
     /// What in the file will be true only after a restart.

@@ -12,7 +12,7 @@ use core::ops::Range;
 
 use crate::Engine;
 use crate::time::Instant;
-use crate::verdict::InterfaceId;
+use crate::verdict::{InterfaceId, Verdict};
 
 /// The most packets of one batch: enough to spread the cost of a guest call and of a system call
 /// (a component's batch of 32 costs a tenth of 32 single calls), and few enough to stay in cache.
@@ -63,6 +63,14 @@ pub trait Device {
     ///
     /// Returns whether the device took it; the engine counts a refusal.
     fn send(&mut self, interface: InterfaceId, bytes: &[u8]) -> bool;
+
+    /// The packet of `slot` has ended as `end` says: for a driver that wants to know of each packet what became of it.
+    ///
+    /// Called after [`Device::forward`] where both are, and not at all for a packet of a known or new flow that simply
+    /// went on by [`Device::forward`].
+    fn ended(&mut self, slot: usize, end: Verdict) {
+        let _ = (slot, end);
+    }
 
     /// Sends what is queued and takes back every slot, forwarded or not.
     fn flush(&mut self);

@@ -24,11 +24,11 @@ use crate::plan::{Plan, PolicyPlan};
 use crate::policy::Policy;
 use crate::policy::rules::Rules;
 use crate::reply::AnswerLimit;
-use crate::status::{DirectorStatus, PolicyStatus};
+use crate::status::{DirectorStatus, FlowStatus, PolicyStatus};
 use crate::time::Instant;
 use crate::verdict::DropReason;
 use crate::walk::Walk;
-use crate::wire::Address;
+use crate::wire::{Address, FiveTuple};
 
 /// Flows that one call of [`Engine::handle_timeout`] takes out at most, so that the end of many flows at once
 /// holds up no packet for more than a fraction of a millisecond. The rest is due in the next call.
@@ -163,6 +163,16 @@ impl Engine {
     /// Every flow, in the order of their places in the flow table.
     pub fn flows(&self) -> impl Iterator<Item = &FlowEntry> {
         self.flows.iter()
+    }
+
+    /// The flow that a packet of `tuple` belongs to, whichever way it goes.
+    #[must_use]
+    pub fn flow(&self, tuple: &FiveTuple) -> Option<FlowStatus<'_>> {
+        let (id, direction) = self.flows.find(tuple.hash(self.flows.key()), tuple)?;
+        let entry = self.flows.entry(id)?;
+        let director = self.directors.at(entry.director)?;
+        let server = director.server(entry.server_slot)?;
+        Some(FlowStatus { entry, direction, director: &director.name, server: &server.name })
     }
 
     /// Ports that source NAT holds now.

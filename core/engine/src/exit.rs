@@ -11,7 +11,7 @@ use core::ops::Range;
 use zerocopy::IntoBytes;
 
 use crate::counters::Counters;
-use crate::device::{HEADROOM_BYTES, PacketBuffer};
+use crate::device::{HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::director::Directors;
 use crate::flow::{Direction, FlowEntry, FlowState};
 use crate::forward::{Routes, cut, tunnel};
@@ -115,8 +115,10 @@ impl Exit {
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
         let length = ip.total_length();
-        let is_too_big = length > u32::from(mtu_bytes) && packet.offload.segment_bytes.is_none();
-        if ip.hops() <= 1 || (is_too_big && (!self.plan.handling.cuts || ip.is_dont_fragment())) {
+        let is_super = packet.offload.segment_bytes.is_some();
+        let is_too_big = length > u32::from(mtu_bytes)
+            && (!is_super || has_long_segments(&mut ip, walk, packet.offload, layer, mtu_bytes));
+        if ip.hops() <= 1 || (is_too_big && (!self.plan.handling.cuts || ip.is_dont_fragment() || is_super)) {
             let error = if ip.hops() <= 1 { IcmpError::TtlExceeded } else { IcmpError::TooBig(mtu_bytes) };
             return Err(self.turn_away(packet, walk, error, directors, now));
         }
@@ -165,7 +167,10 @@ impl Exit {
         }
         match layer {
             Layer::Ip => Ok(Verdict::Forward(hop.out)),
-            Layer::Ethernet(own) => self.link(packet.buffer, walk, hop, own, directors, now),
+            Layer::Ethernet(own) => {
+                let inner = walk.range.clone();
+                self.link(packet, walk, inner, hop, own, directors, now)
+            }
         }
     }
 
@@ -225,7 +230,10 @@ impl Exit {
         let length = ip.total_length();
         // A device that cuts super-packets cuts them by their own headers, not by those inside.
         let is_super = packet.offload.segment_bytes.is_some();
-        let is_too_big = length > u32::from(mtu_bytes) && (!is_super || wrap.is_some());
+        let is_too_big = length > u32::from(mtu_bytes)
+            && (!is_super
+                || wrap.is_some()
+                || has_long_segments(&mut ip, walk, packet.offload, layer, mtu_bytes));
         if ip.hops() <= 1 || (is_too_big && (!self.plan.handling.cuts || ip.is_dont_fragment() || is_super)) {
             let error = if ip.hops() <= 1 { IcmpError::TtlExceeded } else { IcmpError::TooBig(mtu_bytes) };
             return Err(self.turn_away(packet, walk, error, directors, now));
@@ -248,12 +256,13 @@ impl Exit {
             let verdict = self.cut(packet.buffer, walk.range.start..end, hop, wrap, directors, now)?;
             return Ok(Carried { verdict, length });
         }
+        let inner = walk.range.start..end;
         if let Some(wrap) = wrap {
-            walk.range = wrap.put_around(packet.buffer, walk.range.start..end)?;
+            walk.range = wrap.put_around(packet.buffer, inner.clone())?;
         }
         let verdict = match layer {
             Layer::Ip => Verdict::Forward(out),
-            Layer::Ethernet(own) => self.link(packet.buffer, walk, hop, own, directors, now)?,
+            Layer::Ethernet(own) => self.link(packet, walk, inner, hop, own, directors, now)?,
         };
         Ok(Carried { verdict, length })
     }
@@ -301,7 +310,10 @@ impl Exit {
         }
         match layer {
             Layer::Ip => Ok(Verdict::Forward(out)),
-            Layer::Ethernet(own) => self.link(packet.buffer, walk, hop, own, directors, now),
+            Layer::Ethernet(own) => {
+                let inner = walk.range.clone();
+                self.link(packet, walk, inner, hop, own, directors, now)
+            }
         }
     }
 
@@ -513,9 +525,9 @@ pub(crate) enum Linked {
     Unknown(Address),
 }
 
-/// Computes the layer-4 checksum that a device has left undone, for a packet that leaves in pieces.
+/// Computes the layer-4 checksum that a device has left undone, for a packet that leaves in pieces or later.
 #[cold]
-fn complete_checksum(ip: &mut ip::Packet<'_>, protocol: Protocol) {
+pub(crate) fn complete_checksum(ip: &mut ip::Packet<'_>, protocol: Protocol) {
     let at = if protocol == Protocol::TCP { tcp::CHECKSUM_AT } else { udp::CHECKSUM_AT };
     let payload = ip.payload();
     // The field holds the pseudo header's sum, so that the sum over all is the one that is wanted.
@@ -524,6 +536,27 @@ fn complete_checksum(ip: &mut ip::Packet<'_>, protocol: Protocol) {
     if let Some(Some(field)) = payload.get_mut(at..).map(|rest| rest.first_chunk_mut::<2>()) {
         *field = sum.to_be_bytes();
     }
+}
+
+/// Whether the segments of a super-packet would be longer than an Ethernet interface takes. On the way out of a TUN the
+/// kernel looks itself.
+#[cold]
+fn has_long_segments(
+    ip: &mut ip::Packet<'_>,
+    walk: &Walk,
+    offload: Offload,
+    layer: Layer,
+    mtu_bytes: u16,
+) -> bool {
+    let (Layer::Ethernet(_), Some(segment_bytes)) = (layer, offload.segment_bytes) else { return false };
+    let head = match walk.protocol {
+        Protocol::TCP => {
+            tcp::Header::split(ip.payload()).map_or(tcp::HEADER_BYTES, |(tcp, _)| tcp.header_length())
+        }
+        _ => udp::HEADER_BYTES,
+    };
+    let segment = u32::from(segment_bytes) + u32::from(walk.layer_4) + u32::try_from(head).unwrap_or(0);
+    segment > u32::from(mtu_bytes)
 }
 
 /// The address of ours in whose name an error about a packet to `destination` is sent.

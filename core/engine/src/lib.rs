@@ -64,6 +64,6 @@ pub use error::{CommandError, PlanError};
 pub use event::Event;
 pub use plan::Plan;
 pub use probe::{Probe, ProbeReply};
-pub use status::{DirectorStatus, PolicyStatus, ServerStatus};
+pub use status::{DirectorStatus, FlowStatus, PolicyStatus, ServerStatus};
 pub use time::{Duration, Instant};
 pub use verdict::{DropReason, InterfaceId, Verdict};

@@ -1,11 +1,13 @@
 //! The Ethernet side of the way out: link headers, who-has questions and their answers in both families, packets that
 //! wait for a neighbour.
 
+use core::ops::Range;
+
 use zerocopy::IntoBytes;
 
 use crate::device::PacketBuffer;
 use crate::director::Directors;
-use crate::exit::{Exit, Hop, Linked, own_mac};
+use crate::exit::{Exit, Hop, Linked, complete_checksum, own_mac};
 use crate::neighbour::Question;
 use crate::outbox::Kind;
 use crate::plan::{Layer, Prefix};
@@ -13,17 +15,20 @@ use crate::time::Instant;
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::walk::Walk;
 use crate::wire::ethernet::{self, MacAddress};
-use crate::wire::{Address, arp, ipv6, ndp};
+use crate::wire::{Address, arp, ip, ipv6, ndp};
 
 impl Exit {
-    /// Puts a link header in front of the IP packet of `walk`, or keeps the packet until its neighbour answers.
+    /// Puts a link header in front of the IP packet of `walk`, or keeps the packet until its neighbour answers. `inner` is
+    /// the packet that came in: the same, or what a tunnel has been put around.
     ///
     /// # Errors
-    /// `NeighbourUnresolved` when there is no room to keep it.
+    /// `NeighbourUnresolved` when there is no room to keep it, or it is a super-packet, which nobody would cut later.
+    #[allow(clippy::too_many_arguments, reason = "all of it belongs to one packet on its way out")]
     pub(crate) fn link(
         &mut self,
-        buffer: &mut [u8],
+        packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
+        inner: Range<usize>,
         hop: Hop,
         own: MacAddress,
         directors: &Directors,
@@ -34,16 +39,24 @@ impl Exit {
             Linked::None => return Ok(Verdict::Forward(hop.out)),
             Linked::Header(header) => header,
             Linked::Unknown(next) => {
-                let packet = buffer.get(range).ok_or(DropReason::Truncated)?;
-                let is_kept = self.neighbours.hold(hop.out, next, packet, now);
+                if packet.offload.segment_bytes.is_some() {
+                    return Err(DropReason::NeighbourUnresolved);
+                }
+                if packet.offload.needs_checksum {
+                    // It leaves without the header that says so.
+                    let bytes = packet.buffer.get_mut(inner).ok_or(DropReason::Truncated)?;
+                    complete_checksum(&mut ip::Packet::reopen(bytes, walk.layer_4)?, walk.protocol);
+                }
+                let bytes = packet.buffer.get(range).ok_or(DropReason::Truncated)?;
+                let is_kept = self.neighbours.hold(hop.out, next, bytes, now);
                 return if is_kept { Ok(Verdict::Hold) } else { Err(DropReason::NeighbourUnresolved) };
             }
         };
         let start = range.start.checked_sub(ethernet::HEADER_BYTES).ok_or(DropReason::Truncated)?;
-        let is_v6 = buffer.get(range.start).is_some_and(|first| first >> 4 == 6);
+        let is_v6 = packet.buffer.get(range.start).is_some_and(|first| first >> 4 == 6);
         let kind = if is_v6 { ethernet::TYPE_IPV6 } else { ethernet::TYPE_IPV4 };
         let header = ethernet::Header::new(header.destination(), own, kind);
-        let place = buffer.get_mut(start..range.start).ok_or(DropReason::Truncated)?;
+        let place = packet.buffer.get_mut(start..range.start).ok_or(DropReason::Truncated)?;
         place.copy_from_slice(header.as_bytes());
         walk.range = start..range.end;
         Ok(Verdict::Forward(hop.out))
@@ -95,7 +108,8 @@ impl Exit {
             let target = next.v6_bytes();
             let group = MacAddress::multicast_of(ndp::solicited_node(target));
             let header = ethernet::Header::new(group, own, ethernet::TYPE_IPV6);
-            let sender = sender.map_or([0; 16], Address::v6_bytes);
+            // Without an address there the link's own does: a question from `::` asks for something else.
+            let sender = sender.map_or_else(|| ndp::link_local(own), Address::v6_bytes);
             let message = ndp::solicitation(own, sender, target);
             self.outbox.push(out, Kind::Born, &[header.as_bytes(), &message])
         };
@@ -164,7 +178,9 @@ impl Exit {
                 {
                     self.neighbours.learn(interface, message.target(), mac, false, now);
                 }
-                Ok(directors.is_own(destination).then_some(Verdict::Consume))
+                let is_to_us =
+                    directors.is_own(destination) || destination == Address::v6(ndp::link_local(own));
+                Ok(is_to_us.then_some(Verdict::Consume))
             }
             ndp::Kind::Solicitation if !is_ours => Ok(None),
             ndp::Kind::Solicitation => {

@@ -64,6 +64,16 @@ impl Plan {
             handling: Handling::default(),
         }
     }
+
+    /// Gives each Ethernet interface that has no MAC address yet the one that `own` says for its number. Whoever has
+    /// the device or makes it up does so, before the plan goes to an engine.
+    pub fn fill_in_macs(&mut self, mut own: impl FnMut(usize) -> MacAddress) {
+        for (number, interface) in self.interfaces.iter_mut().enumerate() {
+            if interface.layer == Layer::Ethernet(MacAddress::UNSPECIFIED) {
+                interface.layer = Layer::Ethernet(own(number));
+            }
+        }
+    }
 }
 
 /// How packets are handled on their way, whatever their director.

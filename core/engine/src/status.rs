@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use core::net::IpAddr;
 
 use crate::director::{Director, GuestStats, Server};
+use crate::flow::{Direction, FlowEntry};
 use crate::plan::Binding;
 use alloc::vec::Vec;
 
@@ -49,6 +50,19 @@ pub struct ServerStatus {
     pub bytes_to: u64,
     /// Bytes from it.
     pub bytes_from: u64,
+}
+
+/// A flow as it is now, and who serves it.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowStatus<'a> {
+    /// The flow.
+    pub entry: &'a FlowEntry,
+    /// Which way the packet goes that was asked about.
+    pub direction: Direction,
+    /// The director that users know by this name.
+    pub director: &'a str,
+    /// The real server that users know by this name.
+    pub server: &'a str,
 }
 
 /// A policy as it is now.

@@ -352,6 +352,7 @@ impl Engine {
             Verdict::Replace(_) | Verdict::Hold | Verdict::Consume | Verdict::Drop(_) => false,
         };
         self.exit.counters.count_end(end);
+        device.ended(slot, end);
         is_sent
     }
 

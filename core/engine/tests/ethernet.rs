@@ -6,10 +6,11 @@ mod support;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use evenkeel_engine::plan::{Binding, Layer, Plan, Prefix, RoutePlan, ServerPlan};
+use evenkeel_engine::device::Offload;
+use evenkeel_engine::plan::{Binding, Layer, Mode, Plan, Prefix, RoutePlan, ServerPlan};
 use evenkeel_engine::wire::ethernet::MacAddress;
-use evenkeel_engine::wire::{Protocol, ndp};
-use evenkeel_engine::{DropReason, Engine, InterfaceId};
+use evenkeel_engine::wire::{Protocol, checksum, ndp};
+use evenkeel_engine::{DropReason, Engine, InterfaceId, step};
 use support::*;
 
 const FRONT: MacAddress = MacAddress([2, 0, 0, 0, 3, 0]);
@@ -98,6 +99,81 @@ fn the_first_packet_waits_until_the_server_has_said_where_it_is() {
     let out = send(&mut engine, 1, reply, 5);
     assert_eq!(out[0].1[..14], frame(ROUTER, FRONT, 0x0800, b""));
     assert_eq!(audit(&out[0].1[14..]), ends(VIP, 80, CLIENT, 40_000));
+}
+
+/// Sends one frame of which its device has left something undone.
+fn send_undone(
+    engine: &mut Engine,
+    packet: &[u8],
+    offload: Offload,
+    now: u64,
+) -> Vec<(InterfaceId, Vec<u8>)> {
+    let mut device = Memory::new();
+    device.inbox.push_back((InterfaceId(0), frame(FRONT, ROUTER, 0x0800, packet), offload));
+    step(engine, &mut device, at(now));
+    device.outbox
+}
+
+/// The server says where it is.
+fn answer_for(engine: &mut Engine, server: Ipv4Addr, now: u64) -> Vec<(InterfaceId, Vec<u8>)> {
+    let own = Ipv4Addr::new(10, 0, 3, 2);
+    send(engine, 1, frame(BACK, SERVER, 0x0806, &arp(2, SERVER, server, BACK.0, own)), now)
+}
+
+#[test]
+fn a_packet_that_waits_leaves_with_its_checksum_complete() {
+    for mode in [Mode::Nat { sources: Vec::new() }, Mode::Gateway] {
+        let mut plan = two_nic();
+        for director in &mut plan.directors {
+            director.mode = mode.clone();
+            if mode == Mode::Gateway {
+                director.servers.iter_mut().for_each(|server| server.port = 0);
+            }
+        }
+        let mut engine = started(plan);
+        let mut packet = udp(call(40_000), b"hello");
+        let pseudo = checksum::pseudo_header_v4(CLIENT.octets(), VIP.octets(), 17, 13);
+        packet[26..28].copy_from_slice(&pseudo.to_be_bytes());
+        let offload = Offload { needs_checksum: true, segment_bytes: None };
+        assert_eq!(send_undone(&mut engine, &packet, offload, 1).len(), 1, "only the question leaves");
+        let server = Ipv4Addr::new(10, 0, 3, 21);
+        let out = answer_for(&mut engine, server, 2);
+        assert_eq!(out[0].1[..14], frame(SERVER, BACK, 0x0800, b""));
+        // The audit checks the sums.
+        let to = if mode == Mode::Gateway { (VIP, 80) } else { (server, 8080) };
+        assert_eq!(audit(&out[0].1[14..]), ends(CLIENT, 40_000, to.0, to.1));
+    }
+}
+
+#[test]
+fn a_super_packet_does_not_wait_since_nobody_would_cut_it_later() {
+    let mut engine = started(two_nic());
+    let packet = tcp(call(41_000), "S", &[7; 30_000]);
+    let offload = Offload { needs_checksum: true, segment_bytes: Some(1_448) };
+    assert_eq!(send_undone(&mut engine, &packet, offload, 1).len(), 1, "only the question leaves");
+    assert_eq!(engine.counters().waiting, 0);
+    assert_eq!(dropped(&engine), [("neighbour_unresolved", 1)]);
+    answer_for(&mut engine, Ipv4Addr::new(10, 0, 3, 21), 2);
+    let out = send_undone(&mut engine, &packet, offload, 3);
+    assert_eq!(out[0].1.len(), 30_000 + 54);
+}
+
+#[test]
+fn a_sender_of_segments_that_are_too_long_is_told() {
+    let mut plan = two_nic();
+    plan.interfaces[1].mtu_bytes = 1_400;
+    let mut engine = started(plan);
+    send(&mut engine, 0, frame(FRONT, ROUTER, 0x0800, &tcp(call(41_000), "S", b"")), 1);
+    answer_for(&mut engine, Ipv4Addr::new(10, 0, 3, 21), 2);
+    let packet = tcp(call(41_000), "A", &[7; 30_000]);
+    let offload = |segment_bytes| Offload { needs_checksum: true, segment_bytes: Some(segment_bytes) };
+    // 20 bytes of each header: 1,360 of payload fit.
+    let out = send_undone(&mut engine, &packet, offload(1_361), 3);
+    let error = &out[0].1[14..];
+    assert_eq!((out[0].0, &error[20..22], &error[26..28]), (InterfaceId(0), &[3, 4][..], &[5, 120][..]));
+    assert_eq!(dropped(&engine), [("too_big", 1)]);
+    let out = send_undone(&mut engine, &packet, offload(1_360), 4);
+    assert_eq!((out[0].0, out[0].1.len()), (InterfaceId(1), 30_054));
 }
 
 #[test]
@@ -211,6 +287,25 @@ fn a_neighbour_that_never_answers_is_asked_three_times_and_its_packets_are_given
     }
     assert_eq!(asked, 2, "after the first question");
     assert_eq!((dropped(&engine), engine.counters().waiting), (vec![("neighbour_unresolved", 1)], 0));
+}
+
+#[test]
+fn an_interface_without_an_address_asks_in_the_name_of_its_own_link() {
+    let mut plan = two_nic_v6();
+    plan.interfaces[1].addresses.clear();
+    plan.interfaces[1].passes_to = Some(InterfaceId(0));
+    let there = Prefix { address: S6.into(), length: 128 };
+    plan.routes.push(RoutePlan { destination: there, gateway: None, interface: InterfaceId(1) });
+    let mut engine = started_with(plan, |_| true);
+    let out = send(&mut engine, 0, frame(FRONT, ROUTER, 0x86dd, &udp6((CLIENT6, 4000), (VIP6, 80))), 1);
+    let own = ndp::link_local(BACK);
+    let group = MacAddress::multicast_of(ndp::solicited_node(S6.octets()));
+    let question = ndp::solicitation(BACK, own, S6.octets());
+    assert_eq!(out, [(InterfaceId(1), frame(group, BACK, 0x86dd, &question))]);
+    let answer = ndp::advertisement(SERVER, S6.octets(), own);
+    let out = send(&mut engine, 1, frame(BACK, SERVER, 0x86dd, &answer), 2);
+    assert_eq!(out.len(), 1, "the answer stays here, and the packet that has waited leaves: {out:?}");
+    assert_eq!(out[0].1[..14], frame(SERVER, BACK, 0x86dd, b""));
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! The buffers that packets live in, and who owns each.
 //!
 //! ```text
-//! | 16: room for a header | 64: headroom of the engine | up to 65,535: packet |
+//! | 16: room for a header | 80: headroom of the engine | up to 65,535: packet |
 //!                                       ^ 12: header, as the kernel writes it
+//! | 16: room for a header | 146: headroom of the engine                | up to 65,557: frame |
+//!                                       ^ 16: sizes | 50: control | 12: header
 //! ```
 //!
 //! A packet is read with its virtio-net header directly in front of it, that is at the end of the
 //! headroom; the header is taken out at once, so that the engine may grow the packet over it. On the way
 //! out the header is put in front of wherever the packet starts then: at most into the first 16 bytes.
+//! A frame is read from the same place on, but with its sizes and a control message before the header.
 //!
 //! A [`Buffer`] is the right to touch one of them. It is given up with [`Pool::lend`] when the kernel
 //! gets the address, and comes back with [`Pool::reclaim`] when a completion names it.
@@ -20,6 +23,7 @@ use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES};
 
 use crate::offload::HEADER_BYTES;
 use crate::sys::memory::Memory;
+use crate::sys::packet::CONTROL_BYTES;
 
 /// Buffers that wait for packets: one batch in the engine's hands or on its way out, one batch that
 /// the kernel fills meanwhile. More of them only spread the packets over more of the cache.
@@ -37,17 +41,27 @@ const FRONT_BYTES: usize = 16;
 /// The largest packet: what the length field of IPv4 can say.
 pub(crate) const PACKET_BYTES_MAX: usize = 65_535;
 
-/// What the engine sees of a buffer: headroom and packet.
-pub(crate) const ENGINE_BYTES: usize = HEADROOM_BYTES + PACKET_BYTES_MAX;
+/// The largest frame: such a packet behind an Ethernet header and, at most, two tags within it.
+pub(crate) const FRAME_BYTES_MAX: usize = 14 + 8 + PACKET_BYTES_MAX;
 
-/// Where the kernel writes header and packet.
+/// In front of a frame's header: its sizes, four numbers of 32 bits, and its control message.
+pub(crate) const MESSAGE_BYTES: usize = 16 + CONTROL_BYTES;
+
+/// What the engine sees of a buffer: headroom and packet or frame.
+pub(crate) const ENGINE_BYTES: usize = HEADROOM_BYTES + MESSAGE_BYTES + FRAME_BYTES_MAX;
+
+/// Where the kernel writes header and packet, or all that comes with a frame.
 pub(crate) const READ_RANGE: Range<usize> =
     FRONT_BYTES + HEADROOM_BYTES - HEADER_BYTES..FRONT_BYTES + ENGINE_BYTES;
+
+/// Where it writes header and frame.
+pub(crate) const FRAME_RANGE: Range<usize> = READ_RANGE.start + MESSAGE_BYTES..READ_RANGE.end;
 
 /// From one buffer to the next: an odd number of cache lines, so that the first lines of the
 /// buffers, where all the work is done, spread over the sets of the cache.
 const STRIDE_BYTES: usize = ((FRONT_BYTES + ENGINE_BYTES).div_ceil(64) | 1) * 64;
 
+const _: () = assert!(STRIDE_BYTES == 65_728, "12.6 MB for all of them");
 const _: () = assert!(FRONT_BYTES >= HEADER_BYTES, "a header fits in front of the whole headroom");
 const _: () = assert!(BUFFERS <= 1 << 15, "the kernel numbers the buffers of a ring with 15 bits");
 
@@ -202,8 +216,10 @@ mod tests {
         let mut whole = vec![0; FRONT_BYTES + ENGINE_BYTES];
         whole[READ_RANGE][HEADER_BYTES] = 0x45;
         assert_eq!(engine_part(&mut whole)[HEADROOM_BYTES], 0x45);
-        assert_eq!(READ_RANGE.len(), HEADER_BYTES + PACKET_BYTES_MAX);
+        assert!(READ_RANGE.len() >= HEADER_BYTES + PACKET_BYTES_MAX);
         assert_eq!((FRONT_BYTES + HEADROOM_BYTES) % 16, 0);
+        assert_eq!(FRAME_RANGE.len(), HEADER_BYTES + FRAME_BYTES_MAX);
+        assert_eq!((FRAME_RANGE.start + HEADER_BYTES + 14) % 16, 0);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Several TUN interfaces as one [`Device`] of the engine, over whichever backend the system allows.
+//! Several interfaces as one [`Device`] of the engine, over whichever backend the system allows.
 //!
 //! In come open interfaces and a choice; packets come and go as the engine asks. A packet never waits
 //! for company: [`Device::receive`] takes what is there, [`Device::flush`] sends at once, and only
-//! [`TunDevice::wait`] sleeps.
+//! [`KernelDevice::wait`] sleeps.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,10 +17,10 @@ use rustix::io::Errno;
 use crate::INTERFACES_MAX;
 use crate::epoll::Epoll;
 use crate::error::DeviceError;
+use crate::port::Port;
 use crate::ring::Ring;
 use crate::slots::{DeviceCounters, Slots};
 use crate::sys::eventfd::{Waker, Wakeup};
-use crate::sys::tun::{Offloads, Tun};
 
 /// How packets are to be read and written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,43 +95,44 @@ enum Driver {
     Epoll(Epoll),
 }
 
-/// TUN interfaces as a device; an [`InterfaceId`] is the index into the list that it was opened with.
+/// Interfaces as a device; an [`InterfaceId`] is the index into the list that it was opened with.
 ///
 /// It stays on the thread that opened it: the kernel is promised that one thread alone uses the ring.
 /// Other threads reach it through its [`Waker`].
 #[derive(Debug)]
-pub struct TunDevice {
+pub struct KernelDevice {
     // Dropped in this order: the kernel lets go of the buffers before they and the files are gone.
     driver: Driver,
     slots: Slots,
     wakeup: Wakeup,
-    tuns: Vec<Tun>,
+    ports: Vec<Port>,
     backend: Backend,
     _one_thread: PhantomData<*const ()>,
 }
 
-impl TunDevice {
-    /// Joins `tuns` into a device.
+impl KernelDevice {
+    /// Joins `ports`, of one kind or mixed, into a device.
     ///
     /// # Errors
     ///
     /// When there are no or more than [`INTERFACES_MAX`] interfaces, memory or descriptors are used up,
     /// or io_uring is refused and nothing else was allowed.
-    pub fn open(tuns: Vec<Tun>, choice: IoChoice) -> Result<Self, DeviceError> {
-        let count = tuns.len();
+    pub fn open<P: Into<Port>>(ports: Vec<P>, choice: IoChoice) -> Result<Self, DeviceError> {
+        let ports: Vec<Port> = ports.into_iter().map(Into::into).collect();
+        let count = ports.len();
         if count == 0 || count > INTERFACES_MAX {
             return Err(DeviceError::InterfaceCount { count });
         }
         let resource = |what| move |error| DeviceError::Resource { what, error };
         let wakeup = Wakeup::new().map_err(resource("eventfd"))?;
         let mut slots = Slots::new(count).map_err(resource("packet buffers"))?;
-        for (index, tun) in tuns.iter().enumerate() {
-            if tun.offloads() == Offloads::ChecksumTcpUdp {
+        for (index, port) in ports.iter().enumerate() {
+            if port.takes_super_datagrams() {
                 slots.allow_super_datagrams(index);
             }
         }
         let ring = match choice {
-            IoChoice::Auto | IoChoice::IoUring => Ring::new(&tuns, &wakeup, &mut slots).map_err(Some),
+            IoChoice::Auto | IoChoice::IoUring => Ring::new(&ports, &wakeup, &mut slots).map_err(Some),
             IoChoice::Epoll => Err(None),
         };
         let (driver, backend) = match ring {
@@ -140,11 +141,11 @@ impl TunDevice {
                 return Err(DeviceError::IoUringRefused { refusal });
             }
             Err(refusal) => {
-                let epoll = Epoll::new(&tuns, &wakeup).map_err(resource("epoll"))?;
+                let epoll = Epoll::new(&ports, &wakeup).map_err(resource("epoll"))?;
                 (Driver::Epoll(epoll), Backend::Epoll { refusal })
             }
         };
-        Ok(Self { driver, slots, wakeup, tuns, backend, _one_thread: PhantomData })
+        Ok(Self { driver, slots, wakeup, ports, backend, _one_thread: PhantomData })
     }
 
     /// Sleeps until a packet arrives, a [`Waker`] wakes, a signal comes or `timeout` is over; without one
@@ -155,12 +156,12 @@ impl TunDevice {
     /// When an interface is gone, or the kernel refuses to wait.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Wake, DeviceError> {
         if let Some((interface, error)) = self.slots.gone {
-            let name = self.tuns.get(interface).map_or("?", Tun::name).to_owned();
+            let name = self.ports.get(interface).map_or("?", Port::name).to_owned();
             return Err(DeviceError::Gone { name, error: error.into() });
         }
         match &mut self.driver {
             Driver::Ring(ring) => ring
-                .wait(&mut self.slots, timeout)
+                .wait(&mut self.slots, &self.ports, timeout)
                 .map_err(|error| DeviceError::Wait { call: "io_uring_enter", error: error.into() }),
             Driver::Epoll(epoll) => epoll
                 .wait(&self.wakeup, timeout)
@@ -168,7 +169,7 @@ impl TunDevice {
         }
     }
 
-    /// A handle that ends [`TunDevice::wait`] from another thread.
+    /// A handle that ends [`KernelDevice::wait`] from another thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.wakeup.waker()
@@ -182,14 +183,15 @@ impl TunDevice {
 
     /// What was counted so far.
     #[must_use]
-    pub const fn counters(&self) -> DeviceCounters {
-        self.slots.counters
+    pub fn counters(&self) -> DeviceCounters {
+        let queue_overflows = self.ports.iter().map(Port::dropped).fold(0, u64::saturating_add);
+        DeviceCounters { queue_overflows, ..self.slots.counters }
     }
 
     /// The interfaces, in the order of their [`InterfaceId`].
     #[must_use]
-    pub fn interfaces(&self) -> &[Tun] {
-        &self.tuns
+    pub fn interfaces(&self) -> &[Port] {
+        &self.ports
     }
 
     #[cfg(test)]
@@ -202,11 +204,11 @@ impl TunDevice {
     }
 }
 
-impl Device for TunDevice {
+impl Device for KernelDevice {
     fn receive(&mut self) -> usize {
         match &mut self.driver {
-            Driver::Ring(ring) => ring.receive(&mut self.slots, &self.wakeup),
-            Driver::Epoll(epoll) => epoll.receive(&mut self.slots, &self.tuns),
+            Driver::Ring(ring) => ring.receive(&mut self.slots, &self.ports, &self.wakeup),
+            Driver::Epoll(epoll) => epoll.receive(&mut self.slots, &self.ports),
         }
         self.slots.count_batch()
     }
@@ -226,8 +228,8 @@ impl Device for TunDevice {
     fn flush(&mut self) {
         self.slots.coalesce();
         match &mut self.driver {
-            Driver::Ring(ring) => ring.flush(&mut self.slots),
-            Driver::Epoll(epoll) => epoll.flush(&mut self.slots, &self.tuns),
+            Driver::Ring(ring) => ring.flush(&mut self.slots, &self.ports),
+            Driver::Epoll(epoll) => epoll.flush(&mut self.slots, &self.ports),
         }
     }
 }

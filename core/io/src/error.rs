@@ -13,6 +13,36 @@ pub enum DeviceError {
         /// What the system said.
         error: io::Error,
     },
+    /// The kernel gives no packet socket.
+    #[error("a packet socket: {error}: the process needs CAP_NET_RAW")]
+    NoPacketSocket {
+        /// What the system said.
+        error: io::Error,
+    },
+    /// There is no such interface.
+    #[error("there is no interface {name}; `ip link` lists those that there are")]
+    NoInterface {
+        /// The name.
+        name: String,
+    },
+    /// The interface carries no Ethernet frames.
+    #[error("interface {name} is no Ethernet: its kind of hardware is {kind}, and that of Ethernet 1")]
+    NotEthernet {
+        /// The interface.
+        name: String,
+        /// Its kind, as `linux/if_arp.h` numbers them.
+        kind: u16,
+    },
+    /// The interface carries only shorter packets than it is asked for.
+    #[error("interface {name} has an MTU of {has_bytes}, and {wanted_bytes} are wanted of it")]
+    SmallMtu {
+        /// The interface.
+        name: String,
+        /// Its MTU, in bytes.
+        has_bytes: u32,
+        /// The MTU that is wanted, in bytes.
+        wanted_bytes: u16,
+    },
     /// This can not be the name of an interface.
     #[error("{name:?} is not an interface name: 1 to 15 printable ASCII bytes without / and : are")]
     Name {

@@ -1,9 +1,10 @@
 //! Packets through io_uring: reads that stay armed, writes in batches, from and into the same buffers.
 //!
 //! ```text
-//! READ_MULTISHOT, one per interface --- takes a buffer from the ring for each packet, until none is left
-//! WRITE, one per packet             --- from the same buffer, which is then back in the ring
-//! POLL_ADD, multishot               --- the wakeup counter
+//! READ_MULTISHOT, one per TUN        --- takes a buffer from the ring for each packet, until none is left
+//! RECVMSG multishot, one per Ethernet --- the same, with a control message in front of each frame
+//! WRITE, one per packet              --- from the same buffer, which is then back in the ring
+//! POLL_ADD, multishot                --- the wakeup counter
 //! ```
 //!
 //! The kernel does its work for the ring while we are in a system call of ours and at no other time
@@ -18,17 +19,18 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode};
 use rustix::io::Errno;
 
 use crate::INTERFACES_MAX;
 use crate::buffers::{BUFFERS, Buffer, Pool, READ_RANGE, RECEIVE_BUFFERS, SEND_BUFFERS};
 use crate::device::{Refusal, Wake};
+use crate::port::Port;
 use crate::slots::{Outgoing, Slots};
 use crate::sys::bufring::{BufferRing, GROUP};
 use crate::sys::eventfd::Wakeup;
-use crate::sys::tun::Tun;
+use crate::sys::packet::{self, Arrived};
 
 /// Requests that wait to be submitted: a whole flush of writes, and every request that stays armed.
 /// A full queue is submitted early, so this is about speed only.
@@ -45,6 +47,9 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most calls that deliver the ends of cancelled requests: the kernel delivers 20 in each.
 const CANCEL_CALLS_MAX: u32 = COMPLETIONS / 20;
+
+/// What a message is that is too short to be one.
+const NO_FRAME: Arrived = Arrived { length_bytes: 0, is_truncated: false, vlan: None };
 
 /// What a completion belongs to, as kept in the request's 64 bits of user data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +94,11 @@ impl Tag {
 
 /// An io_uring instance with its buffer ring.
 pub(crate) struct Ring {
-    // Dropped in this order: the instance before the ring of buffers that it reads from.
+    // Dropped in this order: the instance before the ring of buffers that it reads from and the message.
     uring: IoUring,
     buffers: BufferRing,
+    /// What reads of frames are made from; the kernel may look at it as long as the instance lives.
+    message: Box<libc::msghdr>,
     /// Whether the read of each interface is armed or must not be any more.
     is_armed: Vec<bool>,
     is_wakeup_armed: bool,
@@ -100,17 +107,17 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// A ring over `tuns` and `wakeup`, with the buffers for reading handed over. Nothing is read yet.
+    /// A ring over `ports` and `wakeup`, with the buffers for reading handed over. Nothing is read yet.
     ///
     /// # Errors
     ///
     /// When the kernel refuses io_uring, or lacks something of it.
-    pub(crate) fn new(tuns: &[Tun], wakeup: &Wakeup, slots: &mut Slots) -> Result<Self, Refusal> {
-        Self::with_queues(tuns, wakeup, slots, SUBMISSIONS, COMPLETIONS)
+    pub(crate) fn new(ports: &[Port], wakeup: &Wakeup, slots: &mut Slots) -> Result<Self, Refusal> {
+        Self::with_queues(ports, wakeup, slots, SUBMISSIONS, COMPLETIONS)
     }
 
     fn with_queues(
-        tuns: &[Tun],
+        ports: &[Port],
         wakeup: &Wakeup,
         slots: &mut Slots,
         submissions: u32,
@@ -129,7 +136,7 @@ impl Ring {
         if !probe.is_supported(opcode::ReadMulti::CODE) {
             return Err(Refusal { operation: "IORING_OP_READ_MULTISHOT", error: Errno::OPNOTSUPP });
         }
-        let files: Vec<_> = tuns.iter().map(Tun::as_fd).chain([wakeup.as_fd()]).collect();
+        let files: Vec<_> = ports.iter().map(Port::as_fd).chain([wakeup.as_fd()]).collect();
         let files: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
         uring.submitter().register_files(&files).map_err(refused("IORING_REGISTER_FILES"))?;
         let entries = u16::try_from(BUFFERS.next_power_of_two()).unwrap_or(u16::MAX);
@@ -137,32 +144,32 @@ impl Ring {
         // `Ring`, and the instance is dropped first.
         let buffers = unsafe { BufferRing::register(&uring.submitter(), entries) }
             .map_err(refused("IORING_REGISTER_PBUF_RING"))?;
-        let is_armed = vec![false; tuns.len()];
-        let mut ring = Self { uring, buffers, is_armed, is_wakeup_armed: false, offered: 0 };
+        let (message, is_armed) = (packet::template(), vec![false; ports.len()]);
+        let mut ring = Self { uring, buffers, message, is_armed, is_wakeup_armed: false, offered: 0 };
         for _ in 0..RECEIVE_BUFFERS {
             if let Some(buffer) = slots.pool.take() {
                 ring.offer(&mut slots.pool, buffer);
             }
         }
         ring.buffers.publish();
-        ring.arm(slots);
+        ring.arm(slots, ports);
         Ok(ring)
     }
 
     /// Takes in completions: what was read fills the batch, what was written is counted.
-    pub(crate) fn receive(&mut self, slots: &mut Slots, wakeup: &Wakeup) {
+    pub(crate) fn receive(&mut self, slots: &mut Slots, ports: &[Port], wakeup: &Wakeup) {
         if self.uring.completion().is_empty() && self.has_work() {
             self.submit(slots);
         }
         while !slots.is_full() {
             let Some(completion) = self.uring.completion().next() else { break };
-            self.complete(&completion, slots, wakeup);
+            self.complete(&completion, slots, ports, wakeup);
         }
         self.buffers.publish();
     }
 
     /// Sends what is queued, gives every other buffer back, and takes in what has arrived meanwhile.
-    pub(crate) fn flush(&mut self, slots: &mut Slots) {
+    pub(crate) fn flush(&mut self, slots: &mut Slots, ports: &[Port]) {
         let mut list = slots.take_outgoing();
         for outgoing in list.drain(..) {
             self.write(slots, outgoing);
@@ -170,7 +177,7 @@ impl Ring {
         slots.put_back(list);
         slots.clear(|pool, buffer| self.recycle(pool, buffer));
         self.buffers.publish();
-        self.arm(slots);
+        self.arm(slots, ports);
         if self.has_work() {
             self.submit(slots);
         }
@@ -181,12 +188,17 @@ impl Ring {
     /// # Errors
     ///
     /// When the kernel refuses to wait.
-    pub(crate) fn wait(&mut self, slots: &mut Slots, timeout: Option<Duration>) -> Result<Wake, Errno> {
+    pub(crate) fn wait(
+        &mut self,
+        slots: &mut Slots,
+        ports: &[Port],
+        timeout: Option<Duration>,
+    ) -> Result<Wake, Errno> {
         if !self.uring.completion().is_empty() {
             return Ok(Wake::Ready);
         }
         // What waits goes first: a call that also submits says how much it took, not that time is over.
-        self.arm(slots);
+        self.arm(slots, ports);
         if self.has_work() {
             self.submit(slots);
             if !self.uring.completion().is_empty() {
@@ -229,17 +241,22 @@ impl Ring {
     }
 
     /// Arms what is not: each read, as long as there are buffers for it, and the wakeup.
-    fn arm(&mut self, slots: &mut Slots) {
+    fn arm(&mut self, slots: &mut Slots, ports: &[Port]) {
         if !self.is_wakeup_armed {
             let file = u32::try_from(self.is_armed.len()).unwrap_or(u32::MAX);
             self.is_wakeup_armed = self.push(slots, &wakeup_entry(file));
         }
-        for interface in 0..self.is_armed.len() {
+        for (interface, port) in ports.iter().enumerate() {
             let is_armed = self.is_armed.get(interface).copied().unwrap_or(true);
             if is_armed || self.offered == 0 {
                 continue;
             }
-            let pushed = u16::try_from(interface).is_ok_and(|index| self.push(slots, &read_entry(index)));
+            let Ok(index) = u16::try_from(interface) else { return };
+            let entry = match port {
+                Port::Tun(_) => read_entry(index),
+                Port::Ethernet(_) => receive_entry(index, &self.message),
+            };
+            let pushed = self.push(slots, &entry);
             if let Some(is_armed) = self.is_armed.get_mut(interface) {
                 *is_armed = pushed;
             }
@@ -247,14 +264,23 @@ impl Ring {
     }
 
     /// Takes in one completion.
-    fn complete(&mut self, completion: &cqueue::Entry, slots: &mut Slots, wakeup: &Wakeup) {
+    fn complete(&mut self, completion: &cqueue::Entry, slots: &mut Slots, ports: &[Port], wakeup: &Wakeup) {
         let is_last = !cqueue::more(completion.flags());
         let result = usize::try_from(completion.result())
             .map_err(|_| Errno::from_raw_os_error(completion.result().wrapping_neg()));
         match Tag::from_bits(completion.user_data()) {
             Some(Tag::Read { interface }) => {
+                let interface = usize::from(interface);
+                let Some(port) = ports.get(interface) else { return };
                 let number = cqueue::buffer_select(completion.flags());
-                self.complete_read(slots, interface.into(), result, number, is_last);
+                // SAFETY: the kernel has taken this buffer for a read, and this is that read's completion.
+                let buffer = number.and_then(|number| unsafe { slots.pool.reclaim(number) });
+                self.offered -= usize::from(buffer.is_some());
+                let may_read_on = self.complete_read(slots, (interface, port), result, buffer);
+                if let Some(is_armed) = self.is_armed.get_mut(interface) {
+                    // An interface that is gone counts as armed, so that nobody arms it again.
+                    *is_armed = !is_last || !may_read_on;
+                }
             }
             Some(Tag::Write { buffer, length_bytes, packets }) => {
                 slots.count_write(result, usize::try_from(length_bytes).unwrap_or(usize::MAX), packets);
@@ -271,31 +297,45 @@ impl Ring {
         }
     }
 
+    /// Takes in what a read of an interface gave. Says whether the interface may be read on.
     fn complete_read(
         &mut self,
         slots: &mut Slots,
-        interface: usize,
+        (interface, port): (usize, &Port),
         result: Result<usize, Errno>,
-        number: Option<u16>,
-        is_last: bool,
-    ) {
-        // SAFETY: the kernel has taken this buffer for a read, and this is that read's completion.
-        let buffer = number.and_then(|number| unsafe { slots.pool.reclaim(number) });
-        self.offered -= usize::from(buffer.is_some());
-        let (unused, may_read_on) = match result {
-            Ok(read_bytes) if read_bytes > 0 => {
-                (buffer.and_then(|buffer| slots.fill(buffer, interface, read_bytes)), true)
-            }
-            Ok(_) => (buffer, slots.count_read_error(interface, Errno::PIPE)),
-            Err(error) => (buffer, slots.count_read_error(interface, error)),
+        buffer: Option<Buffer>,
+    ) -> bool {
+        let (unused, may_read_on) = match (result, buffer) {
+            (Ok(read_bytes @ 1..), Some(buffer)) => match port {
+                Port::Tun(_) => (slots.fill(buffer, interface, read_bytes), true),
+                Port::Ethernet(_) => (self.fill_frame(slots, interface, read_bytes, buffer), true),
+            },
+            (Ok(1..), None) => (None, true),
+            (Ok(0), buffer) => (buffer, slots.count_read_error(interface, port, Errno::PIPE)),
+            (Err(error), buffer) => (buffer, slots.count_read_error(interface, port, error)),
         };
         if let Some(buffer) = unused {
             self.recycle(&mut slots.pool, buffer);
         }
-        if let Some(is_armed) = self.is_armed.get_mut(interface) {
-            // An interface that is gone counts as armed, so that nobody arms it again.
-            *is_armed = !is_last || !may_read_on;
-        }
+        may_read_on
+    }
+
+    /// Takes in a frame, with its sizes and its control message in front: `read_bytes` bytes in all.
+    fn fill_frame(
+        &self,
+        slots: &mut Slots,
+        interface: usize,
+        read_bytes: usize,
+        mut buffer: Buffer,
+    ) -> Option<Buffer> {
+        let bytes = slots.pool.bytes_mut(&mut buffer).get(READ_RANGE).unwrap_or_default();
+        let arrived = bytes.get(..read_bytes).and_then(|bytes| RecvMsgOut::parse(bytes, &self.message).ok());
+        let arrived = arrived.map_or(NO_FRAME, |message| Arrived {
+            length_bytes: message.payload_data().len(),
+            is_truncated: message.is_payload_truncated(),
+            vlan: packet::vlan_of(message.control_data()),
+        });
+        slots.fill_frame(buffer, interface, arrived)
     }
 
     /// Queues a write; the buffer goes with it.
@@ -328,7 +368,8 @@ impl Ring {
         }
         // SAFETY: a request names memory that must stay valid until its completion. Reads take theirs from
         // the buffer ring, polls have none, and a write's buffer was lent by the pool, which takes it back
-        // only after the completion and is dropped after the instance.
+        // only after the completion and is dropped after the instance. Reads of frames also name the
+        // message, which is dropped after the instance too.
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 
@@ -390,6 +431,15 @@ fn read_entry(interface: u16) -> Entry {
         .user_data(Tag::Read { interface }.to_bits())
 }
 
+/// A read of frames that stays armed on the registered file `interface`. Each completion brings what a message has of
+/// the sizes in `message`.
+fn receive_entry(interface: u16, message: &libc::msghdr) -> Entry {
+    let message = std::ptr::from_ref(message);
+    opcode::RecvMsgMulti::new(Fixed(interface.into()), message, GROUP)
+        .build()
+        .user_data(Tag::Read { interface }.to_bits())
+}
+
 /// A poll of the wakeup counter, registered file `file`, that stays armed.
 fn wakeup_entry(file: u32) -> Entry {
     let events = u32::from(libc::POLLIN.unsigned_abs());
@@ -427,10 +477,10 @@ mod tests {
     #[test]
     fn nothing_is_lost_when_the_completion_queue_overflows() {
         let (near, far) = crate::tests::packet_pair();
-        let tuns = [Tun::adopt(near, "fake").unwrap()];
+        let ports = [crate::Tun::adopt(near, "fake").unwrap().into()];
         let wakeup = Wakeup::new().unwrap();
         let mut slots = Slots::new(1).unwrap();
-        let ring = Ring::with_queues(&tuns, &wakeup, &mut slots, 2, 4);
+        let ring = Ring::with_queues(&ports, &wakeup, &mut slots, 2, 4);
         let Ok(mut ring) = ring else {
             println!("SKIPPED: io_uring is refused here");
             return;
@@ -440,20 +490,20 @@ mod tests {
         }
         let mut seen = Vec::new();
         while seen.len() < 100 {
-            ring.wait(&mut slots, Some(Duration::from_secs(5))).unwrap();
-            ring.receive(&mut slots, &wakeup);
+            ring.wait(&mut slots, &ports, Some(Duration::from_secs(5))).unwrap();
+            ring.receive(&mut slots, &ports, &wakeup);
             for slot in 0..slots.count_batch() {
                 let packet = slots.packet(slot);
                 seen.push(packet.buffer[packet.range][0]);
                 assert!(slots.forward(slot, evenkeel_engine::InterfaceId(0), &(64..94)));
             }
-            ring.flush(&mut slots);
+            ring.flush(&mut slots, &ports);
         }
         assert_eq!(seen, (0..100).collect::<Vec<u8>>());
         assert!(slots.counters.completion_overflows > 0, "four places do not hold 100 completions");
         while slots.counters.packets_written < 100 {
-            ring.wait(&mut slots, Some(Duration::from_secs(5))).unwrap();
-            ring.receive(&mut slots, &wakeup);
+            ring.wait(&mut slots, &ports, Some(Duration::from_secs(5))).unwrap();
+            ring.receive(&mut slots, &ports, &wakeup);
         }
         assert_eq!(slots.counters.queue_full + slots.counters.write_errors, 0);
         assert_eq!(ring.offered, RECEIVE_BUFFERS);

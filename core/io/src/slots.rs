@@ -11,12 +11,20 @@ use evenkeel_engine::InterfaceId;
 use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES, Offload, PacketBuffer};
 use rustix::io::Errno;
 
-use crate::buffers::{Buffer, PACKET_BYTES_MAX, Pool, READ_RANGE, engine_part, leaving_part};
+use crate::buffers::{
+    Buffer, FRAME_BYTES_MAX, FRAME_RANGE, PACKET_BYTES_MAX, Pool, READ_RANGE, engine_part, leaving_part,
+};
 use crate::coalesce::{self, Coalescer, HEADERS_BYTES, Reading};
 use crate::offload::{HEADER_BYTES, VirtioNetHeader};
+use crate::port::Port;
+use crate::sys::packet::{Arrived, VlanTag};
 
 /// The most packets that leave at once: a whole batch, and as many born in the engine.
 const OUTGOING_MAX: usize = 2 * BATCH_MAX;
+
+/// Errors of reading in a row, over all interfaces, after which one is taken for gone: an interface that can not be
+/// read must not keep a processor busy for ever.
+const ERRORS_IN_ROW_MAX: u32 = 10_000;
 
 /// What a device counts. All of it only grows; bytes are those of packets, without virtio-net headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +33,8 @@ pub struct DeviceCounters {
     pub packets_read: u64,
     /// Bytes of the packets read.
     pub bytes_read: u64,
-    /// Reads that gave less than a header, or failed. An interface that is gone is counted once.
+    /// Reads that gave less than a header or more than a buffer holds, or failed. An interface that is gone is
+    /// counted once.
     pub read_errors: u64,
     /// Packets written.
     pub packets_written: u64,
@@ -43,6 +52,10 @@ pub struct DeviceCounters {
     pub refused: u64,
     /// Times that the kernel had packets, but no buffer was free to take them.
     pub buffers_exhausted: u64,
+    /// Times that an Ethernet interface has gone down. It is read on when it is up again.
+    pub links_down: u64,
+    /// Frames that found the queue of an Ethernet interface towards us full, by the kernel's count.
+    pub queue_overflows: u64,
     /// Times that the completion queue had overflowed. Nothing is lost by it.
     pub completion_overflows: u64,
     /// Batches that held at least one packet.
@@ -55,6 +68,8 @@ struct Filled {
     /// The packet's buffer, until it is forwarded.
     buffer: Option<Buffer>,
     interface: InterfaceId,
+    /// Where the packet begins in the engine's part of the buffer.
+    start: usize,
     length_bytes: usize,
     header: VirtioNetHeader,
 }
@@ -89,6 +104,8 @@ pub(crate) struct Slots {
     /// By interface, whether it takes super-packets of datagrams.
     takes_super_datagrams: Vec<bool>,
     interfaces: usize,
+    /// Errors of reading since the last packet.
+    errors_in_row: u32,
 }
 
 impl Slots {
@@ -108,30 +125,66 @@ impl Slots {
             coalescer: Coalescer::new(),
             takes_super_datagrams: vec![false; interfaces],
             interfaces,
+            errors_in_row: 0,
         })
     }
 
-    /// Takes in a buffer into which `read_bytes` bytes were read, header included, from `interface`.
+    /// Takes in a buffer into which `read_bytes` bytes were read from the TUN `interface`, header included.
     ///
     /// Gives the buffer back when that is not a packet.
-    pub(crate) fn fill(&mut self, mut buffer: Buffer, interface: usize, read_bytes: usize) -> Option<Buffer> {
+    pub(crate) fn fill(&mut self, buffer: Buffer, interface: usize, read_bytes: usize) -> Option<Buffer> {
+        let read_bytes = read_bytes.min(HEADER_BYTES + PACKET_BYTES_MAX);
+        self.put_in(buffer, interface, READ_RANGE.start..READ_RANGE.start + read_bytes, None)
+    }
+
+    /// Takes in a buffer in whose range for frames a frame of the Ethernet interface `interface` was read.
+    ///
+    /// Gives the buffer back when that is not a whole frame.
+    pub(crate) fn fill_frame(
+        &mut self,
+        buffer: Buffer,
+        interface: usize,
+        arrived: Arrived,
+    ) -> Option<Buffer> {
+        let Arrived { length_bytes, is_truncated, vlan } = arrived;
+        if is_truncated || length_bytes > HEADER_BYTES + FRAME_BYTES_MAX {
+            self.counters.read_errors += 1;
+            return Some(buffer);
+        }
+        self.put_in(buffer, interface, FRAME_RANGE.start..FRAME_RANGE.start + length_bytes, vlan)
+    }
+
+    /// Puts header and packet, which lie at `place` of the whole buffer, into the batch.
+    fn put_in(
+        &mut self,
+        mut buffer: Buffer,
+        interface: usize,
+        place: Range<usize>,
+        vlan: Option<VlanTag>,
+    ) -> Option<Buffer> {
         let bytes = self.pool.bytes_mut(&mut buffer);
-        let header = bytes.get(READ_RANGE).and_then(<[u8]>::first_chunk);
-        let (Some(header), Some(length_bytes)) = (header, read_bytes.checked_sub(HEADER_BYTES)) else {
+        let read = bytes.get_mut(place.clone()).and_then(|read| read.split_first_chunk_mut());
+        let (Some((header, packet)), Ok(index)) = (read, u16::try_from(interface)) else {
             self.counters.read_errors += 1;
             return Some(buffer);
         };
-        let Ok(index) = u16::try_from(interface) else {
-            self.counters.read_errors += 1;
-            return Some(buffer);
-        };
-        let header = VirtioNetHeader::parse(*header);
-        let length_bytes = length_bytes.min(PACKET_BYTES_MAX);
+        let mut header = VirtioNetHeader::parse(*header);
+        let mut length_bytes = packet.len();
+        let mut start = engine_start(place.start + HEADER_BYTES);
+        if let Some(tag) = vlan {
+            let Some(tagged) = put_back_tag(engine_part(bytes), start, length_bytes, header, tag) else {
+                self.counters.read_errors += 1;
+                return Some(buffer);
+            };
+            (start, length_bytes, header) = (start - TAG_BYTES, length_bytes + TAG_BYTES, tagged);
+        }
+        self.errors_in_row = 0;
         self.counters.packets_read += 1;
         self.counters.bytes_read += length_bytes as u64;
         self.filled.push(Filled {
             buffer: Some(buffer),
             interface: InterfaceId(index),
+            start,
             length_bytes,
             header,
         });
@@ -151,7 +204,7 @@ impl Slots {
 
     /// The packet in `slot`; an empty one if nothing is there.
     pub(crate) fn packet(&mut self, slot: usize) -> PacketBuffer<'_> {
-        let Some(Filled { buffer: Some(buffer), interface, length_bytes, header }) =
+        let Some(Filled { buffer: Some(buffer), interface, start, length_bytes, header }) =
             self.filled.get_mut(slot)
         else {
             debug_assert!(false, "slot {slot} is not filled");
@@ -161,7 +214,7 @@ impl Slots {
         PacketBuffer {
             interface: *interface,
             buffer: engine_part(self.pool.bytes_mut(buffer)),
-            range: HEADROOM_BYTES..HEADROOM_BYTES + *length_bytes,
+            range: *start..*start + *length_bytes,
             offload: header.offload(),
         }
     }
@@ -188,7 +241,7 @@ impl Slots {
         if interface.index() >= self.interfaces {
             return None;
         }
-        let header = filled.header.moved(HEADROOM_BYTES, range.start)?;
+        let header = filled.header.moved(filled.start, range.start)?;
         let mut buffer = filled.buffer.take()?;
         write_header(self.pool.bytes_mut(&mut buffer), leaving.start, header);
         Some(Outgoing { buffer, interface: interface.index(), range: leaving, packets: 1, segment_bytes: 0 })
@@ -334,25 +387,52 @@ impl Slots {
         }
     }
 
-    /// Counts a failed read. Says whether the interface may be read again; if not, it is gone.
-    pub(crate) fn count_read_error(&mut self, interface: usize, error: Errno) -> bool {
+    /// Counts a failed read of the interface `number`, which is `port`. Says whether it may be read again; if not, it
+    /// is gone.
+    pub(crate) fn count_read_error(&mut self, number: usize, port: &Port, error: Errno) -> bool {
+        self.errors_in_row = self.errors_in_row.saturating_add(1);
         match error {
-            Errno::AGAIN | Errno::INTR => true,
-            Errno::NOBUFS => {
-                self.counters.buffers_exhausted += 1;
-                true
-            }
-            Errno::NOMEM => {
-                self.counters.read_errors += 1;
-                true
-            }
-            _ => {
-                self.counters.read_errors += 1;
-                self.gone = self.gone.or(Some((interface, error)));
-                false
-            }
+            Errno::AGAIN | Errno::INTR => return true,
+            Errno::NOBUFS => self.counters.buffers_exhausted += 1,
+            Errno::NETDOWN => self.counters.links_down += 1,
+            _ => self.counters.read_errors += 1,
         }
+        let goes_on = port.outlives(error) && self.errors_in_row < ERRORS_IN_ROW_MAX;
+        if !goes_on {
+            self.gone = self.gone.or(Some((number, error)));
+        }
+        goes_on
     }
+}
+
+/// Where a place in the whole buffer lies in the engine's part: what is read there first is a header, at the end of the
+/// headroom.
+const fn engine_start(place: usize) -> usize {
+    place + HEADROOM_BYTES - (READ_RANGE.start + HEADER_BYTES)
+}
+
+/// Bytes of a VLAN tag.
+const TAG_BYTES: usize = 4;
+
+/// Puts a VLAN tag that the kernel has taken off back behind the addresses of the frame of `length_bytes` bytes at
+/// `start`, which begins that much earlier then. Gives the header that describes it; nothing where it has no room.
+fn put_back_tag(
+    part: &mut [u8],
+    start: usize,
+    length_bytes: usize,
+    header: VirtioNetHeader,
+    tag: VlanTag,
+) -> Option<VirtioNetHeader> {
+    /// Two addresses of six bytes.
+    const ADDRESSES_BYTES: usize = 12;
+    let early = start.checked_sub(TAG_BYTES)?;
+    let frame = part.get_mut(early..start + length_bytes)?;
+    frame.get(TAG_BYTES..TAG_BYTES + ADDRESSES_BYTES)?;
+    frame.copy_within(TAG_BYTES..TAG_BYTES + ADDRESSES_BYTES, 0);
+    let place = frame.get_mut(ADDRESSES_BYTES..)?.first_chunk_mut::<TAG_BYTES>()?;
+    let ([k0, k1], [c0, c1]) = (tag.kind.to_be_bytes(), tag.control.to_be_bytes());
+    *place = [k0, k1, c0, c1];
+    header.moved(start, early)
 }
 
 /// The header that a packet leaves with, and the packet.
@@ -374,6 +454,7 @@ fn write_header(whole: &mut [u8], start: usize, header: VirtioNetHeader) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tun;
     use crate::buffers::{BUFFERS, ENGINE_BYTES};
 
     fn slots_with(header: VirtioNetHeader, packets: &[&[u8]]) -> Slots {
@@ -458,7 +539,7 @@ mod tests {
         let mut slots = slots_with(VirtioNetHeader { flags: 1, ..VirtioNetHeader::WHOLE }, &[]);
         assert!(slots.send(InterfaceId(1), b"born"));
         assert!(!slots.send(InterfaceId(2), b"born"));
-        assert!(!slots.send(InterfaceId(1), &vec![0; PACKET_BYTES_MAX + 1]));
+        assert!(!slots.send(InterfaceId(1), &vec![0; ENGINE_BYTES - HEADROOM_BYTES + 1]));
         assert!(slots.send(InterfaceId(1), &vec![7; PACKET_BYTES_MAX]));
         let sent = leave(&mut slots);
         assert_eq!(sent[0], (1, [&[0; HEADER_BYTES][..], b"born"].concat()));
@@ -501,15 +582,89 @@ mod tests {
         assert_eq!(slots.counters, expected);
     }
 
+    fn a_tun() -> Port {
+        Tun::adopt(crate::tests::packet_pair().0, "fake").unwrap().into()
+    }
+
     #[test]
     fn an_interface_is_gone_only_after_an_error_that_stays() {
-        let mut slots = Slots::new(2).unwrap();
+        let (mut slots, port) = (Slots::new(2).unwrap(), a_tun());
         for error in [Errno::AGAIN, Errno::INTR, Errno::NOBUFS, Errno::NOMEM] {
-            assert!(slots.count_read_error(0, error), "{error}");
+            assert!(slots.count_read_error(0, &port, error), "{error}");
         }
         assert_eq!(slots.gone, None);
-        assert!(!slots.count_read_error(1, Errno::BADFD));
-        assert!(!slots.count_read_error(0, Errno::IO));
+        assert!(!slots.count_read_error(1, &port, Errno::BADFD));
+        assert!(!slots.count_read_error(0, &port, Errno::IO));
         assert_eq!(slots.gone, Some((1, Errno::BADFD)));
+    }
+
+    #[test]
+    fn an_interface_that_only_gives_errors_is_gone_in_the_end() {
+        let (mut slots, port) = (Slots::new(1).unwrap(), a_tun());
+        let count = (0..).take_while(|_| slots.count_read_error(0, &port, Errno::NOMEM)).count();
+        assert_eq!(count + 1, ERRORS_IN_ROW_MAX as usize);
+        assert_eq!(slots.gone, Some((0, Errno::NOMEM)));
+    }
+
+    /// A frame with this header, as it is read from interface 1.
+    fn slots_with_frame(header: VirtioNetHeader, frame: &[u8], arrived: Arrived) -> Slots {
+        let mut slots = Slots::new(2).unwrap();
+        let mut buffer = slots.pool.take().unwrap();
+        let bytes = &mut slots.pool.bytes_mut(&mut buffer)[FRAME_RANGE];
+        bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        bytes[HEADER_BYTES..][..frame.len()].copy_from_slice(frame);
+        if let Some(unused) = slots.fill_frame(buffer, 1, arrived) {
+            slots.pool.give(unused);
+        }
+        slots
+    }
+
+    #[test]
+    fn a_frame_is_where_its_ip_packet_is_aligned_and_leaves_as_a_packet_of_a_tun() {
+        let header =
+            VirtioNetHeader { flags: 1, checksum_start: 34, checksum_offset: 6, ..VirtioNetHeader::WHOLE };
+        let frame = b"to....from..\x08\0packet";
+        let arrived = Arrived { length_bytes: HEADER_BYTES + frame.len(), is_truncated: false, vlan: None };
+        let mut slots = slots_with_frame(header, frame, arrived);
+        let packet = slots.packet(0);
+        assert_eq!(&packet.buffer[packet.range.clone()], frame);
+        assert!(packet.range.start >= HEADROOM_BYTES);
+        let inner = packet.range.start + 14..packet.range.end;
+        assert!(slots.forward(0, InterfaceId(0), &inner));
+        let as_ip = VirtioNetHeader { checksum_start: 20, ..header };
+        assert_eq!(leave(&mut slots), [(0, [&as_ip.to_bytes()[..], b"packet"].concat())]);
+    }
+
+    #[test]
+    fn a_tag_is_put_back_where_it_was() {
+        let header =
+            VirtioNetHeader { flags: 1, checksum_start: 34, header_bytes: 54, ..VirtioNetHeader::WHOLE };
+        let frame = b"to....from..\x08\0packet";
+        let vlan = Some(VlanTag { kind: 0x8100, control: 0x2007 });
+        let arrived = Arrived { length_bytes: HEADER_BYTES + frame.len(), is_truncated: false, vlan };
+        let mut slots = slots_with_frame(header, frame, arrived);
+        let packet = slots.packet(0);
+        let (range, tagged) = (packet.range.clone(), b"to....from..\x81\0\x20\x07\x08\0packet");
+        assert_eq!(&packet.buffer[range.clone()], tagged);
+        assert_eq!(slots.counters.bytes_read, tagged.len() as u64);
+        assert!(slots.forward(0, InterfaceId(0), &range));
+        let moved = VirtioNetHeader { checksum_start: 38, header_bytes: 58, ..header };
+        assert_eq!(leave(&mut slots), [(0, [&moved.to_bytes()[..], tagged].concat())]);
+    }
+
+    #[test]
+    fn what_is_no_whole_frame_is_counted() {
+        let vlan = Some(VlanTag { kind: 0x8100, control: 7 });
+        for (length_bytes, is_truncated, vlan) in [
+            (HEADER_BYTES - 1, false, None),
+            (HEADER_BYTES + 60, true, None),
+            (HEADER_BYTES + FRAME_BYTES_MAX + 1, false, None),
+            (HEADER_BYTES + 11, false, vlan),
+        ] {
+            let arrived = Arrived { length_bytes, is_truncated, vlan };
+            let slots = slots_with_frame(VirtioNetHeader::WHOLE, b"", arrived);
+            assert_eq!((slots.counters.read_errors, slots.filled.len()), (1, 0), "{arrived:?}");
+            assert_eq!(slots.pool.free_count(), BUFFERS);
+        }
     }
 }

@@ -356,7 +356,7 @@ impl Field {
         let out = self.bench.one(OUTSIDE, syn);
         let seen = out.as_ref().and_then(|(interface, packet)| {
             let view = view(packet.bytes()).ok()?;
-            Some((server_of(*interface)?, view.source))
+            Some((server_of(*interface)?, view.source.v4()?))
         });
         let Some((server, mapped)) = seen else {
             self.break_off(id, "its SYN went nowhere".to_owned());
@@ -648,7 +648,8 @@ impl Attacker {
             let view = view(packet.bytes());
             *by == out_by
                 && view.is_ok_and(|view| {
-                    (view.source, view.destination) == left && view.transport == Transport::Tcp(segment)
+                    (view.source, view.destination) == (left.0.any(), left.1.any())
+                        && view.transport == Transport::Tcp(segment)
                 })
         });
         let is_gone = out.is_none();
@@ -680,7 +681,9 @@ impl Attacker {
         };
         let out = field.bench.one(interface, packet);
         let is_right = out.as_ref().is_some_and(|(by, packet)| {
-            *by == out_by && destination(packet.bytes()) == Some(left.1.address) && is_whole_error(packet)
+            *by == out_by
+                && destination(packet.bytes()) == Some(left.1.address.into())
+                && is_whole_error(packet)
         });
         let is_gone = out.is_none();
         if let Some((_, packet)) = out {

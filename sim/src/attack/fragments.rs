@@ -259,7 +259,7 @@ impl World {
         let is_right = out.as_ref().is_some_and(|(interface, packet)| {
             *interface != OUTSIDE
                 && crate::packet::view(packet.bytes())
-                    .is_ok_and(|view| view.source == ends.0 && view.payload.len() == WHOLE_BYTES)
+                    .is_ok_and(|view| view.source == ends.0.any() && view.payload.len() == WHOLE_BYTES)
         });
         self.whole_lost += u64::from(!is_right);
         if let Some((_, packet)) = out {

@@ -501,8 +501,9 @@ impl World {
         while let Some((interface, packet)) = self.bench.take() {
             if let Ok(view) = view(packet.bytes())
                 && let Transport::Tcp(segment) = view.transport
+                && let (Some(source), Some(destination)) = (view.source.v4(), view.destination.v4())
             {
-                let (ends, length) = ((view.source, view.destination), view.payload.len());
+                let (ends, length) = ((source, destination), view.payload.len());
                 match server_of(interface) {
                     Some(server) => self.serve(server, interface, ends, &segment, length),
                     None => self.hear(ends.1, &segment, length),

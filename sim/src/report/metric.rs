@@ -1,8 +1,11 @@
 //! The names that an expectation may use, and what each means.
 
+use std::collections::BTreeMap;
+
 use evenkeel_engine::DropReason;
 
 use super::{ExpectationReport, Outcome};
+use crate::kernel::KernelDrop;
 use crate::scenario::{Expectation, Expected};
 
 /// Every metric with a fixed name: the name and its meaning.
@@ -10,6 +13,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("flows.started", "flows that clients opened"),
     ("flows.completed", "flows in which the client got every answer and the connection closed as it should"),
     ("flows.broken", "flows that ended otherwise, or saw an answer that was not theirs"),
+    ("flows.bypassed", "flows that a real server answered although no director had given them to it"),
     ("flows.unfinished", "flows that were still open when the run ended"),
     ("packets.sent", "packets that hosts sent, retransmissions included"),
     ("packets.received", "packets that hosts received"),
@@ -25,11 +29,23 @@ pub const NAMES: &[(&str, &str)] = &[
         "the largest distance of a server's share of flows from its share of weight, in percentage points",
     ),
     ("conserved", "1 when every packet that came into an engine has had exactly one end, else 0"),
+    ("pcc.broken", "broken flows that a load balancer could have kept"),
+    ("pcc.unavoidable", "broken flows whose real server was away"),
+    ("latency.mean", "the mean time from a request to its answer after the warm-up, in milliseconds"),
+    ("latency.p50", "what half of these times did not exceed, in milliseconds"),
+    ("latency.p99", "what 99 % of these times did not exceed, in milliseconds"),
+    ("latency.max", "the longest of these times, in milliseconds"),
+    ("findings", "sentences of the checker: what was seen on the wires that should not be"),
+    ("packets.bad", "packets that reached a machine with a wrong checksum or length"),
+    ("arp.conflicts", "claims of an address that another station had claimed before"),
+    ("vip.bypassed", "packets for a VIP that reached a real server past every forwarder"),
+    ("answers.foreign", "answers to a client from an address that it had not called"),
+    ("forwarder.restarts", "how often forwarders began anew"),
     ("wire_hash", "the hash of every packet that a machine received, as 16 hexadecimal digits"),
     ("decision_hash", "the hash of every decision of a director, as 16 hexadecimal digits"),
 ];
 
-/// Whether there is such a metric; `drops.REASON` and `share.DIRECTOR.SERVER` (in percent) are as well.
+/// Whether there is such a metric; `drops.REASON`, `kernels.REASON` and `share.DIRECTOR.SERVER` (in percent) are as well.
 #[must_use]
 pub fn is_known(name: &str) -> bool {
     if NAMES.iter().any(|(known, _)| *known == name) {
@@ -37,6 +53,9 @@ pub fn is_known(name: &str) -> bool {
     }
     if let Some(reason) = name.strip_prefix("drops.") {
         return DropReason::ALL.iter().any(|known| known.name() == reason);
+    }
+    if let Some(reason) = name.strip_prefix("kernels.") {
+        return KernelDrop::ALL.iter().any(|known| known.name() == reason);
     }
     name.strip_prefix("share.").and_then(|rest| rest.split_once('.')).is_some()
 }
@@ -80,16 +99,29 @@ fn value(name: &str, outcome: &Outcome) -> Option<Expected> {
         "flows.started" => flows.started,
         "flows.completed" => flows.completed,
         "flows.broken" => flows.broken,
+        "flows.bypassed" => bypassed(outcome),
         "flows.unfinished" => flows.unfinished,
         "packets.sent" => packets.sent,
         "packets.received" => packets.received,
-        "packets.lost" => packets.lost_by_chance + packets.lost_queue_full + packets.lost_no_neighbour,
+        "packets.lost" => packets.lost(),
         "packets.retransmitted" => packets.retransmitted,
         "packets.stray" => packets.stray,
         "drops.total" => outcome.forwarders.iter().flat_map(|forwarder| forwarder.dropped.values()).sum(),
         "guest.calls" => guests().map(|guest| guest.calls).sum(),
         "guest.faults" => guests().map(|guest| guest.faults).sum(),
         "guest.fallbacks" => guests().map(|guest| guest.fallbacks).sum(),
+        "pcc.broken" => flows.broken.saturating_sub(outcome.unavoidable),
+        "pcc.unavoidable" => outcome.unavoidable,
+        "latency.mean" => return Some(milliseconds(outcome.latency.mean_ns)),
+        "latency.p50" => return Some(milliseconds(outcome.latency.p50_ns)),
+        "latency.p99" => return Some(milliseconds(outcome.latency.p99_ns)),
+        "latency.max" => return Some(milliseconds(outcome.latency.max_ns)),
+        "findings" => outcome.checks.sentences.len() as u64,
+        "packets.bad" => outcome.checks.counts.bad_packets,
+        "arp.conflicts" => outcome.checks.counts.arp_conflicts,
+        "vip.bypassed" => outcome.checks.counts.vip_bypassed,
+        "answers.foreign" => outcome.checks.counts.foreign_answers,
+        "forwarder.restarts" => outcome.forwarders.iter().map(|forwarder| forwarder.restarts).sum(),
         "conserved" => u64::from(outcome.is_conserved),
         "share.deviation" => return Some(Expected::Number(outcome.share_deviation)),
         "wire_hash" => return text(&outcome.wire_hash),
@@ -105,9 +137,29 @@ fn member(name: &str, outcome: &Outcome) -> Option<Expected> {
         let of = |forwarder: &super::ForwarderReport| forwarder.dropped.get(reason).copied().unwrap_or(0);
         return Some(number(outcome.forwarders.iter().map(of).sum()));
     }
+    if let Some(reason) = name.strip_prefix("kernels.") {
+        return Some(number(outcome.packets.dropped_by_kernels.get(reason).copied().unwrap_or(0)));
+    }
     let (director, server) = name.strip_prefix("share.")?.split_once('.')?;
     let found = outcome.servers.iter().find(|row| row.director == director && row.server == server)?;
     Some(Expected::Number(found.flows_percent))
+}
+
+fn milliseconds(nanoseconds: u64) -> Expected {
+    #[allow(clippy::cast_precision_loss, reason = "times far below 2^53 nanoseconds, for reading")]
+    Expected::Number(nanoseconds as f64 / 1e6)
+}
+
+/// Answered flows of each real server beyond those that the forwarders gave it, all together.
+fn bypassed(outcome: &Outcome) -> u64 {
+    let mut servers: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    for row in &outcome.servers {
+        // Every forwarder's row has the same count of answers, as clients saw them.
+        let (answered, given) = servers.entry((&row.service, &row.address)).or_default();
+        *answered = row.answered.max(*answered);
+        *given += row.flows;
+    }
+    servers.values().map(|(answered, given)| answered.saturating_sub(*given)).sum()
 }
 
 fn number(count: u64) -> Expected {

@@ -32,7 +32,17 @@ fn head(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     for (cause, count) in &flows.causes {
         writeln!(text, "         {count} broken: {}", cause.words())?;
     }
-    let lost = packets.lost_by_chance + packets.lost_queue_full + packets.lost_no_neighbour;
+    if outcome.unavoidable > 0 {
+        writeln!(
+            text,
+            "         {} of them could not be kept: their real server was away",
+            outcome.unavoidable
+        )?;
+    }
+    for sentence in &outcome.checks.sentences {
+        writeln!(text, "found    {sentence}")?;
+    }
+    let lost = packets.lost();
     writeln!(
         text,
         "packets  {} sent, {} received, {lost} lost, {} sent again, {} stray",

@@ -4,10 +4,11 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use evenkeel_config::document::Source;
 use serde::Serialize;
 
-/// The most errors that are told at once; the rest follows from them more often than not.
-const ERRORS_MAX: usize = 20;
+/// The most errors of a file that are kept: more than anyone reads at once. The rest is counted.
+const ERRORS_MAX: usize = 100;
 
 /// One thing that is wrong in a scenario file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -19,6 +20,10 @@ pub struct ScenarioError {
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
+    /// The line in which it ends, from 1.
+    pub end_line: usize,
+    /// The column behind its end, in characters, from 1.
+    pub end_column: usize,
     /// What is wrong.
     pub message: String,
     /// What to do, if that is known.
@@ -33,7 +38,7 @@ impl fmt::Display for Help<'_> {
     }
 }
 
-/// Everything that is wrong in a scenario file (the first 20), in the order of the file.
+/// Everything that is wrong in a scenario file, in the order of the file: the first hundred that were found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ScenarioErrors(pub Vec<ScenarioError>);
@@ -42,7 +47,9 @@ impl ScenarioErrors {
     /// One error that is about the file and no place in it.
     #[must_use]
     pub fn whole_file(path: &Path, message: String) -> Self {
-        Self(vec![ScenarioError { file: path.to_owned(), line: 1, column: 1, message, help: None }])
+        let (line, column, end_line, end_column) = (1, 1, 1, 1);
+        let file = path.to_owned();
+        Self(vec![ScenarioError { file, line, column, end_line, end_column, message, help: None }])
     }
 }
 
@@ -63,18 +70,21 @@ impl std::error::Error for ScenarioErrors {}
 /// Collects errors while a file is checked.
 #[derive(Debug)]
 pub(super) struct Collector<'a> {
-    text: &'a str,
+    source: &'a Source,
     path: &'a Path,
-    found: Vec<(usize, String, Option<String>)>,
+    found: Vec<(Range<usize>, String, Option<String>)>,
+    omitted: usize,
+    /// Where something was left out because it had not the shape that it should have.
+    left_out: Vec<usize>,
 }
 
 impl<'a> Collector<'a> {
-    pub(super) const fn new(text: &'a str, path: &'a Path) -> Self {
-        Self { text, path, found: Vec::new() }
+    pub(super) const fn new(source: &'a Source, path: &'a Path) -> Self {
+        Self { source, path, found: Vec::new(), omitted: 0, left_out: Vec::new() }
     }
 
     pub(super) fn add(&mut self, span: Range<usize>, message: impl Into<String>) {
-        self.found.push((span.start, message.into(), None));
+        self.add_with_help(span, message, None);
     }
 
     pub(super) fn add_with_help(
@@ -83,7 +93,35 @@ impl<'a> Collector<'a> {
         message: impl Into<String>,
         help: Option<String>,
     ) {
-        self.found.push((span.start, message.into(), help));
+        if self.found.len() < ERRORS_MAX {
+            self.found.push((span, message.into(), help));
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    /// What is wrong with the shape of the file, and so is not there for later checks.
+    pub(super) fn add_misfit(&mut self, span: Range<usize>, message: String, help: Option<String>) {
+        self.left_out.push(span.start);
+        self.add_with_help(span, message, help);
+    }
+
+    /// That something is missing; not noted where something was left out of the same table.
+    pub(super) fn add_missing(&mut self, span: Range<usize>, message: impl Into<String>) {
+        let table = self.table_around(span.start);
+        if !self.left_out.iter().any(|place| table.contains(place)) {
+            self.add(span, message);
+        }
+    }
+
+    /// From the header of the table in which a place is to the next header.
+    fn table_around(&self, place: usize) -> Range<usize> {
+        let text = self.source.slice(&(0..usize::MAX));
+        let before = text.get(..place).unwrap_or(text);
+        let start = before.rfind("\n[").map_or(0, |at| at + 1);
+        let behind = text.get(place..).unwrap_or_default();
+        // A place in the header itself is not at its end.
+        start..behind.find("\n[").map_or(text.len(), |at| place + at)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -91,48 +129,29 @@ impl<'a> Collector<'a> {
     }
 
     pub(super) fn finish(mut self) -> ScenarioErrors {
-        self.found.sort_by_key(|(start, ..)| *start);
-        self.found.truncate(ERRORS_MAX);
-        let errors = self.found.into_iter().map(|(start, message, help)| {
-            let (line, column) = place(self.text, start);
-            ScenarioError { file: self.path.to_owned(), line, column, message, help }
+        let order = |(span, message, help): &(Range<usize>, String, Option<String>)| {
+            (span.start, span.end, message.clone(), help.clone())
+        };
+        self.found.sort_by_cached_key(order);
+        self.found.dedup();
+        if self.omitted > 0
+            && let Some((_, message, _)) = self.found.last_mut()
+        {
+            message.push_str(&format!(" (and {} further errors)", self.omitted));
+        }
+        let errors = self.found.into_iter().map(|(span, message, help)| {
+            let start = self.source.position(span.start);
+            let end = self.source.position(span.end.max(span.start));
+            ScenarioError {
+                file: self.path.to_owned(),
+                line: start.line,
+                column: start.column,
+                end_line: end.line,
+                end_column: end.column,
+                message,
+                help,
+            }
         });
         ScenarioErrors(errors.collect())
-    }
-}
-
-/// Line and column, both from 1, of a byte offset; the end of the text for an offset beyond it.
-fn place(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-    (line, column)
-}
-
-/// The candidate that is most like `word`, if one is like it at all.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = candidates.into_iter().map(|name| (strsim::osa_distance(word, name), name));
-    let (distance, name) = scored.min()?;
-    let tolerated = word.chars().count().max(name.chars().count()).div_ceil(3);
-    (distance <= tolerated).then_some(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_count_from_one_and_in_characters() {
-        assert_eq!(place("ab\ncd", 0), (1, 1));
-        assert_eq!(place("ab\ncd", 3), (2, 1));
-        assert_eq!(place("é = x", 5), (1, 5));
-        assert_eq!(place("ab", 99), (1, 3));
-    }
-
-    #[test]
-    fn only_a_similar_name_is_suggested() {
-        assert_eq!(nearest("cuont", ["count", "attach"]), Some("count"));
-        assert_eq!(nearest("zzzzzz", ["count", "attach"]), None);
-        assert_eq!(nearest("x", []), None);
     }
 }

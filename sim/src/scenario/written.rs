@@ -1,133 +1,153 @@
-//! The scenario file as written: types for TOML, with the place of everything that can be wrong.
+//! The scenario file as written: one type per table, with the place of every value.
+//!
+//! In: a text. Out: [`File`], still in the user's words, and a note of everything that has not the shape that the
+//! types give. The doc comments are the reference page and the descriptions of the JSON schema.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod forms;
+mod link;
+mod machine;
+mod timeline;
+mod traffic;
 
+use std::sync::LazyLock;
+
+use evenkeel_config::document::{self, At, Named, OneOrMany, Source};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
+use serde_json::Value;
 
-use super::error::{Collector, ScenarioErrors, nearest};
+pub(super) use forms::{
+    AddressText, CountOrTable, DestinationText, DurationText, FORMS, LoneAddressText, NetworkText,
+    NumberOrText, PatternText, Ports, ShareOrTable, SizeText,
+};
+pub(super) use link::{Delay, DelayLaw, Link, Loss, LossModel, QualityKeys, Queue, QueueKind, Reorder};
+pub(super) use machine::{
+    Attach, Discipline, Ecmp, Forwarder, Host, NetworkKeys, Protocol, Route, RouteAction, Router, Rule,
+    Service, Stack, Sysctl, Via,
+};
+pub(super) use timeline::{Do, Renewal, Timeline};
+pub(super) use traffic::{Arrivals, DurationLaw, Load, Process, SizeLaw};
 
-/// Tables under names that the user chose.
-pub(super) type Named<T> = BTreeMap<Spanned<String>, T>;
+use super::error::Collector;
 
-#[derive(Debug, Deserialize)]
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) scenario: About,
-    #[serde(default)]
-    pub(super) segment: Named<Segment>,
-    #[serde(default)]
-    pub(super) host: Named<Host>,
-    #[serde(default)]
-    pub(super) forwarder: Named<Forwarder>,
-    #[serde(default)]
-    pub(super) link: Named<Link>,
-    #[serde(default)]
-    pub(super) load: Named<Load>,
-    #[serde(default)]
-    pub(super) expect: Vec<Spanned<Expect>>,
+    /// The run itself.
+    #[schemars(required)]
+    pub(super) scenario: Option<At<About>>,
+    /// The networks, each under its name. Everyone on a segment reaches everyone else there without a router.
+    pub(super) segment: Option<At<Named<Segment>>>,
+    /// The machines that talk, each group under its name: clients where a load names them, else servers.
+    pub(super) host: Option<At<Named<Host>>>,
+    /// The machines that only send packets on, each under its name.
+    pub(super) router: Option<At<Named<Router>>>,
+    /// The machines that run Evenkeel, each under its name.
+    pub(super) forwarder: Option<At<Named<Forwarder>>>,
+    /// How packets travel between machines and a segment, each under a name of its own. Where several fit, the last
+    /// one in the file counts, and where none does the defaults.
+    pub(super) link: Option<At<Named<Link>>>,
+    /// The traffic, each under its name.
+    pub(super) load: Option<At<Named<Load>>>,
+    /// What happens besides traffic.
+    pub(super) timeline: Option<At<Vec<At<Timeline>>>>,
+    /// What a capture of the run holds.
+    pub(super) capture: Option<At<Capture>>,
+    /// What must come out; the command ends with exit code 1 when one is missed.
+    pub(super) expect: Option<At<Vec<At<Expect>>>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// How a run is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    /// Packet by packet, through every stack.
+    Packet,
+    /// Request by request: the forwarders decide as ever, and nothing travels.
+    Flow,
+}
+
+/// The run itself.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct About {
-    pub(super) name: Spanned<String>,
-    pub(super) duration: Spanned<String>,
-    pub(super) seed: Option<u64>,
+    /// What it is called; outputs carry the name.
+    #[schemars(required, extend("x-form" = "name"))]
+    pub(super) name: Option<At<String>>,
+    /// The longest that it runs, in virtual time, up to `1d`. It ends sooner when every load is done.
+    #[schemars(required)]
+    pub(super) duration: Option<At<DurationText>>,
+    /// The time from which on latencies and shares over time are counted.
+    #[schemars(extend("default" = "0s"))]
+    pub(super) warmup: Option<At<DurationText>>,
+    /// How it is computed: `packet`, packet by packet through every stack; or `flow`, request by request, where the
+    /// forwarders decide as ever and nothing travels.
+    #[schemars(extend("default" = "packet"))]
+    pub(super) mode: Option<At<Mode>>,
+    /// Where everything random comes from, unless the command line names another.
+    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64), extend("default" = 1))]
+    pub(super) seed: Option<At<i64>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What a segment is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SegmentKind {
+    /// A switch that learns where stations are.
+    Switch,
+    /// A cable between two machines.
+    Cable,
+}
+
+/// A network.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Segment {
-    pub(super) subnet: Spanned<String>,
+    /// Its network, or one of each family. Segments do not overlap.
+    #[schemars(required)]
+    pub(super) subnet: Option<At<OneOrMany<NetworkText>>>,
+    /// What joins its machines: a `switch` that learns where stations are, or a `cable` between exactly two.
+    #[schemars(extend("default" = "switch"))]
+    pub(super) kind: Option<At<SegmentKind>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What a capture of the run holds.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Attach {
-    pub(super) segment: Spanned<String>,
-    pub(super) address: Spanned<String>,
+pub(super) struct Capture {
+    /// The segments whose frames it holds; names, or beginnings of names with `*` behind.
+    #[schemars(required)]
+    pub(super) segments: Option<At<OneOrMany<PatternText>>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Host {
-    pub(super) count: Option<Spanned<u64>>,
-    pub(super) attach: Spanned<Vec<Attach>>,
-    pub(super) gateway: Option<Spanned<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Forwarder {
-    pub(super) attach: Spanned<Vec<Attach>>,
-    pub(super) gateway: Option<Spanned<String>>,
-    pub(super) config: Spanned<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Link {
-    pub(super) ends: Spanned<Vec<Spanned<String>>>,
-    pub(super) delay: Option<Spanned<String>>,
-    pub(super) jitter: Option<Spanned<String>>,
-    pub(super) rate: Option<Spanned<String>>,
-    pub(super) loss: Option<Spanned<f64>>,
-    pub(super) queue: Option<Spanned<u32>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Load {
-    pub(super) from: Spanned<String>,
-    pub(super) to: Spanned<String>,
-    pub(super) arrivals: Spanned<Arrivals>,
-    pub(super) start: Option<Spanned<String>>,
-    pub(super) flows: Option<Spanned<u64>>,
-    pub(super) duration: Option<Spanned<String>>,
-    pub(super) request: Option<Message>,
-    pub(super) response: Option<Message>,
-    pub(super) rounds: Option<Spanned<u32>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Arrivals {
-    pub(super) process: Spanned<String>,
-    pub(super) rate: Option<Spanned<String>>,
-    pub(super) outstanding: Option<Spanned<u32>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Message {
-    pub(super) size: Spanned<String>,
-}
-
-#[derive(Debug, Deserialize)]
+/// What must come out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
-    pub(super) metric: Spanned<String>,
-    pub(super) min: Option<f64>,
-    pub(super) max: Option<f64>,
-    pub(super) equals: Option<Spanned<toml::Value>>,
+    /// The [metric](#metrics).
+    #[schemars(required, extend("x-form" = "metric"))]
+    pub(super) metric: Option<At<String>>,
+    /// The least that it may be.
+    pub(super) min: Option<At<f64>>,
+    /// The most that it may be.
+    pub(super) max: Option<At<f64>>,
+    /// Exactly what it must be; hashes as 16 hexadecimal digits.
+    pub(super) equals: Option<At<NumberOrText>>,
 }
 
-/// Reads the text; an error here is a single one, since nothing after it can be trusted.
-pub(super) fn parse(text: &str, path: &Path) -> Result<File, ScenarioErrors> {
-    toml::from_str(text).map_err(|error| {
-        let mut collector = Collector::new(text, path);
-        let message = error.message();
-        collector.add_with_help(error.span().unwrap_or(0..0), message, suggestion(message));
-        collector.finish()
+/// Made once; the types do not change while the program runs.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| document::schema_of::<File>("scenario.toml"));
+
+/// The JSON schema (draft 2020-12) of scenario files. `x-form` names the form of a text as the reference page does.
+#[must_use]
+pub fn schema() -> &'static Value {
+    &SCHEMA
+}
+
+/// Reads the text and notes what does not fit; nothing is returned for a text that is not TOML.
+pub(super) fn parse(source: &Source, errors: &mut Collector<'_>) -> Option<File> {
+    document::read(source, schema(), &mut |misfit| {
+        errors.add_misfit(misfit.span.unwrap_or(0..0), misfit.message, misfit.help);
     })
-}
-
-/// "unknown field `cuont`, expected one of `count`, ..." names all that a suggestion needs.
-fn suggestion(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field ")?;
-    let mut quoted = rest.split('`').skip(1).step_by(2);
-    let word = quoted.next()?;
-    nearest(word, quoted).map(|name| format!("did you mean \"{name}\"?"))
 }

@@ -276,7 +276,7 @@ pub fn fragments(packet: &[u8], identification: u16, cuts: &[(usize, usize)]) ->
 /// Who sends to whom; every length and checksum is looked at.
 pub fn ends(packet: &[u8]) -> (End, End) {
     let view = view(packet).unwrap();
-    (view.source, view.destination)
+    (view.source.v4().unwrap(), view.destination.v4().unwrap())
 }
 
 /// Source and destination address of any packet whose header adds up; of an ICMP message the checksum, too.

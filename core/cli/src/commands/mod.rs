@@ -7,10 +7,12 @@ pub(crate) mod conformance;
 pub(crate) mod ctl;
 pub(crate) mod demo;
 pub(crate) mod lab;
+pub(crate) mod replay;
 pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod sim;
+pub(crate) mod sim_new;
 pub(crate) mod version;
 
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use evenkeel_plugin_host::Mode;
 use evenkeel_sim::stdio::StdioError;
 use evenkeel_sim::{Options, Outcome, Scenario};
 
-use super::{ConfigArgument, attack, components};
+use super::{ConfigArgument, attack, components, replay, sim_new};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -47,14 +47,20 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgument,
     },
+    New(sim_new::Arguments),
     Attack(attack::Arguments),
+    Replay(replay::Arguments),
+    Compare(replay::CompareArguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
         Command::Stdio { config } => stdio(config),
+        Command::New(arguments) => sim_new::run(arguments),
         Command::Attack(arguments) => attack::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
+        Command::Compare(arguments) => replay::run_compare(arguments),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Three network namespaces with echo servers, and the forwarder as a process in the middle one.
+//! Network namespaces with echo servers, and the forwarder as a process in one of them: three in a row, or hosts on
+//! segments.
 //!
 //! Namespaces have names of their own and go when [`World`] is dropped. No test waits by the clock: echo
 //! sockets have a deadline, and the forwarder's log says when it is ready.
@@ -35,26 +36,14 @@ thread_local! {
 /// The namespaces of client, forwarder and servers.
 pub(crate) struct World {
     prefix: String,
+    hosts: Vec<&'static str>,
     pub(crate) folder: PathBuf,
 }
 
 impl World {
     /// Builds it, or says why not.
     pub(crate) fn new() -> Option<Self> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("ek{}x{number}", std::process::id());
-        if let Err(reason) = possible(&prefix) {
-            eprintln!("SKIPPED: {reason}");
-            return None;
-        }
-        hold();
-        let folder = std::env::temp_dir().join(format!("evenkeel-{prefix}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        let world = Self { prefix, folder };
-        for name in ["c", "f", "s"] {
-            sh(&format!("ip netns add {}", world.namespace(name)));
-            world.sh_in(name, "ip link set lo up");
-        }
+        let world = Self::with_hosts(&["c", "f", "s"])?;
         let (client, server) = (world.namespace("c"), world.namespace("s"));
         world.sh_in("f", &format!("ip link add clients type veth peer name eth0 netns {client}"));
         world.sh_in("f", &format!("ip link add servers type veth peer name eth0 netns {server}"));
@@ -80,11 +69,59 @@ impl World {
         Some(world)
     }
 
+    /// Builds hosts on segments, each a bridge of a host of its own: `c` is the client, `f` the forwarder, `s` and others
+    /// are real servers. On each segment a host has an interface with the segment's name, up and without addresses.
+    #[allow(dead_code, reason = "each program of tests uses what it needs")]
+    pub(crate) fn on_segments(segments: &[(&str, &[&'static str])]) -> Option<Self> {
+        let mut hosts: Vec<&'static str> =
+            segments.iter().flat_map(|(_, hosts)| hosts.iter().copied()).collect();
+        hosts.push("net");
+        hosts.sort_unstable();
+        hosts.dedup();
+        let world = Self::with_hosts(&hosts)?;
+        for (segment, hosts) in segments {
+            world.sh_in(
+                "net",
+                &format!("ip link add {segment} type bridge mcast_snooping 0; ip link set {segment} up"),
+            );
+            for host in *hosts {
+                let (namespace, port) = (world.namespace(host), format!("{segment}-{host}"));
+                world.sh_in(
+                    "net",
+                    &format!("ip link add {port} type veth peer name {segment} netns {namespace}"),
+                );
+                world.sh_in("net", &format!("ip link set {port} master {segment} up"));
+                world.sh_in(host, &format!("ip link set {segment} up"));
+            }
+        }
+        Some(world)
+    }
+
+    /// Namespaces of these names with nothing in them.
+    fn with_hosts(hosts: &[&'static str]) -> Option<Self> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("ek{}x{number}", std::process::id());
+        if let Err(reason) = possible(&prefix) {
+            eprintln!("SKIPPED: {reason}");
+            return None;
+        }
+        hold();
+        let folder = std::env::temp_dir().join(format!("evenkeel-{prefix}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let world = Self { prefix, hosts: hosts.to_vec(), folder };
+        for name in hosts {
+            sh(&format!("ip netns add {}", world.namespace(name)));
+            world.sh_in(name, "ip link set lo up");
+        }
+        Some(world)
+    }
+
     fn namespace(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    fn sh_in(&self, name: &str, script: &str) -> String {
+    /// Runs a script on a host.
+    pub(crate) fn sh_in(&self, name: &str, script: &str) -> String {
         let output = Command::new("ip")
             .args(["netns", "exec", &self.namespace(name), "sh", "-ec", script])
             .output()
@@ -104,12 +141,16 @@ impl World {
             "ip -o link show | sed 's/^[0-9]*: //; s/@[^:]*//' | grep -v ^lo | cut -d' ' -f1,4,5; ip -o address show | grep -v fe80: | sed 's/^[0-9]*: //'; \
              ip rule show; ip -4 route show table all | sort; sysctl net.ipv4.ip_forward; \
              ip -6 rule show; ip -6 route show table main | grep -v ^fe80: | sort; sysctl net.ipv6.conf.all.forwarding; \
-             sysctl -a 2>/dev/null | grep -E 'ipv4.conf.*[.]rp_filter|ipv4.neigh.*[.]proxy_delay'; ip neigh show proxy",
+             sysctl -a 2>/dev/null | grep -E 'ipv4.conf.*[.]rp_filter|neigh.*[.]proxy_delay|[.]proxy_ndp'; ip neigh show proxy",
         )
     }
 
     /// Runs `work` on a thread in a namespace, as the network is a thread's own.
-    fn inside<T: Send + 'static>(&self, name: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn inside<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         let path = Path::new("/run/netns").join(self.namespace(name));
         let enter = move || {
             let file = File::open(path).unwrap();
@@ -122,15 +163,27 @@ impl World {
     /// Echo servers at an address of the servers' machine that put it and their client's in front. They live as long as
     /// the test.
     pub(crate) fn serve(&self, address: &'static str, tcp_port: u16, udp_port: u16) {
-        self.inside("s", move || {
+        self.serve_on("s", address, address, tcp_port, udp_port);
+    }
+
+    /// The same on another machine, which calls itself `name` there.
+    pub(crate) fn serve_on(
+        &self,
+        host: &str,
+        name: &'static str,
+        address: &'static str,
+        tcp_port: u16,
+        udp_port: u16,
+    ) {
+        self.inside(host, move || {
             let listener = TcpListener::bind((address, tcp_port)).unwrap();
             std::thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
-                    std::thread::spawn(move || echo_tcp(stream, address));
+                    std::thread::spawn(move || echo_tcp(stream, name));
                 }
             });
             let socket = UdpSocket::bind((address, udp_port)).unwrap();
-            std::thread::spawn(move || echo_udp(&socket, address));
+            std::thread::spawn(move || echo_udp(&socket, name));
         });
     }
 
@@ -200,7 +253,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for name in ["c", "f", "s"] {
+        for name in &self.hosts {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(name)]).output();
         }
         let _ = std::fs::remove_dir_all(&self.folder);

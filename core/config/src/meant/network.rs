@@ -1,6 +1,7 @@
 //! Interfaces and routes.
 
 use evenkeel_engine::plan::{InterfacePlan, Layer, Prefix, RoutePlan};
+use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{InterfaceId, Plan};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -9,10 +10,8 @@ use super::{Meaning, entries, number};
 use crate::addresses::{self, family};
 use crate::diagnostic::Code;
 use crate::forms::{self, quote};
+use crate::setup::INTERFACES_MAX;
 use crate::written::{self, At, Kind, Named};
-
-/// The most interfaces: as many as one device of the forwarder takes. A forwarder has a handful.
-const INTERFACES_MAX: usize = 64;
 
 /// The most addresses of one interface.
 const ADDRESSES_MAX: usize = 256;
@@ -116,12 +115,7 @@ impl Meaning<'_> {
             (Kind::Ethernet, Some(mac)) => {
                 self.text(&mac.span, forms::mac(&mac.value.0)).map(Layer::Ethernet)
             }
-            (Kind::Ethernet, None) => {
-                let message = "an `ethernet` interface needs a MAC address";
-                let diagnostic = self.diagnostic(Code::MissingKey, &kind.span, message);
-                self.found.push(diagnostic.help("add `mac = \"02:00:00:00:00:01\"`"));
-                None
-            }
+            (Kind::Ethernet, None) => Some(Layer::Ethernet(MacAddress::UNSPECIFIED)),
         }
     }
 

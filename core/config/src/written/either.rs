@@ -13,7 +13,7 @@ use super::At;
 
 /// One value, or a list of them.
 #[derive(Clone, Debug)]
-pub(crate) enum OneOrMany<T> {
+pub enum OneOrMany<T> {
     /// One, which stands where the whole stands.
     One(T),
     /// A list.
@@ -22,7 +22,8 @@ pub(crate) enum OneOrMany<T> {
 
 impl<T> OneOrMany<T> {
     /// Each value with its place; none when nothing is written.
-    pub(crate) fn each(written: Option<&At<Self>>) -> Vec<(&Range<usize>, &T)> {
+    #[must_use]
+    pub fn each(written: Option<&At<Self>>) -> Vec<(&Range<usize>, &T)> {
         match written {
             None => Vec::new(),
             Some(At { span, value: Self::One(value) }) => vec![(span, value)],
@@ -74,7 +75,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 
 /// A short form as a text, or a table.
 #[derive(Clone, Debug)]
-pub(crate) enum TextOrTable<A, B> {
+pub enum TextOrTable<A, B> {
     /// The short form.
     Text(A),
     /// The table.

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use evenkeel_engine::Plan;
+use evenkeel_engine::plan::Layer;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
@@ -15,9 +16,8 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, Rule
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, NeighbourAddRequest, RouteMessageBuilder};
 use rustix::io::Errno;
 
-use super::change::{Attached, Change, Selector, plan_of_changes};
 use super::machine::{Before, Link, Machine, Presence, mark};
-use super::{SetupError, sysctl};
+use super::{Attached, Change, PRIORITY_IGNORE, Selector, SetupError, plan_of_changes, sysctl, unanswered};
 
 /// What one change did to the machine.
 #[derive(Clone, Debug)]
@@ -87,6 +87,9 @@ impl Setup {
         let machine = Machine::look(&self.handle).await?;
         if let Some(problem) = machine.local_services(plan).into_iter().next() {
             return Err(SetupError::InTheWay { reason: problem });
+        }
+        for sentence in unanswered(plan, &machine.attached()) {
+            tracing::warn!("{sentence}");
         }
         let mark = self.made.len();
         for change in plan_of_changes(plan, &machine.attached()) {
@@ -170,7 +173,8 @@ impl Setup {
     /// when the forwarder started. Never fails: what resists is logged.
     pub async fn revert(&mut self, plan: &Plan) {
         self.revert_to(0).await;
-        for name in plan.interfaces.iter().map(|interface| &interface.name) {
+        let made = plan.interfaces.iter().filter(|interface| matches!(interface.layer, Layer::Ip));
+        for name in made.map(|interface| &interface.name) {
             if self.links.iter().any(|link| link.name == *name) {
                 continue;
             }
@@ -251,6 +255,15 @@ impl Setup {
                 let message = message.up().mtu(u32::from(*mtu_bytes)).build();
                 self.handle.link().set(message).execute().await.map_err(refused)
             }
+            Change::Up { interface } => {
+                let message = LinkUnspec::new_with_index(index(machine, interface)?).up().build();
+                self.handle.link().set(message).execute().await.map_err(refused)
+            }
+            Change::Ignore { is_v6, interface } => {
+                let mut request = self.handle.rule().add().v4();
+                *request.message_mut() = ignore(*is_v6, interface);
+                request.execute().await.map_err(refused)
+            }
             Change::Address { interface, address, length } => {
                 let link = index(machine, interface)?;
                 let mut request = self.handle.address().add(link, *address, *length);
@@ -278,8 +291,8 @@ impl Setup {
         }
     }
 
-    fn proxy_neighbour(&self, address: Ipv4Addr, link: u32) -> NeighbourAddRequest {
-        let request = self.handle.neighbours().add(link, IpAddr::V4(address)).flags(NeighbourFlags::Proxy);
+    fn proxy_neighbour(&self, address: IpAddr, link: u32) -> NeighbourAddRequest {
+        let request = self.handle.neighbours().add(link, address).flags(NeighbourFlags::Proxy);
         let mut request = request.state(NeighbourState::None);
         request.message_mut().attributes.push(NeighbourAttribute::Protocol(mark()));
         request
@@ -287,8 +300,11 @@ impl Setup {
 
     async fn remove(&self, machine: &Machine, change: &Change) -> Result<(), SetupError> {
         let result = match change {
-            // Neither can be taken away; they are restored instead.
-            Change::Sysctl { .. } | Change::Link { .. } => return Ok(()),
+            // None of these can be taken away; they are restored instead.
+            Change::Sysctl { .. } | Change::Link { .. } | Change::Up { .. } => return Ok(()),
+            Change::Ignore { is_v6, interface } => {
+                self.handle.rule().del(ignore(*is_v6, interface)).execute().await
+            }
             Change::Address { interface, address, length } => {
                 let Ok(link) = index(machine, interface) else { return Ok(()) };
                 let message = match address {
@@ -335,7 +351,10 @@ impl Setup {
                 Some(now) if now != *value => Ok(()),
                 Some(_) => sysctl::write(key, &old).map_err(|error| SetupError::setting(change, &error)),
             },
-            (Change::Link { interface, .. }, Before::Link { is_up, mtu_bytes }) => {
+            (
+                Change::Link { interface, .. } | Change::Up { interface },
+                Before::Link { is_up, mtu_bytes },
+            ) => {
                 let Ok(link) = index(machine, interface) else { return Ok(()) };
                 let message = LinkUnspec::new_with_index(link).mtu(mtu_bytes);
                 let message = if is_up { message.up() } else { message.down() };
@@ -345,6 +364,8 @@ impl Setup {
             (
                 Change::Sysctl { .. }
                 | Change::Link { .. }
+                | Change::Up { .. }
+                | Change::Ignore { .. }
                 | Change::Address { .. }
                 | Change::Route { .. }
                 | Change::NextHop { .. }
@@ -408,6 +429,15 @@ fn rule(is_v6: bool, priority: u32, selector: &Selector, table: u32) -> RuleMess
             attributes.extend(range.map(RuleAttribute::SourcePortRange));
         }
     }
+    message
+}
+
+/// The rule that drops, without a word, what comes in by `interface` and is not for an address of the kernel's.
+fn ignore(is_v6: bool, interface: &str) -> RuleMessage {
+    let selector = Selector::Interface(interface.to_owned());
+    let mut message = rule(is_v6, PRIORITY_IGNORE, &selector, 0);
+    message.header.action = RuleAction::Blackhole;
+    message.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::Table(_)));
     message
 }
 

@@ -21,9 +21,9 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
-use super::change::{Attached, Change, PROTOCOL, Selector, service_addresses};
-use super::{SetupError, sysctl};
+use super::{Attached, Change, PRIORITY_IGNORE, PROTOCOL, Selector, SetupError, service_addresses, sysctl};
 use evenkeel_engine::Plan;
+use evenkeel_engine::plan::{Layer, Prefix};
 
 /// The most entries of one kind that are looked at: a router with the whole Internet's table has a million.
 const ENTRIES_MAX: usize = 4_000_000;
@@ -59,7 +59,7 @@ pub(crate) struct Address {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Proxy {
     pub(crate) link: u32,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) protocol: u8,
 }
 
@@ -82,7 +82,8 @@ pub(crate) struct Rule {
     pub(crate) is_v6: bool,
     pub(crate) priority: u32,
     pub(crate) selector: Selector,
-    pub(crate) table: u32,
+    /// The routing table; nothing for a rule that drops without a word.
+    pub(crate) table: Option<u32>,
     pub(crate) protocol: u8,
 }
 
@@ -142,12 +143,20 @@ impl Machine {
         machine.look_at_routes(handle, IpVersion::V4).await?;
         // A kernel without IPv6 does not answer these; what a plan needs of it is then refused where it is made.
         let _ = machine.look_at_routes(handle, IpVersion::V6).await;
-        let proxies = handle.neighbours().get().proxies().set_address_family(AddressFamily::Inet).execute();
-        let mut proxies = std::pin::pin!(proxies);
-        while let Some(message) = proxies.try_next().await.map_err(failed("proxy neighbours"))? {
-            push(&mut machine.proxies, proxy(&message));
-        }
+        machine.look_at_proxies(handle, AddressFamily::Inet).await?;
+        // As above.
+        let _ = machine.look_at_proxies(handle, AddressFamily::Inet6).await;
         Ok(machine)
+    }
+
+    async fn look_at_proxies(&mut self, handle: &Handle, family: AddressFamily) -> Result<(), SetupError> {
+        let failed = |error| SetupError::look("proxy neighbours", &error);
+        let proxies = handle.neighbours().get().proxies().set_address_family(family).execute();
+        let mut proxies = std::pin::pin!(proxies);
+        while let Some(message) = proxies.try_next().await.map_err(failed)? {
+            push(&mut self.proxies, proxy(&message));
+        }
+        Ok(())
     }
 
     async fn look_at_routes(&mut self, handle: &Handle, version: IpVersion) -> Result<(), SetupError> {
@@ -173,14 +182,18 @@ impl Machine {
         self.links.iter().find(|link| link.name == name)
     }
 
-    /// The networks in which neighbours ask by ARP.
+    /// The networks in which neighbours ask by ARP or neighbour discovery.
     pub(crate) fn attached(&self) -> Vec<Attached> {
         let on_link = |address: &Address| {
             let link = self.links.iter().find(|link| link.index == address.link && link.has_arp)?;
             let (interface, length) = (link.name.clone(), address.length);
-            // An address without a network has no neighbours.
-            let IpAddr::V4(address) = address.address else { return None };
-            (length < 32).then_some(Attached { interface, address, length })
+            let address = address.address;
+            // An address without a network has no neighbours, and a link's own addresses are of no service.
+            let has_network = match address {
+                IpAddr::V4(_) => length < 32,
+                IpAddr::V6(address) => length < 128 && !address.is_unicast_link_local(),
+            };
+            has_network.then_some(Attached { interface, address, length })
         };
         self.addresses.iter().filter_map(on_link).collect()
     }
@@ -205,6 +218,15 @@ impl Machine {
                 }
                 None => Presence::Missing,
             },
+            Change::Up { interface } => match self.link(interface) {
+                Some(link) if link.is_up => Presence::Foreign,
+                Some(link) => Presence::Differs(Before::Link { is_up: false, mtu_bytes: link.mtu_bytes }),
+                None => Presence::Missing,
+            },
+            Change::Ignore { is_v6, interface } => {
+                let selector = Selector::Interface(interface.clone());
+                self.rule_presence((*is_v6, PRIORITY_IGNORE), &selector, None)
+            }
             Change::Address { interface, address, length } => {
                 let Some(link) = self.link(interface) else { return Presence::Missing };
                 let wanted = Address { link: link.index, address: *address, length: *length };
@@ -215,23 +237,32 @@ impl Machine {
             }
             Change::NextHop { address, table } => self.next_hop_presence(*address, *table),
             Change::Rule { is_v6, priority, selector, table } => {
-                let same = |rule: &&Rule| {
-                    rule.is_v6 == *is_v6
-                        && rule.priority == *priority
-                        && rule.selector == *selector
-                        && rule.table == *table
-                };
-                match self.rules.iter().find(same) {
-                    Some(rule) if rule.protocol == PROTOCOL => Presence::LeftBehind,
-                    Some(_) => Presence::Foreign,
-                    None => Presence::Missing,
-                }
+                self.rule_presence((*is_v6, *priority), selector, Some(*table))
             }
             Change::ProxyNeighbour { address, interface } => self.proxy_presence(*address, interface),
         }
     }
 
-    fn proxy_presence(&self, address: Ipv4Addr, interface: &str) -> Presence {
+    fn rule_presence(
+        &self,
+        (is_v6, priority): (bool, u32),
+        selector: &Selector,
+        table: Option<u32>,
+    ) -> Presence {
+        let same = |rule: &&Rule| {
+            rule.is_v6 == is_v6
+                && rule.priority == priority
+                && rule.selector == *selector
+                && rule.table == table
+        };
+        match self.rules.iter().find(same) {
+            Some(rule) if rule.protocol == PROTOCOL => Presence::LeftBehind,
+            Some(_) => Presence::Foreign,
+            None => Presence::Missing,
+        }
+    }
+
+    fn proxy_presence(&self, address: IpAddr, interface: &str) -> Presence {
         let Some(link) = self.link(interface) else { return Presence::Missing };
         match self.proxies.iter().find(|proxy| proxy.link == link.index && proxy.address == address) {
             Some(proxy) if proxy.protocol == PROTOCOL => Presence::LeftBehind,
@@ -277,17 +308,22 @@ impl Machine {
     }
 
     /// VIPs and source-NAT addresses of `plan` that the kernel keeps for itself: packets to those never
-    /// reach a forwarder.
+    /// reach a forwarder, or are answered by both. So for the engine's own addresses on Ethernet.
     pub(crate) fn local_services(&self, plan: &Plan) -> Vec<String> {
         let mut problems = Vec::new();
-        for (who, service) in service_addresses(plan) {
+        let on_ethernet = plan.interfaces.iter().filter(|one| matches!(one.layer, Layer::Ethernet(_)));
+        let own = on_ethernet.flat_map(|one| {
+            let who = format!("interface {}: the address", one.name);
+            one.addresses.iter().map(move |own| (who.clone(), Prefix::host(own.address)))
+        });
+        for (who, service) in service_addresses(plan).into_iter().chain(own) {
             // Among the addresses of a network there may well be one of the machine; it stays the machine's.
             let is_one = service.is_host();
             for local in self.addresses.iter().filter(|local| is_one && local.address == service.address) {
                 let (link, address) = (self.link_name(Some(local.link)), service.address);
                 problems.push(format!(
-                    "{who} {address} is an address of this machine, on {link}, so packets to it stay here \
-                     and never reach the forwarder; remove it with: ip address del {address}/{} dev {link}",
+                    "{who} {address} is an address of this machine, on {link}, so its kernel takes packets to \
+                     it, which are the forwarder's; remove it with: ip address del {address}/{} dev {link}",
                     local.length
                 ));
             }
@@ -322,7 +358,8 @@ fn proxy(message: &NeighbourMessage) -> Option<Proxy> {
     let mut protocol = 0;
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(of)) => address = Some(*of),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(of)) => address = Some((*of).into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(of)) => address = Some((*of).into()),
             NeighbourAttribute::Protocol(number) => protocol = u8::from(*number),
             _ => {}
         }
@@ -396,7 +433,8 @@ struct Said {
 
 fn rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
-    if header.action != RuleAction::ToTable || header.dst_len != 0 || header.tos != 0 {
+    let is_blackhole = header.action == RuleAction::Blackhole;
+    if (header.action != RuleAction::ToTable && !is_blackhole) || header.dst_len != 0 || header.tos != 0 {
         return None;
     }
     let mut said = Said { table: u32::from(header.table), ..Said::default() };
@@ -425,6 +463,7 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
     };
     let is_v6 = header.family == AddressFamily::Inet6;
     let Said { priority, table, protocol, .. } = said;
+    let table = (!is_blackhole).then_some(table);
     Some(Rule { is_v6, priority, selector, table, protocol })
 }
 
@@ -438,7 +477,7 @@ mod tests {
     use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Mode, SourceNat};
     use evenkeel_engine::wire::Protocol;
 
-    use super::super::change::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
+    use super::super::{PRIORITY_FROM_FORWARDER, TABLE_MAIN};
     use super::*;
 
     fn machine() -> Machine {
@@ -496,10 +535,11 @@ mod tests {
         let selector = Selector::Interface("tun0".to_owned());
         let (priority, table) = (PRIORITY_FROM_FORWARDER, TABLE_MAIN);
         let change = Change::Rule { is_v6: false, priority, selector: selector.clone(), table };
-        let rule = Rule { is_v6: false, priority, selector, table, protocol: PROTOCOL };
+        let rule = Rule { is_v6: false, priority, selector, table: Some(table), protocol: PROTOCOL };
         let others = [
             Rule { priority: 7, ..rule.clone() },
-            Rule { table: 7, ..rule.clone() },
+            Rule { table: Some(7), ..rule.clone() },
+            Rule { table: None, ..rule.clone() },
             Rule { is_v6: true, ..rule.clone() },
         ];
         machine.rules = others.to_vec();
@@ -511,18 +551,62 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_has_the_kernel_ignore_an_interface_is_recognised() {
+        let change = Change::Ignore { is_v6: false, interface: "eth0".to_owned() };
+        let mut machine = machine();
+        assert_eq!(machine.presence(&change), Presence::Missing);
+        let selector = Selector::Interface("eth0".to_owned());
+        let rule =
+            Rule { is_v6: false, priority: PRIORITY_IGNORE, selector, table: None, protocol: PROTOCOL };
+        machine.rules = vec![Rule { table: Some(254), ..rule.clone() }, Rule { is_v6: true, ..rule.clone() }];
+        assert_eq!(machine.presence(&change), Presence::Missing);
+        machine.rules.push(rule);
+        assert_eq!(machine.presence(&change), Presence::LeftBehind);
+    }
+
+    #[test]
+    fn an_ethernet_interface_that_is_down_is_brought_up_and_keeps_its_mtu() {
+        let up = |name: &str| Change::Up { interface: name.to_owned() };
+        let machine = machine();
+        assert_eq!(machine.presence(&up("eth0")), Presence::Foreign);
+        let before = Before::Link { is_up: false, mtu_bytes: 1500 };
+        assert_eq!(machine.presence(&up("tun0")), Presence::Differs(before));
+        assert_eq!(machine.presence(&up("eth9")), Presence::Missing);
+    }
+
+    #[test]
+    fn an_address_of_the_engine_on_ethernet_must_not_be_the_kernels() {
+        let mut plan = Plan::empty();
+        let mac = evenkeel_engine::wire::ethernet::MacAddress([2, 0, 0, 0, 0, 1]);
+        let mut lan = evenkeel_engine::plan::InterfacePlan::new("lan", Layer::Ethernet(mac));
+        lan.addresses = vec![Prefix { address: [10, 0, 0, 3].into(), length: 24 }];
+        plan.interfaces.push(lan.clone());
+        let problems = machine().local_services(&plan);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("interface lan: the address 10.0.0.3"), "{problems:?}");
+        // A TUN is given its own addresses.
+        plan.interfaces[0].layer = Layer::Ip;
+        assert_eq!(machine().local_services(&plan), Vec::<String>::new());
+    }
+
+    #[test]
     fn networks_are_those_in_which_neighbours_ask() {
         let mut machine = machine();
         let address = |link, last: u8, length| Address { link, address: [10, 0, 0, last].into(), length };
         machine.addresses.extend([address(1, 5, 24), address(2, 6, 32), address(3, 7, 24)]);
-        let expected =
-            Attached { interface: "eth0".to_owned(), address: Ipv4Addr::new(10, 0, 0, 3), length: 24 };
-        assert_eq!(machine.attached(), [expected]);
+        let v6 = |text: &str, length| Address { link: 2, address: text.parse().unwrap(), length };
+        machine.addresses.extend([v6("fd98::1", 64), v6("fe80::1", 64), v6("fd98::2", 128)]);
+        let attached = |text: &str, length| Attached {
+            interface: "eth0".to_owned(),
+            address: text.parse().unwrap(),
+            length,
+        };
+        assert_eq!(machine.attached(), [attached("10.0.0.3", 24), attached("fd98::1", 64)]);
     }
 
     #[test]
     fn a_proxy_neighbour_belongs_to_one_link_and_carries_our_mark_or_not() {
-        let address = Ipv4Addr::new(10, 0, 0, 9);
+        let address = IpAddr::from([10, 0, 0, 9]);
         let change = Change::ProxyNeighbour { address, interface: "eth0".to_owned() };
         let proxy = |link, protocol| Proxy { link, address, protocol };
         let mut machine = machine();

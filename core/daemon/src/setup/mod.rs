@@ -6,21 +6,21 @@
 //! same list. Never touches a packet and never runs a program.
 
 mod apply;
-mod change;
-mod direct;
 mod machine;
 mod sysctl;
 
 use evenkeel_engine::Plan;
+use evenkeel_engine::plan::Layer;
 use rustix::io::Errno;
 
 pub use apply::{Mark, Setup};
-pub use direct::spread;
-
-pub use change::{
-    Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_REPLIES, PROTOCOL, Selector, TABLE_MAIN,
-    TABLE_REPLIES, plan_of_changes, service_addresses,
+pub use evenkeel_config::setup::{
+    Attached, Change, PRIORITY_FROM_FORWARDER, PRIORITY_IGNORE, PRIORITY_REPLIES, PROTOCOL, Selector,
+    TABLE_MAIN, TABLE_REPLIES, plan_of_changes, service_addresses, spread, unanswered,
 };
+
+// What a configuration may have, the device can open.
+const _: () = assert!(evenkeel_config::setup::INTERFACES_MAX <= evenkeel_io::INTERFACES_MAX);
 
 /// Why the machine could not be set up. What had been changed until then has been taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,10 +93,16 @@ pub fn script(plan: &Plan, networks: &[Attached]) -> String {
     use std::fmt::Write as _;
 
     let mut text = String::new();
-    let interfaces: Vec<&str> = plan.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+    let tuns = plan.interfaces.iter().filter(|interface| matches!(interface.layer, Layer::Ip));
+    let tuns: Vec<&str> = tuns.map(|interface| interface.name.as_str()).collect();
     // Writing to a string does not fail.
-    let _ = writeln!(text, "# evenkeel run creates {}; run these while it runs,", interfaces.join(", "));
-    let _ = writeln!(text, "# or before, after: ip tuntap add dev NAME mode tun");
+    if !tuns.is_empty() {
+        let _ = writeln!(text, "# evenkeel run creates {}; run these while it runs,", tuns.join(", "));
+        let _ = writeln!(text, "# or before, after: ip tuntap add dev NAME mode tun");
+    }
+    for sentence in unanswered(plan, networks) {
+        let _ = writeln!(text, "# {sentence}");
+    }
     for change in plan_of_changes(plan, networks) {
         let _ = writeln!(text, "{change}");
     }

@@ -65,6 +65,9 @@ impl Header {
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
+    /// No station: an address that is still to be filled in.
+    pub const UNSPECIFIED: Self = Self([0; 6]);
+
     /// Every station.
     pub const BROADCAST: Self = Self([0xff; 6]);
 

@@ -187,6 +187,13 @@ pub const fn solicited_node(address: [u8; 16]) -> [u8; 16] {
     [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]
 }
 
+/// The address that the station `mac` has on its link without being given one (RFC 4291 s.2.5.6 and appendix A).
+#[must_use]
+pub const fn link_local(mac: MacAddress) -> [u8; 16] {
+    let MacAddress([a, b, c, d, e, f]) = mac;
+    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]
+}
+
 /// What follows the ICMPv6 header of a message that is made here.
 #[derive(IntoBytes, Immutable, Unaligned)]
 #[repr(C)]
@@ -283,6 +290,13 @@ mod tests {
         let read = read(&mut bytes).unwrap();
         assert_eq!((read.kind(), read.target()), (Kind::Solicitation, Address::v6(TARGET)));
         assert_eq!((read.source_mac(), read.target_mac()), (Some(MAC), None));
+    }
+
+    #[test]
+    fn a_link_local_address_is_made_of_the_mac_address() {
+        let mac = MacAddress([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+        let expected: Ipv6Addr = "fe80::3656:78ff:fe9a:bcde".parse().unwrap();
+        assert_eq!(link_local(mac), expected.octets());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What an interface is told by ioctl: MTU, up, and in tests its address.
+//! What an interface is asked and told by ioctl: number, hardware address, MTU, up, and in tests its address.
 //!
 //! In go names and values, out comes what the kernel said. Routes and rules are netlink's business and
 //! not done here.
@@ -50,6 +50,18 @@ impl InterfaceRequest {
         u16::from_ne_bytes([first, second])
     }
 
+    /// The first four bytes of the value, where a number lies.
+    const fn number(&self) -> c_int {
+        let [a, b, c, d, ..] = self.value;
+        c_int::from_ne_bytes([a, b, c, d])
+    }
+
+    /// The kind of hardware, and an address of six bytes.
+    const fn hardware(&self) -> (u16, [u8; 6]) {
+        let [k0, k1, a, b, c, d, e, f, ..] = self.value;
+        (u16::from_ne_bytes([k0, k1]), [a, b, c, d, e, f])
+    }
+
     /// The name, which the kernel may have completed.
     pub(crate) fn name(&self) -> String {
         self.name.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
@@ -74,10 +86,52 @@ impl InterfaceRequest {
     }
 }
 
+const SIOCGIFINDEX: Opcode = 0x8933;
+const SIOCGIFHWADDR: Opcode = 0x8927;
+const SIOCGIFMTU: Opcode = 0x8921;
 const SIOCGIFFLAGS: Opcode = 0x8913;
 const SIOCSIFFLAGS: Opcode = 0x8914;
 const SIOCSIFMTU: Opcode = 0x8922;
 const IFF_UP: u16 = 1;
+
+/// The number of the interface `name`.
+///
+/// # Errors
+///
+/// When there is no such interface.
+pub(crate) fn index(name: &str) -> Result<c_int, Errno> {
+    let request = InterfaceRequest::new(name).ok_or(Errno::INVAL)?;
+    let socket = control_socket()?;
+    // SAFETY: this call takes a `struct ifreq`; through ioctl as the others here, so that one socket does.
+    let answer = unsafe { request.call::<SIOCGIFINDEX>(&socket) }?;
+    Ok(answer.number())
+}
+
+/// What kind of hardware the interface `name` is, as `linux/if_arp.h` numbers them, and its address.
+///
+/// # Errors
+///
+/// When there is no such interface.
+pub(crate) fn hardware_address(name: &str) -> Result<(u16, [u8; 6]), Errno> {
+    let request = InterfaceRequest::new(name).ok_or(Errno::INVAL)?;
+    let socket = control_socket()?;
+    // SAFETY: the address can only be read through ioctl or netlink; this call takes a `struct ifreq`.
+    let answer = unsafe { request.call::<SIOCGIFHWADDR>(&socket) }?;
+    Ok(answer.hardware())
+}
+
+/// The MTU of the interface `name`, in bytes of the IP packet.
+///
+/// # Errors
+///
+/// When there is no such interface.
+pub(crate) fn mtu(name: &str) -> Result<u32, Errno> {
+    let request = InterfaceRequest::new(name).ok_or(Errno::INVAL)?;
+    let socket = control_socket()?;
+    // SAFETY: the MTU can only be read through ioctl or netlink; this call takes a `struct ifreq`.
+    let answer = unsafe { request.call::<SIOCGIFMTU>(&socket) }?;
+    Ok(u32::try_from(answer.number()).unwrap_or(0))
+}
 
 /// Sets the MTU of the interface `name`, in bytes of the IP packet.
 ///

@@ -6,4 +6,5 @@ pub(crate) mod bufring;
 pub(crate) mod eventfd;
 pub(crate) mod ifreq;
 pub(crate) mod memory;
+pub(crate) mod packet;
 pub(crate) mod tun;

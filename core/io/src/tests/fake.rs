@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{PATIENCE, assert_no_buffer_is_lost, on_both_backends, open, packet_pair, settle, turn};
 use crate::offload::{HEADER_BYTES, VirtioNetHeader};
-use crate::{Backend, DeviceError, INTERFACES_MAX, IoChoice, Tun, TunDevice, Wake};
+use crate::{Backend, DeviceError, INTERFACES_MAX, IoChoice, KernelDevice, Tun, Wake};
 
 on_both_backends! {
     packets_pass_in_order_with_their_headers,
@@ -26,7 +26,7 @@ on_both_backends! {
 }
 
 /// A device over `count` fake interfaces, with the far end of each.
-fn fakes(count: usize, choice: IoChoice) -> Option<(TunDevice, Vec<OwnedFd>)> {
+fn fakes(count: usize, choice: IoChoice) -> Option<(KernelDevice, Vec<OwnedFd>)> {
     let (near, far): (Vec<_>, Vec<_>) = (0..count).map(|_| packet_pair()).unzip();
     let names = (0..count).map(|number| format!("fake{number}"));
     let tuns = near.into_iter().zip(names).map(|(file, name)| Tun::adopt(file, &name).unwrap());
@@ -46,7 +46,7 @@ fn fetch(far: &OwnedFd) -> Option<(VirtioNetHeader, Vec<u8>)> {
 }
 
 /// Turns until `count` packets have come in, back where they came from.
-fn turn_until(device: &mut TunDevice, count: usize) {
+fn turn_until(device: &mut KernelDevice, count: usize) {
     let mut received = 0;
     while received < count {
         match turn(device, |interface| interface) {
@@ -236,7 +236,7 @@ fn a_device_needs_an_interface_and_takes_a_bounded_number() {
         let tuns = pairs
             .iter()
             .map(|(near, _)| Tun::adopt(near.as_fd().try_clone_to_owned().unwrap(), "x").unwrap());
-        TunDevice::open(tuns.collect(), IoChoice::Epoll)
+        KernelDevice::open(tuns.collect(), IoChoice::Epoll)
     };
     assert!(matches!(open(0), Err(DeviceError::InterfaceCount { count: 0 })));
     assert!(open(1).is_ok());
@@ -267,9 +267,9 @@ fn where_io_uring_is_forbidden_epoll_takes_over_and_says_why() {
         }
         let (near, far) = packet_pair();
         let tun = || Tun::adopt(near.try_clone().unwrap(), "fake").unwrap();
-        let error = TunDevice::open(vec![tun()], IoChoice::IoUring).unwrap_err();
+        let error = KernelDevice::open(vec![tun()], IoChoice::IoUring).unwrap_err();
         assert!(matches!(error, DeviceError::IoUringRefused { .. }), "{error}");
-        let mut device = TunDevice::open(vec![tun()], IoChoice::Auto).unwrap();
+        let mut device = KernelDevice::open(vec![tun()], IoChoice::Auto).unwrap();
         let Backend::Epoll { refusal: Some(refusal) } = device.backend() else { panic!("it was refused") };
         assert_eq!((refusal.operation, refusal.error), ("io_uring_setup", Errno::PERM));
         let line = device.backend().to_string();

@@ -1,6 +1,7 @@
-//! The device on real TUN interfaces between two network namespaces, and on pairs of sockets that
-//! behave as one. Both backends run the same cases.
+//! The device on real TUN and Ethernet interfaces between network namespaces, and on pairs of sockets that
+//! behave as a TUN. Both backends run the same cases.
 
+mod ethernet;
 mod fake;
 mod joining;
 mod wire;
@@ -13,7 +14,7 @@ use evenkeel_engine::device::Device;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::buffers::{BUFFERS, RECEIVE_BUFFERS};
-use crate::{Backend, IoChoice, Tun, TunDevice};
+use crate::{Backend, IoChoice, KernelDevice, Port};
 
 /// No test waits longer than this for anything; one that does has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,9 +25,9 @@ pub(crate) fn packet_pair() -> (OwnedFd, OwnedFd) {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
 }
 
-/// The device over `tuns`; nothing, said aloud, where the system does not allow the backend.
-fn open(tuns: Vec<Tun>, choice: IoChoice) -> Option<TunDevice> {
-    match TunDevice::open(tuns, choice) {
+/// The device over `ports`; nothing, said aloud, where the system does not allow the backend.
+fn open<P: Into<Port>>(ports: Vec<P>, choice: IoChoice) -> Option<KernelDevice> {
+    match KernelDevice::open(ports, choice) {
         Ok(device) => {
             assert_eq!(matches!(device.backend(), Backend::IoUring), choice == IoChoice::IoUring);
             Some(device)
@@ -39,7 +40,7 @@ fn open(tuns: Vec<Tun>, choice: IoChoice) -> Option<TunDevice> {
 }
 
 /// One turn that forwards each packet by the interface that `way_out` names for the one it came by.
-fn turn(device: &mut TunDevice, way_out: fn(InterfaceId) -> InterfaceId) -> usize {
+fn turn(device: &mut KernelDevice, way_out: fn(InterfaceId) -> InterfaceId) -> usize {
     let received = device.receive();
     for slot in 0..received {
         let packet = device.packet(slot);
@@ -52,7 +53,7 @@ fn turn(device: &mut TunDevice, way_out: fn(InterfaceId) -> InterfaceId) -> usiz
 
 /// Takes in the completions of what was written. Those of failed writes come a call later, at most 20
 /// by a call.
-fn settle(device: &mut TunDevice) {
+fn settle(device: &mut KernelDevice) {
     for _ in 0..BUFFERS / 20 {
         assert_eq!(device.receive(), 0);
         device.flush();
@@ -60,7 +61,7 @@ fn settle(device: &mut TunDevice) {
 }
 
 /// Asserts that every buffer is where it belongs when nothing is under way.
-fn assert_no_buffer_is_lost(device: &mut TunDevice) {
+fn assert_no_buffer_is_lost(device: &mut KernelDevice) {
     let (slots, ring) = device.parts();
     match ring {
         None => assert_eq!(slots.pool.free_count(), BUFFERS),

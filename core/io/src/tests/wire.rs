@@ -11,7 +11,9 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{PATIENCE, assert_no_buffer_is_lost, on_both_backends, open, settle, turn};
 use crate::sys::ifreq;
-use crate::{DeviceCounters, IoChoice, Offloads, Tun, TunDevice, TunOptions, Wake, Waker, kernel_tx_dropped};
+use crate::{
+    DeviceCounters, IoChoice, KernelDevice, Offloads, Tun, TunOptions, Wake, Waker, kernel_tx_dropped,
+};
 
 on_both_backends! {
     datagrams_of_every_size_arrive_unchanged,
@@ -26,7 +28,7 @@ const LEFT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 
 /// Moves this thread, and those that it starts from now on, into a network namespace of its own.
-fn enter_namespace() -> bool {
+pub(super) fn enter_namespace() -> bool {
     // SAFETY: only file tables must not be unshared behind the back of others; a network namespace
     // concerns this thread alone.
     let result = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
@@ -81,7 +83,7 @@ fn across(
     Some(device.counters())
 }
 
-fn pump(device: &mut TunDevice, ends: &[&JoinHandle<()>]) {
+fn pump(device: &mut KernelDevice, ends: &[&JoinHandle<()>]) {
     let other = |interface: InterfaceId| InterfaceId(1 - interface.0);
     while ends.iter().any(|end| !end.is_finished()) {
         if turn(device, other) == 0 {

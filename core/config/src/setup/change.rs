@@ -14,9 +14,11 @@
 //! NAT there are no such rules. Two forwarders in one network namespace share the numbers below, so that at
 //! most one of them can have directors without source NAT; the second is refused.
 //!
-//! Neighbours in a network ask by ARP for a service's address that lies in it. The kernel answers for
-//! addresses that it is told of (proxy neighbours), as long as their route leads to another interface, which
-//! the forwarder's is. That comes last: nobody is called before the forwarder is ready.
+//! Neighbours in a network ask for a service's address that lies in it: see [`neighbours`](super::neighbours). That comes
+//! last: nobody is called before the forwarder is ready.
+//!
+//! An Ethernet interface is not the kernel's to route to. The kernel sees its frames all the same, and must do nothing
+//! with packets that are not for an address of its own: it is told so by a rule before all others but its own addresses.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,10 +26,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use evenkeel_engine::Plan;
-use evenkeel_engine::plan::{ANY_PORT, Binding, DirectorPlan, Layer, Mode, Ping, Prefix, ServerPlan};
+use evenkeel_engine::plan::{
+    ANY_PORT, Binding, DirectorPlan, InterfacePlan, Layer, Mode, Ping, Prefix, ServerPlan,
+};
 use evenkeel_engine::wire::Protocol;
 
-use super::direct;
+use super::{direct, neighbours};
+
+/// The priority of the rule that has the kernel do nothing with what comes in by an Ethernet interface of the forwarder:
+/// before those below, which could send it on.
+pub const PRIORITY_IGNORE: u32 = 999;
 
 /// The priority of the rule that keeps packets which leave the forwarder out of its reply table. After the
 /// local table (0) and before the main one (32,766), so that both kinds of rule are seen in time; a round
@@ -65,6 +73,18 @@ pub enum Change {
         interface: String,
         /// The MTU, in bytes.
         mtu_bytes: u16,
+    },
+    /// The interface is up.
+    Up {
+        /// The interface, which is not made by the forwarder.
+        interface: String,
+    },
+    /// The kernel does nothing with packets that come in there, but for those to its own addresses.
+    Ignore {
+        /// Whether it is about IPv6.
+        is_v6: bool,
+        /// The interface.
+        interface: String,
     },
     /// The kernel has this address there.
     Address {
@@ -104,22 +124,22 @@ pub enum Change {
         /// The routing table.
         table: u32,
     },
-    /// The kernel answers ARP for this address on that interface.
+    /// The kernel answers for this address when neighbours ask on that interface.
     ProxyNeighbour {
         /// The address, which is not the kernel's.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The interface.
         interface: String,
     },
 }
 
-/// A network that an interface of the machine is attached to, where neighbours ask by ARP.
+/// A network that an interface of the machine is attached to, where neighbours ask for addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attached {
     /// The interface.
     pub interface: String,
     /// The machine's address there.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Bits of the network part.
     pub length: u8,
 }
@@ -150,11 +170,15 @@ impl Change {
             (Self::Address { .. }, Self::Address { .. })
             | (Self::Route { .. }, Self::Route { .. })
             | (Self::NextHop { .. }, Self::NextHop { .. })
+            | (Self::Up { .. }, Self::Up { .. })
+            | (Self::Ignore { .. }, Self::Ignore { .. })
             | (Self::Rule { .. }, Self::Rule { .. })
             | (Self::ProxyNeighbour { .. }, Self::ProxyNeighbour { .. }) => self == other,
             (
                 Self::Sysctl { .. }
                 | Self::Link { .. }
+                | Self::Up { .. }
+                | Self::Ignore { .. }
                 | Self::Address { .. }
                 | Self::Route { .. }
                 | Self::NextHop { .. }
@@ -179,6 +203,15 @@ impl fmt::Display for Change {
             }
             Self::Link { interface, mtu_bytes } => {
                 write!(f, "ip link set dev {} mtu {mtu_bytes} up", quoted(interface))
+            }
+            Self::Up { interface } => write!(f, "ip link set dev {} up", quoted(interface)),
+            Self::Ignore { is_v6, interface } => {
+                let family = if *is_v6 { " -6" } else { "" };
+                let selector = Selector::Interface(interface.clone());
+                write!(
+                    f,
+                    "ip{family} rule add priority {PRIORITY_IGNORE} {selector} blackhole protocol {PROTOCOL}"
+                )
             }
             Self::Address { interface, address, length } => {
                 write!(f, "ip address add {address}/{length} dev {}", quoted(interface))
@@ -205,7 +238,12 @@ impl fmt::Display for Change {
                 write!(f, " protocol {PROTOCOL}")
             }
             Self::ProxyNeighbour { address, interface } => {
-                write!(f, "ip neigh add proxy {address} dev {} protocol {PROTOCOL}", quoted(interface))
+                let family = family(address);
+                write!(
+                    f,
+                    "ip{family} neigh add proxy {address} dev {} protocol {PROTOCOL}",
+                    quoted(interface)
+                )
             }
         }
     }
@@ -250,9 +288,35 @@ fn quoted(word: &str) -> String {
 
 /// Everything that a machine in these networks needs for `plan`, in the order in which it is made.
 ///
-/// Interfaces with frames are not the kernel's to route to and are left out.
+/// What directors need is done for TUNs alone: Ethernet interfaces are not the kernel's to route to.
 #[must_use]
 pub fn plan_of_changes(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
+    let mut changes = routed_changes(plan);
+    changes.extend(ethernet_changes(plan));
+    if plan.interfaces.iter().any(|interface| matches!(interface.layer, Layer::Ip)) {
+        changes.extend(neighbours::proxies(plan, networks));
+    }
+    changes
+}
+
+/// What Ethernet interfaces need: to be up, and a kernel that leaves alone what the engine handles.
+fn ethernet_changes(plan: &Plan) -> Vec<Change> {
+    let is_frames = |interface: &&InterfacePlan| matches!(interface.layer, Layer::Ethernet(_));
+    let has_v6 = has_v6(plan);
+    let mut changes = Vec::new();
+    for interface in plan.interfaces.iter().filter(is_frames) {
+        let name = &interface.name;
+        changes.push(Change::Ignore { is_v6: false, interface: name.clone() });
+        if has_v6 {
+            changes.push(Change::Ignore { is_v6: true, interface: name.clone() });
+        }
+        changes.push(Change::Up { interface: name.clone() });
+    }
+    changes
+}
+
+/// What TUNs need.
+fn routed_changes(plan: &Plan) -> Vec<Change> {
     let interfaces: Vec<_> = plan
         .interfaces
         .iter()
@@ -279,7 +343,6 @@ pub fn plan_of_changes(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
         changes.extend(rules_of_interface(plan, index, name, has_v6));
     }
     changes.extend(reply_routes(plan));
-    changes.extend(proxy_neighbours(plan, networks));
     changes
 }
 
@@ -305,7 +368,7 @@ fn has_v6(plan: &Plan) -> bool {
     own.chain(real).chain(services).any(|address| address.is_ipv6())
 }
 
-fn setting(key: &str, value: &str) -> Change {
+pub(super) fn setting(key: &str, value: &str) -> Change {
     Change::Sysctl { key: key.to_owned(), value: value.to_owned() }
 }
 
@@ -475,32 +538,7 @@ fn ends(ports: &RangeInclusive<u16>) -> Option<(u16, u16)> {
     (*ports != ANY_PORT).then(|| (*ports.start(), *ports.end()))
 }
 
-/// For service addresses in a network of the machine: its kernel answers there when neighbours ask for them,
-/// and at once. By default it would take up to 0.8 s for addresses that are not its own.
-fn proxy_neighbours(plan: &Plan, networks: &[Attached]) -> Vec<Change> {
-    let mut found = BTreeSet::new();
-    for network in networks.iter().filter(|network| !is_of_forwarder(plan, &network.interface)) {
-        let prefix = Prefix { address: network.address.into(), length: network.length };
-        // A network of VIPs has too many addresses to answer for one by one.
-        let single = service_addresses(plan).into_iter().filter(|(_, served)| served.is_host());
-        for (_, served) in single {
-            if let IpAddr::V4(address) = served.address
-                && prefix.contains(served.address)
-                && address != network.address
-            {
-                found.insert((network.interface.as_str(), address));
-            }
-        }
-    }
-    let interfaces: BTreeSet<&str> = found.iter().map(|(interface, _)| *interface).collect();
-    let at_once = interfaces.iter().map(|name| setting(&format!("net/ipv4/neigh/{name}/proxy_delay"), "0"));
-    let answers = found
-        .iter()
-        .map(|&(interface, address)| Change::ProxyNeighbour { address, interface: interface.to_owned() });
-    at_once.chain(answers).collect()
-}
-
-fn is_of_forwarder(plan: &Plan, name: &str) -> bool {
+pub(super) fn is_of_forwarder(plan: &Plan, name: &str) -> bool {
     plan.interfaces.iter().any(|interface| interface.name == name)
 }
 
@@ -553,15 +591,7 @@ mod tests {
     }
 
     fn commands(plan: &Plan) -> Vec<String> {
-        commands_in(plan, &[])
-    }
-
-    fn commands_in(plan: &Plan, networks: &[Attached]) -> Vec<String> {
-        plan_of_changes(plan, networks).iter().map(ToString::to_string).collect()
-    }
-
-    fn attached(interface: &str, address: [u8; 4], length: u8) -> Attached {
-        Attached { interface: interface.to_owned(), address: address.into(), length }
+        plan_of_changes(plan, &[]).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -632,36 +662,24 @@ mod tests {
     }
 
     #[test]
-    fn arp_is_answered_for_services_in_networks_of_the_machine_and_for_nothing_else() {
+    fn an_ethernet_interface_is_brought_up_and_the_kernel_leaves_its_packets_alone() {
         let mut plan = plan();
-        let source = SourceNat::to([10, 0, 3, 9].into(), 1024..=65535);
-        plan.directors[0].mode = Mode::Nat { sources: vec![source] };
-        let networks = [
-            attached("eth0", [10, 0, 0, 1], 24),
-            attached("eth1.5", [10, 0, 3, 1], 24),
-            attached("eth1.5", [10, 0, 3, 2], 24),
-            attached("eth2", [192, 0, 2, 1], 24),
-            attached("tun0", [10, 0, 0, 7], 8),
-        ];
-        let mut expected = commands(&plan);
-        expected.extend(
-            [
-                "sysctl -w net.ipv4.neigh.eth0.proxy_delay=0",
-                "sysctl -w net/ipv4/neigh/eth1.5/proxy_delay=0",
-                "ip neigh add proxy 10.0.0.3 dev eth0 protocol 69",
-                "ip neigh add proxy 10.0.3.9 dev eth1.5 protocol 69",
-            ]
-            .map(str::to_owned),
-        );
-        assert_eq!(commands_in(&plan, &networks), expected);
-    }
-
-    #[test]
-    fn a_plan_without_a_tun_needs_nothing() {
-        let mut plan = plan();
-        plan.interfaces[0].layer =
-            Layer::Ethernet(evenkeel_engine::wire::ethernet::MacAddress([2, 0, 0, 0, 0, 1]));
-        assert_eq!(commands(&plan), Vec::<String>::new());
+        let mac = evenkeel_engine::wire::ethernet::MacAddress([2, 0, 0, 0, 0, 1]);
+        plan.interfaces[0] = InterfacePlan { name: "lan".to_owned(), ..plan.interfaces[0].clone() };
+        plan.interfaces[0].layer = Layer::Ethernet(mac);
+        let v4 = "ip rule add priority 999 iif lan blackhole protocol 69";
+        let v6 = "ip -6 rule add priority 999 iif lan blackhole protocol 69";
+        let up = "ip link set dev lan up";
+        assert_eq!(commands(&plan), [v4, up]);
+        plan.directors[0].servers.push(ServerPlan::new("s6", "fd00::20".parse().unwrap(), 0, 1));
+        assert_eq!(commands(&plan), [v4, v6, up]);
+        // Beside a TUN both get what they need.
+        plan.interfaces.insert(0, interface("tun0", &[]));
+        let mixed = commands(&plan);
+        for expected in [v4, v6, up, "ip route add 10.0.0.3/32 dev tun0 proto 69"] {
+            assert!(mixed.contains(&expected.to_owned()), "{expected}: {mixed:?}");
+        }
+        assert!(!mixed.iter().any(|command| command.contains("mtu 1500") && command.contains("lan")));
     }
 
     #[test]

@@ -17,12 +17,14 @@ use std::net::IpAddr;
 
 use evenkeel_engine::plan::{InterfacePlan, Layer, Mode, Prefix, RoutePlan};
 use evenkeel_engine::{InterfaceId, Plan};
-use evenkeel_io::INTERFACES_MAX;
 
 use super::change::way_out;
 
 /// The routing table of the first interface; that of the next one follows. A hundred above those of replies.
 pub(super) const TABLE_DIRECT: u32 = 7_900;
+
+/// The most interfaces of a forwarder: each keeps a request open at the kernel; a forwarder has a handful.
+pub const INTERFACES_MAX: usize = 64;
 
 /// The longest name of an interface, in bytes.
 const NAME_BYTES_MAX: usize = 15;

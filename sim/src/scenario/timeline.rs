@@ -1,0 +1,170 @@
+//! What happens during a run besides traffic.
+
+use std::path::PathBuf;
+
+use evenkeel_engine::Duration;
+
+use super::{Route, Subnet};
+use crate::wires::Quality;
+
+/// One entry of the timeline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happening {
+    /// When it happens.
+    pub when: When,
+    /// What happens.
+    pub action: Action,
+}
+
+/// When something happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Once, at this time.
+    At(Duration),
+    /// Again and again from `start` on, with this gap; exponential gaps of this mean where `is_random`.
+    Every {
+        /// The first time, or with random gaps the time from which on the first gap counts.
+        start: Duration,
+        /// The gap, or its mean.
+        gap: Duration,
+        /// Whether gaps are drawn.
+        is_random: bool,
+        /// The most times.
+        count: u32,
+    },
+    /// `count` times, at moments drawn evenly from this span.
+    Within {
+        /// The beginning.
+        from: Duration,
+        /// The end.
+        to: Duration,
+        /// How often.
+        count: u32,
+    },
+}
+
+/// What happens. Machines are numbers (see [`super::network`]); of several targets one is drawn each time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A machine loses power: its state and all that is on its way to it are gone. A forwarder loses its flow table.
+    Stop {
+        /// The machines.
+        targets: Vec<usize>,
+        /// When it comes back by itself.
+        downtime: Option<Duration>,
+    },
+    /// A machine that has stopped comes back.
+    Start {
+        /// The machines.
+        targets: Vec<usize>,
+    },
+    /// The programs of a host stop to answer; its kernel goes on.
+    Hang {
+        /// The hosts.
+        targets: Vec<usize>,
+        /// When they go on by themselves.
+        downtime: Option<Duration>,
+    },
+    /// The programs of a host run slower by this factor, in thousandths (1,000 is normal).
+    Slow {
+        /// The hosts.
+        targets: Vec<usize>,
+        /// Thousandths of the normal service time.
+        factor_thousandths: u32,
+        /// When they are normal again.
+        downtime: Option<Duration>,
+    },
+    /// The weight of a real server changes, as `evenkeel ctl weight` does it.
+    Weight {
+        /// The forwarders, all of which are told.
+        forwarders: Vec<usize>,
+        /// The director.
+        director: String,
+        /// The real server; of several one is drawn.
+        servers: Vec<String>,
+        /// The new weight.
+        weight: u32,
+        /// When it gets its weight of before.
+        downtime: Option<Duration>,
+    },
+    /// A forwarder reads a configuration, as a reload does it.
+    Reload {
+        /// The forwarders.
+        targets: Vec<usize>,
+        /// The file; that of the scenario where none is given.
+        config: Option<PathBuf>,
+    },
+    /// The attachments of a machine to a segment lose their link.
+    LinkDown {
+        /// The machines.
+        targets: Vec<usize>,
+        /// The segment.
+        segment: usize,
+        /// When it comes back.
+        downtime: Option<Duration>,
+    },
+    /// They get it back.
+    LinkUp {
+        /// The machines.
+        targets: Vec<usize>,
+        /// The segment.
+        segment: usize,
+    },
+    /// The quality of links changes.
+    LinkSet {
+        /// The machines.
+        targets: Vec<usize>,
+        /// The segment.
+        segment: usize,
+        /// From the machine.
+        up: Quality,
+        /// To the machine.
+        down: Quality,
+        /// When it is as before.
+        downtime: Option<Duration>,
+    },
+    /// A machine gets a route, in place of one for the same network in the same table.
+    RouteSet {
+        /// The machines.
+        targets: Vec<usize>,
+        /// The route.
+        route: Route,
+    },
+    /// A machine loses its route for a network.
+    RouteDelete {
+        /// The machines.
+        targets: Vec<usize>,
+        /// The network.
+        to: Subnet,
+        /// The table.
+        table: u32,
+    },
+    /// The clock of a forwarder jumps ahead; its timers are due that much sooner.
+    ClockJump {
+        /// The forwarders.
+        targets: Vec<usize>,
+        /// How far.
+        by: Duration,
+    },
+}
+
+impl Action {
+    /// What happens, in a few words.
+    #[must_use]
+    pub const fn words(&self) -> &'static str {
+        match self {
+            Self::Stop { .. } => "a machine loses power",
+            Self::Start { .. } => "a machine gets power",
+            Self::Hang { .. } => "a host's programs hang",
+            Self::Slow { .. } => "a host slows down",
+            Self::Weight { .. } => "a weight changes",
+            Self::Reload { .. } => "a forwarder reloads",
+            Self::LinkDown { .. } => "a link goes down",
+            Self::LinkUp { .. } => "a link comes up",
+            Self::LinkSet { .. } => "a link changes",
+            Self::RouteSet { .. } => "a route is set",
+            Self::RouteDelete { .. } => "a route is deleted",
+            Self::ClockJump { .. } => "a clock jumps",
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! One direction of a cable: a frame goes in, and when it arrives is known at once.
+//!
+//! ```text
+//! up? -> short enough? -> queue -> sent, bit by bit -> lost? -> corrupted? -> delay -> arrival, twice perhaps
+//! ```
+//! Nothing is held here: the queue is the list of times at which frames will have left.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use evenkeel_engine::Instant;
+use serde::Serialize;
+
+use crate::packet::Packet;
+use crate::random::Stream;
+
+use super::frame;
+use super::quality::{Delay, Discipline, Loss, Quality};
+use super::red::{self, RedState};
+
+/// Picoseconds of eight bits at one bit per second.
+const BYTE_PS: u64 = 8_000_000_000_000;
+
+/// What a cable did with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It arrives.
+    Arrives {
+        /// When.
+        at: Instant,
+        /// When a copy of it arrives as well.
+        again: Option<Instant>,
+    },
+    /// It does not.
+    Ended(WireDrop),
+}
+
+/// Why a frame ended on a cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WireDrop {
+    /// By chance.
+    Lost,
+    /// Too many waited.
+    QueueFull,
+    /// Random early detection picked it.
+    Early,
+    /// It is longer than the cable takes.
+    TooLong,
+    /// The cable is cut.
+    Down,
+}
+
+impl WireDrop {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Lost, Self::QueueFull, Self::Early, Self::TooLong, Self::Down];
+
+    /// Its name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::QueueFull => "queue-full",
+            Self::Early => "early",
+            Self::TooLong => "too-long",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl fmt::Display for WireDrop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a cable has done so far. Frames that went in are those that arrived without copies, and those that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WireCounts {
+    /// Frames that arrive, without copies.
+    pub passed: u64,
+    /// Their bytes.
+    pub passed_bytes: u64,
+    /// Frames lost by chance.
+    pub lost: u64,
+    /// Frames that found the queue full.
+    pub queue_full: u64,
+    /// Frames that random early detection dropped.
+    pub early: u64,
+    /// Frames that were too long.
+    pub too_long: u64,
+    /// Frames that found the cable cut.
+    pub down: u64,
+    /// Frames that were marked instead of dropped.
+    pub marked: u64,
+    /// Frames that were held back.
+    pub reordered: u64,
+    /// Frames of which a copy arrives as well.
+    pub duplicated: u64,
+    /// Frames with a changed bit.
+    pub corrupted: u64,
+    /// The most frames that waited at a time.
+    pub queue_max: u64,
+}
+
+impl WireCounts {
+    /// Frames that ended.
+    #[must_use]
+    pub const fn of(&self, reason: WireDrop) -> u64 {
+        match reason {
+            WireDrop::Lost => self.lost,
+            WireDrop::QueueFull => self.queue_full,
+            WireDrop::Early => self.early,
+            WireDrop::TooLong => self.too_long,
+            WireDrop::Down => self.down,
+        }
+    }
+
+    /// Frames that ended here.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.lost + self.queue_full + self.early + self.too_long + self.down
+    }
+}
+
+/// A random stream that is made when it is first needed; a cable that leaves frames alone has none.
+#[derive(Clone, Debug)]
+struct Chance {
+    purpose: &'static str,
+    stream: Option<Box<Stream>>,
+}
+
+impl Chance {
+    const fn new(purpose: &'static str) -> Self {
+        Self { purpose, stream: None }
+    }
+
+    fn stream(&mut self, identity: &Identity) -> &mut Stream {
+        let new = || {
+            Box::new(Stream::new(
+                identity.seed,
+                &identity.name,
+                &format!("{} {}", identity.direction, self.purpose),
+            ))
+        };
+        self.stream.get_or_insert_with(new)
+    }
+
+    /// Whether something of this probability happens. Where it never does, nothing is drawn.
+    fn happens(&mut self, identity: &Identity, millionths: u32) -> bool {
+        millionths > 0 && self.stream(identity).happens(millionths)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Identity {
+    seed: u64,
+    name: String,
+    direction: String,
+}
+
+/// One direction of a cable.
+///
+/// Each kind of chance has a random stream of its own: loss that is switched on changes no delay.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    quality: Quality,
+    /// Picoseconds a byte takes, where that is a whole number.
+    byte_ps: Option<u64>,
+    /// A fixed delay in nanoseconds, and nothing else that happens on the way.
+    plain_delay: Option<u64>,
+    is_up: bool,
+    /// When the last frame so far will have left, in picoseconds.
+    busy_until_ps: u64,
+    /// When each frame that is being sent or waits will have left, in nanoseconds, and its bytes.
+    leaving: VecDeque<(u64, u32)>,
+    leaving_bytes: u64,
+    last_arrival: Instant,
+    is_bad: bool,
+    red: RedState,
+    identity: Identity,
+    delay: Chance,
+    loss: Chance,
+    reorder: Chance,
+    duplicate: Chance,
+    corrupt: Chance,
+    early: Chance,
+    counts: WireCounts,
+}
+
+impl Wire {
+    /// A cable without frames. Its random streams are those of `name`, `direction` and the purpose under `seed`.
+    #[must_use]
+    pub fn new(quality: Quality, seed: u64, name: &str, direction: &str) -> Self {
+        let mut wire = Self {
+            quality,
+            byte_ps: None,
+            plain_delay: None,
+            is_up: true,
+            busy_until_ps: 0,
+            leaving: VecDeque::new(),
+            leaving_bytes: 0,
+            last_arrival: Instant::ZERO,
+            is_bad: false,
+            red: RedState::default(),
+            identity: Identity { seed, name: name.to_owned(), direction: direction.to_owned() },
+            delay: Chance::new("delay"),
+            loss: Chance::new("loss"),
+            reorder: Chance::new("reorder"),
+            duplicate: Chance::new("duplicate"),
+            corrupt: Chance::new("corrupt"),
+            early: Chance::new("early"),
+            counts: WireCounts::default(),
+        };
+        wire.set_quality(quality);
+        wire
+    }
+
+    /// Sends a frame at `now`, which does not run backwards. The frame may come out marked or with a changed bit.
+    pub fn pass(&mut self, packet: &mut Packet, now: Instant) -> Passage {
+        let bytes = packet.range.len();
+        if !self.is_up {
+            return self.end(WireDrop::Down);
+        }
+        if self.is_too_long(packet) {
+            return self.end(WireDrop::TooLong);
+        }
+        let departure = match self.depart(packet, now) {
+            Ok(departure) => departure,
+            Err(reason) => return self.end(reason),
+        };
+        if let Some(delay) = self.plain_delay {
+            self.counts.passed += 1;
+            self.counts.passed_bytes += to_u64(bytes);
+            let at = Instant::from_nanos(departure.as_nanos().saturating_add(delay));
+            return Passage::Arrives { at, again: None };
+        }
+        self.travel(packet, departure)
+    }
+
+    /// Changes what the cable does from now on. Frames that wait keep the times that they have.
+    pub fn set_quality(&mut self, quality: Quality) {
+        self.quality = quality;
+        let rate = quality.rate_bits;
+        self.byte_ps = (rate > 0 && BYTE_PS.is_multiple_of(rate)).then(|| BYTE_PS / rate);
+        let is_plain = quality.loss == Loss::None
+            && quality.reorder.millionths == 0
+            && quality.duplicate_millionths == 0
+            && quality.corrupt_millionths == 0
+            && !quality.keeps_order;
+        self.plain_delay = None;
+        if is_plain && let Delay::Fixed(delay) = quality.delay {
+            self.plain_delay = Some(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Cuts the cable or mends it. What has left arrives all the same; what waits is taken as having left.
+    pub const fn set_up(&mut self, is_up: bool) {
+        self.is_up = is_up;
+    }
+
+    /// What the cable does.
+    #[must_use]
+    pub const fn quality(&self) -> &Quality {
+        &self.quality
+    }
+
+    /// Whether the cable is whole.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub const fn counts(&self) -> &WireCounts {
+        &self.counts
+    }
+
+    /// Frames that wait at `now`, without the one that is being sent, and the bytes of them all.
+    #[must_use]
+    pub fn queue(&self, now: Instant) -> (usize, u64) {
+        let left = self.leaving.partition_point(|(at, _)| *at <= now.as_nanos());
+        let waiting = self.leaving.range(left..).skip(1);
+        waiting.fold((0, 0), |(count, bytes), (_, length)| (count + 1, bytes + u64::from(*length)))
+    }
+
+    fn is_too_long(&self, packet: &Packet) -> bool {
+        let limit = usize::try_from(self.quality.mtu_bytes).unwrap_or(usize::MAX);
+        let behind = packet.range.len().saturating_sub(frame::ETHERNET_BYTES);
+        // Tags are not counted, which is looked at only where it matters.
+        behind > limit && packet.range.len() - frame::payload(packet.bytes()).1 > limit
+    }
+
+    /// When the frame will have left, if the queue takes it.
+    fn depart(&mut self, packet: &mut Packet, now: Instant) -> Result<Instant, WireDrop> {
+        if self.quality.rate_bits == 0 {
+            return Ok(now);
+        }
+        let bytes = packet.range.len();
+        let now_ps = now.as_nanos().saturating_mul(1_000);
+        let idle_ps = now_ps.saturating_sub(self.busy_until_ps);
+        while let Some((left, length)) = self.leaving.front().copied() {
+            if left > now.as_nanos() {
+                break;
+            }
+            self.leaving.pop_front();
+            self.leaving_bytes -= u64::from(length);
+        }
+        if !self.leaving.is_empty() || matches!(self.quality.queue, Discipline::Red(_)) {
+            self.admit(packet, idle_ps)?;
+        }
+        let duration_ps = match self.byte_ps {
+            Some(byte_ps) => to_u64(bytes).saturating_mul(byte_ps),
+            None => serialisation_ps(bytes, self.quality.rate_bits),
+        };
+        self.busy_until_ps = self.busy_until_ps.max(now_ps).saturating_add(duration_ps);
+        let departure = self.busy_until_ps.div_ceil(1_000);
+        let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.leaving.push_back((departure, length));
+        self.leaving_bytes += u64::from(length);
+        Ok(Instant::from_nanos(departure))
+    }
+
+    /// Whether a frame may wait behind those that are there already.
+    fn admit(&mut self, packet: &mut Packet, idle_ps: u64) -> Result<(), WireDrop> {
+        let waiting = self.leaving.len().saturating_sub(1);
+        let is_full =
+            |limit: u32| !self.leaving.is_empty() && waiting >= usize::try_from(limit).unwrap_or(usize::MAX);
+        self.counts.queue_max = self.counts.queue_max.max(to_u64(self.leaving.len()));
+        match self.quality.queue {
+            Discipline::Packets { limit } if is_full(limit) => Err(WireDrop::QueueFull),
+            Discipline::Packets { .. } => Ok(()),
+            Discipline::Bytes { limit } => {
+                let sending = self.leaving.front().map_or(0, |(_, length)| u64::from(*length));
+                let would_wait = self.leaving_bytes - sending + to_u64(packet.range.len());
+                if would_wait > limit { Err(WireDrop::QueueFull) } else { Ok(()) }
+            }
+            Discipline::Red(plan) => {
+                let is_full = is_full(plan.limit);
+                let stream = self.early.stream(&self.identity);
+                let idle = red::idle_frames(idle_ps, self.quality.rate_bits);
+                let is_picked = self.red.picks(&plan, waiting, idle, stream);
+                if is_full {
+                    return Err(WireDrop::QueueFull);
+                }
+                if !is_picked {
+                    return Ok(());
+                }
+                if plan.marks && red::mark(packet) {
+                    self.counts.marked += 1;
+                    return Ok(());
+                }
+                Err(WireDrop::Early)
+            }
+        }
+    }
+
+    /// What happens to a frame that has left.
+    fn travel(&mut self, packet: &mut Packet, departure: Instant) -> Passage {
+        if self.is_lost() {
+            return self.end(WireDrop::Lost);
+        }
+        if self.corrupt.happens(&self.identity, self.quality.corrupt_millionths) {
+            self.corrupt(packet);
+        }
+        let mut at = departure.after(self.quality.delay.draw(self.delay.stream(&self.identity)));
+        if self.reorder.happens(&self.identity, self.quality.reorder.millionths) {
+            self.counts.reordered += 1;
+            at = at.after(self.quality.reorder.extra);
+        } else if self.quality.keeps_order {
+            at = at.max(self.last_arrival);
+            self.last_arrival = at;
+        }
+        let mut again = None;
+        if self.duplicate.happens(&self.identity, self.quality.duplicate_millionths) {
+            self.counts.duplicated += 1;
+            let stream = self.duplicate.stream(&self.identity);
+            again = Some(departure.after(self.quality.delay.draw(stream)));
+        }
+        self.counts.passed += 1;
+        self.counts.passed_bytes += to_u64(packet.range.len());
+        Passage::Arrives { at, again }
+    }
+
+    fn is_lost(&mut self) -> bool {
+        match self.quality.loss {
+            Loss::None => false,
+            Loss::Even { millionths } => self.loss.happens(&self.identity, millionths),
+            Loss::GilbertElliott {
+                to_bad_millionths,
+                to_good_millionths,
+                good_millionths,
+                bad_millionths,
+            } => {
+                let changes = if self.is_bad { to_good_millionths } else { to_bad_millionths };
+                self.is_bad ^= self.loss.happens(&self.identity, changes);
+                let share = if self.is_bad { bad_millionths } else { good_millionths };
+                share >= 1_000_000 || self.loss.happens(&self.identity, share)
+            }
+        }
+    }
+
+    fn corrupt(&mut self, packet: &mut Packet) {
+        let bits = to_u64(packet.range.len()) * 8;
+        let bit = self.corrupt.stream(&self.identity).below(bits);
+        let index = usize::try_from(bit / 8).unwrap_or(usize::MAX);
+        if let Some(byte) = packet.bytes_mut().get_mut(index) {
+            *byte ^= 1 << (bit % 8);
+            self.counts.corrupted += 1;
+        }
+    }
+
+    const fn end(&mut self, reason: WireDrop) -> Passage {
+        let count = match reason {
+            WireDrop::Lost => &mut self.counts.lost,
+            WireDrop::QueueFull => &mut self.counts.queue_full,
+            WireDrop::Early => &mut self.counts.early,
+            WireDrop::TooLong => &mut self.counts.too_long,
+            WireDrop::Down => &mut self.counts.down,
+        };
+        *count += 1;
+        Passage::Ended(reason)
+    }
+}
+
+/// How long `bytes` take at a rate that does not divide evenly, in whole picoseconds.
+fn serialisation_ps(bytes: usize, rate_bits: u64) -> u64 {
+    let picoseconds = u128::from(to_u64(bytes)) * u128::from(BYTE_PS) / u128::from(rate_bits.max(1));
+    u64::try_from(picoseconds).unwrap_or(u64::MAX)
+}
+
+fn to_u64(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,68 @@
+//! The few steps between whole numbers and real ones, each in one place.
+
+use crate::random::Stream;
+
+/// The nearest real number.
+#[allow(clippy::cast_precision_loss, reason = "53 bits are more than a draw can tell apart")]
+pub(super) const fn real(whole: u64) -> f64 {
+    whole as f64
+}
+
+/// The nearest whole number; 0 for what is below it or no number, and the largest one above that.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the conversion stops at both ends, which is what is wanted"
+)]
+pub(super) fn whole(real: f64) -> u64 {
+    libm::rint(real) as u64
+}
+
+/// An even draw from (0, 1], of 53 bits.
+pub(super) fn unit(stream: &mut Stream) -> f64 {
+    /// 2^-53.
+    const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
+    real((stream.bits() >> 11) + 1) * STEP
+}
+
+/// An exponential draw of mean 1; at most 36.7, which one draw in 2^53 reaches.
+pub(super) fn exponential(stream: &mut Stream) -> f64 {
+    -libm::log(unit(stream))
+}
+
+/// A draw from the standard normal law, by the transform of Box and Muller (1958). Takes two numbers from the
+/// stream and keeps none, so that the stream's place tells how many were drawn.
+pub(super) fn normal(stream: &mut Stream) -> f64 {
+    let radius = libm::sqrt(-2.0 * libm::log(unit(stream)));
+    radius * libm::cos(2.0 * core::f64::consts::PI * unit(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_rounded_and_stop_at_both_ends() {
+        let cases = [(0.4, 0), (0.6, 1), (1.5, 2), (2.5, 2), (-3.0, 0), (f64::NAN, 0), (1e300, u64::MAX)];
+        assert!(cases.iter().all(|(real, expected)| whole(*real) == *expected));
+    }
+
+    #[test]
+    fn draws_of_the_unit_are_never_zero() {
+        let mut stream = Stream::new(1, "number", "unit");
+        assert!((0..10_000).all(|_| {
+            let draw = unit(&mut stream);
+            draw > 0.0 && draw <= 1.0
+        }));
+    }
+
+    #[test]
+    fn normal_draws_have_their_moments() {
+        let mut stream = Stream::new(1, "number", "normal");
+        let draws: Vec<f64> = (0..40_000).map(|_| normal(&mut stream)).collect();
+        let mean = draws.iter().sum::<f64>() / 40_000.0;
+        let square = draws.iter().map(|draw| draw * draw).sum::<f64>() / 40_000.0;
+        assert!(mean.abs() < 0.02, "{mean}");
+        assert!((square - 1.0).abs() < 0.03, "{square}");
+    }
+}

@@ -1,0 +1,364 @@
+//! One machine: the kernel, and what runs on it.
+
+use evenkeel_config::setup;
+use evenkeel_engine::plan::Plan;
+use evenkeel_engine::{Duration, Guests, Instant};
+use serde::Serialize;
+
+use crate::forwarder::{ForwarderNode, Port};
+use crate::host::Host;
+use crate::kernel::{Kernel, KernelDrop, KernelPlan, Up};
+use crate::net::{Event, Net, Way};
+use crate::packet::Packet;
+use crate::scenario::{Route, Subnet};
+
+use super::build;
+
+/// What runs on a machine.
+pub(crate) enum Role {
+    Host(Host),
+    Router,
+    Forwarder(Box<ForwarderNode>),
+}
+
+/// What a forwarder's machine did around the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KernelCounts {
+    /// Packets that went into a TUN.
+    pub into_tun: u64,
+    /// Packets that came out of a TUN.
+    pub out_of_tun: u64,
+    /// Frames that the engine took from a wire itself.
+    pub into_engine: u64,
+    /// Frames that the engine put on a wire itself.
+    pub out_of_engine: u64,
+    /// Packets to the machine itself.
+    pub local: u64,
+    /// Packets that found the engine's queue full.
+    pub queue_full: u64,
+}
+
+/// A machine.
+pub(crate) struct Machine {
+    number: usize,
+    pub(crate) kernel: Kernel,
+    /// What the kernel was told, to begin anew; and of that, what the scenario told it.
+    plan: KernelPlan,
+    told: KernelPlan,
+    name: String,
+    seed: u64,
+    pub(crate) role: Role,
+    is_up: bool,
+    /// When the pending timer event of the kernel is due.
+    kernel_timer: Instant,
+    /// The segment of each interface.
+    segments: Vec<usize>,
+    /// Whether the engine owns the interface.
+    is_engines: Vec<bool>,
+    pub(crate) counts: KernelCounts,
+    /// What kernels before a restart have dropped.
+    past_drops: [u64; KernelDrop::ALL.len()],
+}
+
+impl Machine {
+    pub(super) fn new(
+        number: usize,
+        name: &str,
+        seed: u64,
+        (told, plan): (KernelPlan, KernelPlan),
+        segments: Vec<usize>,
+        role: Role,
+    ) -> Self {
+        let is_engines = (0..segments.len()).map(|interface| owns(&role, interface)).collect();
+        Self {
+            number,
+            kernel: Kernel::new(plan.clone(), seed, name),
+            plan,
+            told,
+            name: name.to_owned(),
+            seed,
+            role,
+            is_up: true,
+            kernel_timer: Instant::NEVER,
+            segments,
+            is_engines,
+            counts: KernelCounts::default(),
+            past_drops: [0; KernelDrop::ALL.len()],
+        }
+    }
+
+    // Commands.
+
+    /// Says that it is there: gratuitous ARP.
+    pub(super) fn start(&mut self, net: &mut Net) {
+        if let Role::Forwarder(forwarder) = &mut self.role {
+            forwarder.engine.announce();
+            self.step(net);
+        }
+        self.arm_kernel(net);
+    }
+
+    /// A frame has come in.
+    pub(super) fn receive(&mut self, net: &mut Net, interface: usize, frame: Packet) {
+        if !self.is_up {
+            net.into_the_dark += 1;
+            return net.recycle(frame);
+        }
+        if self.is_engines.get(interface) == Some(&true) {
+            self.counts.into_engine += 1;
+            return self.hand_to_engine(net, Port::Ethernet(interface), frame);
+        }
+        let up = self.kernel.receive(net.now, interface, frame, &mut net.out);
+        net.flush(self.number);
+        self.take_up(net, up);
+        self.arm_kernel(net);
+    }
+
+    /// A timer of the kernel is due.
+    pub(super) fn kernel_timeout(&mut self, net: &mut Net) {
+        if net.now < self.kernel_timer {
+            return;
+        }
+        self.kernel_timer = Instant::NEVER;
+        if self.is_up {
+            self.kernel.timeout(net.now, &mut net.out);
+            net.flush(self.number);
+        }
+        self.arm_kernel(net);
+    }
+
+    /// The loop of the forwarder runs until nothing waits for it.
+    pub(super) fn step(&mut self, net: &mut Net) {
+        if !self.is_up {
+            return;
+        }
+        loop {
+            let Role::Forwarder(forwarder) = &mut self.role else { return };
+            let goes_on = forwarder.turn(net.now);
+            while let Some((port, packet)) = self.take_from_engine() {
+                self.hand_to_kernel(net, port, packet);
+            }
+            if !goes_on {
+                break;
+            }
+        }
+        self.arm_engine(net);
+        self.arm_kernel(net);
+    }
+
+    /// The engine's timer is due.
+    pub(super) fn engine_timeout(&mut self, net: &mut Net) {
+        let Role::Forwarder(forwarder) = &mut self.role else { return };
+        if net.now >= forwarder.timer {
+            forwarder.timer = Instant::NEVER;
+            self.step(net);
+        }
+    }
+
+    /// Lets the programs of a host act, where it has power.
+    pub(super) fn with_host<T>(
+        &mut self,
+        net: &mut Net,
+        act: impl FnOnce(&mut Host, &mut Way<'_>) -> T,
+    ) -> Option<T> {
+        let Role::Host(host) = &mut self.role else { return None };
+        if !self.is_up {
+            return None;
+        }
+        let result = act(host, &mut Way { net, kernel: &mut self.kernel, machine: self.number });
+        self.arm_kernel(net);
+        Some(result)
+    }
+
+    /// Lets something be done to a forwarder that has power, and its loop look at it.
+    pub(super) fn with_forwarder<T>(
+        &mut self,
+        net: &mut Net,
+        act: impl FnOnce(&mut ForwarderNode, Instant) -> T,
+    ) -> Option<T> {
+        let Role::Forwarder(forwarder) = &mut self.role else { return None };
+        if !self.is_up {
+            return None;
+        }
+        let result = act(forwarder, net.now);
+        self.step(net);
+        Some(result)
+    }
+
+    /// Loses power.
+    pub(super) fn stop(&mut self, net: &mut Net) {
+        if !std::mem::replace(&mut self.is_up, false) {
+            return;
+        }
+        match &mut self.role {
+            Role::Host(host) => host.stop(net.now),
+            Role::Router => {}
+            Role::Forwarder(forwarder) => forwarder.stop(),
+        }
+    }
+
+    /// Gets power again. A forwarder begins with an empty flow table, by the plan that it last had.
+    pub(super) fn power_up(&mut self, net: &mut Net, guests: Option<Guests>) {
+        if std::mem::replace(&mut self.is_up, true) {
+            return;
+        }
+        for (sum, (_, count)) in self.past_drops.iter_mut().zip(self.kernel.drops()) {
+            *sum += count;
+        }
+        self.kernel = Kernel::new(self.plan.clone(), self.seed, &self.name);
+        self.kernel_timer = Instant::NEVER;
+        if let Role::Forwarder(forwarder) = &mut self.role {
+            forwarder.restart(guests.unwrap_or_default(), net.now);
+        }
+        self.start(net);
+    }
+
+    /// Goes on by another plan.
+    pub(super) fn reload(&mut self, net: &mut Net, plan: Plan, guests: Guests) {
+        let Role::Forwarder(forwarder) = &mut self.role else { return };
+        let plan = match setup::spread(&plan) {
+            Ok(mut plan) => {
+                build::claim_stations(&mut plan, &self.told);
+                plan
+            }
+            Err(reason) => return forwarder.tell(format!("reload: {reason}")),
+        };
+        match build::ports(&plan, &self.told) {
+            Ok(ports) => {
+                let changed = build::told_by(&plan, self.told.clone());
+                forwarder.reload(plan, guests, ports, net.now);
+                self.kernel.set_routing(&changed);
+                self.plan = changed;
+            }
+            Err(interface) => forwarder.tell(format!("reload: there is no interface {interface}")),
+        }
+        self.step(net);
+    }
+
+    /// The link of an interface is gone or back.
+    pub(super) fn set_link(&mut self, net: &mut Net, segment: usize, is_up: bool) {
+        for (interface, own) in self.segments.iter().enumerate() {
+            if *own == segment {
+                self.kernel.set_link(interface, is_up, &mut net.out);
+            }
+        }
+        net.flush(self.number);
+        self.arm_kernel(net);
+    }
+
+    pub(super) fn set_route(&mut self, net: &mut Net, route: &Route) {
+        self.kernel.set_route(&build::route(route));
+        self.arm_kernel(net);
+    }
+
+    pub(super) fn delete_route(&mut self, net: &mut Net, to: Subnet, table: u32) {
+        self.kernel.delete_route(to, table);
+        self.arm_kernel(net);
+    }
+
+    /// The clock of the forwarder jumps ahead.
+    pub(super) fn jump(&mut self, net: &mut Net, by: Duration) {
+        if let Role::Forwarder(forwarder) = &mut self.role {
+            forwarder.ahead += by;
+            forwarder.timer = Instant::NEVER;
+        }
+        self.step(net);
+    }
+
+    // Between kernel, engine and programs.
+
+    fn take_up(&mut self, net: &mut Net, up: Option<Up>) {
+        match up {
+            None => {}
+            Some(Up::Local(packet)) => {
+                self.counts.local += 1;
+                match &mut self.role {
+                    Role::Host(host) => {
+                        host.receive(
+                            &mut Way { net, kernel: &mut self.kernel, machine: self.number },
+                            packet,
+                        );
+                    }
+                    Role::Router | Role::Forwarder(_) => net.recycle(packet),
+                }
+            }
+            Some(Up::Tun(tun, packet)) => {
+                self.counts.into_tun += 1;
+                self.hand_to_engine(net, Port::Tun(tun), packet);
+            }
+        }
+    }
+
+    fn hand_to_engine(&mut self, net: &mut Net, port: Port, packet: Packet) {
+        let Role::Forwarder(forwarder) = &mut self.role else { return net.recycle(packet) };
+        let Some(interface) = forwarder.interface_at(port) else { return net.recycle(packet) };
+        let (refused, wakes) = forwarder.put(interface, packet);
+        if let Some(packet) = refused {
+            net.recycle(packet);
+        }
+        if wakes {
+            net.schedule(net.now, Event::Step { machine: self.number });
+        }
+    }
+
+    fn take_from_engine(&mut self) -> Option<(Port, Packet)> {
+        let Role::Forwarder(forwarder) = &mut self.role else { return None };
+        forwarder.take()
+    }
+
+    fn hand_to_kernel(&mut self, net: &mut Net, port: Port, packet: Packet) {
+        match port {
+            Port::Tun(tun) => {
+                self.counts.out_of_tun += 1;
+                let up = self.kernel.receive_from_tun(net.now, tun, packet, &mut net.out);
+                net.flush(self.number);
+                self.take_up(net, up);
+            }
+            Port::Ethernet(interface) => {
+                self.counts.out_of_engine += 1;
+                net.send(self.number, interface, packet);
+            }
+        }
+    }
+
+    fn arm_kernel(&mut self, net: &mut Net) {
+        let due = self.kernel.deadline();
+        if due < self.kernel_timer {
+            self.kernel_timer = due;
+            net.schedule(due, Event::Kernel { machine: self.number });
+        }
+    }
+
+    fn arm_engine(&mut self, net: &mut Net) {
+        let Role::Forwarder(forwarder) = &mut self.role else { return };
+        if let Some(due) = forwarder.next_timer() {
+            net.schedule(due, Event::EngineTimer { machine: self.number });
+        }
+    }
+
+    // Questions.
+
+    /// Packets that the kernel dropped, by reason.
+    pub(crate) fn kernel_drops(&self) -> impl Iterator<Item = (KernelDrop, u64)> + '_ {
+        self.kernel.drops().zip(self.past_drops).map(|((reason, now), before)| (reason, now + before))
+    }
+
+    /// Whether nothing waits on this machine.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.role {
+            Role::Forwarder(forwarder) => forwarder.is_idle(),
+            Role::Host(_) | Role::Router => true,
+        }
+    }
+
+    pub(super) const fn is_up(&self) -> bool {
+        self.is_up
+    }
+}
+
+fn owns(role: &Role, interface: usize) -> bool {
+    match role {
+        Role::Forwarder(forwarder) => forwarder.interface_at(Port::Ethernet(interface)).is_some(),
+        Role::Host(_) | Role::Router => false,
+    }
+}

@@ -1,0 +1,385 @@
+//! The world of one run: machines on a net, loads that open flows, a timeline, and the loop that lets time pass.
+//!
+//! In: a scenario, a seed and a plan with its guests for each forwarder. Out: an [`Outcome`]. The same input
+//! gives the same outcome on every machine and in every build. It reads no file and no clock.
+//!
+//! * [`build`] from the scenario to machines and cables
+//! * [`machine`] one machine: its kernel and what runs on it
+//! * [`load`] who opens flows when
+//! * [`timeline`] what happens besides
+
+mod build;
+mod load;
+mod machine;
+mod telling;
+mod timeline;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use evenkeel_engine::plan::Plan;
+use evenkeel_engine::{Duration, Guests, Instant, PlanError};
+
+use crate::forwarder::ForwarderNode;
+use crate::host::{Cause, Ending, Host};
+use crate::net::{Event, Net};
+use crate::prepare::Supply;
+use crate::random::Stream;
+use crate::report::{LoadCounts, Outcome};
+use crate::scenario::{Extent, Scenario, Service};
+use crate::work::LawError;
+use load::LoadState;
+pub use machine::KernelCounts;
+use machine::{Machine, Role};
+use telling::{Absences, Telling};
+use timeline::Undoing;
+
+/// Which queue orders events. Both give the same run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Queue {
+    /// The fast one.
+    #[default]
+    Wheel,
+    /// The plain reference.
+    Heap,
+}
+
+/// How a run is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The seed instead of the scenario's.
+    pub seed: Option<u64>,
+    /// Which queue orders events.
+    pub queue: Queue,
+    /// Nobody looks at the wires: quicker, and the run is the same.
+    pub is_unchecked: bool,
+}
+
+/// What a forwarder of the scenario runs by.
+#[derive(Debug)]
+pub struct Equipment {
+    /// The plan of its production configuration.
+    pub plan: Plan,
+    /// The components that the plan names.
+    pub guests: Guests,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The virtual time.
+    pub now: Instant,
+    /// Flows that have ended.
+    pub flows: u64,
+    /// Flows that will be opened, where the scenario says so.
+    pub flows_expected: Option<u64>,
+}
+
+/// Why a run did not begin.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The number of plans is not the number of forwarders.
+    #[error("the scenario has {wanted} forwarders, and {given} are equipped")]
+    Equipment {
+        /// Forwarders in the scenario.
+        wanted: usize,
+        /// Plans that were given.
+        given: usize,
+    },
+    /// The engine refuses a plan.
+    #[error("forwarder {forwarder}: {error}")]
+    Plan {
+        /// The forwarder.
+        forwarder: String,
+        /// Why.
+        error: PlanError,
+    },
+    /// A plan has an interface of Ethernet that the machine is not plugged in by.
+    #[error(
+        "forwarder {forwarder}: the configuration has the interface {interface} of kind ethernet, and no attachment of \
+         the scenario has that name; write interface = \"{interface}\" in one"
+    )]
+    NoAttachment {
+        /// The forwarder.
+        forwarder: String,
+        /// The interface.
+        interface: String,
+    },
+    /// Gateway mode needs more interfaces than there may be.
+    #[error("forwarder {forwarder}: {reason}")]
+    Spread {
+        /// The forwarder.
+        forwarder: String,
+        /// Why.
+        reason: String,
+    },
+    /// A plan has no interface.
+    #[error("forwarder {forwarder}: the configuration has no interface")]
+    NoInterface {
+        /// The forwarder.
+        forwarder: String,
+    },
+    /// Something can not be drawn.
+    #[error("{what}: {error}")]
+    Law {
+        /// The load, host or link.
+        what: String,
+        /// Why.
+        error: LawError,
+    },
+    /// A VIP or source-NAT address is a machine's own: that machine's kernel would keep its packets.
+    #[error(
+        "{address} is an address of {first}; a VIP or source-NAT address of forwarder {forwarder} is nobody's own"
+    )]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// The machine.
+        first: String,
+        /// The forwarder.
+        forwarder: String,
+    },
+}
+
+/// Events between two looks at the progress.
+const PROGRESS_EVENTS: u64 = 1 << 16;
+/// Events between two questions whether levels are to be noted again.
+const SAMPLE_EVENTS: u64 = 1 << 6;
+
+/// Runs a scenario. `equipment` is that of its forwarders, in their order.
+///
+/// # Errors
+/// When the scenario and the plans do not fit together; nothing has run then.
+pub fn run(scenario: &Scenario, equipment: Vec<Equipment>, options: Options) -> Result<Outcome, RunError> {
+    run_with_progress(scenario, equipment, options, &mut |_| {})
+}
+
+/// The same, and tells now and then how far it is. What the listener does has no influence on the run.
+///
+/// # Errors
+/// When the scenario and the plans do not fit together; nothing has run then.
+pub fn run_with_progress(
+    scenario: &Scenario,
+    equipment: Vec<Equipment>,
+    options: Options,
+    listener: &mut dyn FnMut(Progress),
+) -> Result<Outcome, RunError> {
+    run_supplied(scenario, equipment, options, None, listener)
+}
+
+/// The same, where forwarders restart with components, or read other configurations: `supplier` makes both ready.
+///
+/// # Errors
+/// When the scenario and the plans do not fit together; nothing has run then.
+pub fn run_supplied<'a>(
+    scenario: &'a Scenario,
+    equipment: Vec<Equipment>,
+    options: Options,
+    supplier: Option<&'a mut dyn Supply>,
+    listener: &mut dyn FnMut(Progress),
+) -> Result<Outcome, RunError> {
+    let mut world = World::new(scenario, equipment, options)?;
+    world.supplier = supplier;
+    world.run(listener);
+    let mut outcome = Outcome::of(&world);
+    let findings = outcome.checks.sentences.clone();
+    let record = world.record(&outcome, findings);
+    outcome.take_down(record);
+    outcome.judge(&scenario.expectations);
+    Ok(outcome)
+}
+
+/// Everything that there is.
+pub(crate) struct World<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) seed: u64,
+    pub(crate) net: Net,
+    /// Hosts, then routers, then forwarders.
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) loads: Vec<LoadState>,
+    /// Flows by service and the server that answered, as clients saw it.
+    pub(crate) answers: BTreeMap<(Service, IpAddr), u64>,
+    /// Who says which word of itself in a response.
+    identities: BTreeMap<u32, IpAddr>,
+    /// What has to be undone when its time is over.
+    undoings: Vec<Undoing>,
+    /// Which of several targets, and when, for each entry of the timeline.
+    fates: Vec<Stream>,
+    telling: Telling,
+    /// When servers were away.
+    absences: Absences,
+    /// Who makes a forwarder ready that begins anew.
+    supplier: Option<&'a mut dyn Supply>,
+}
+
+impl World<'_> {
+    fn run(&mut self, listener: &mut dyn FnMut(Progress)) {
+        self.begin();
+        let end = Instant::ZERO.after(self.scenario.duration);
+        while !self.is_over() {
+            let Some(event) = self.net.next() else { break };
+            if self.net.now > end {
+                self.net.now = end;
+                break;
+            }
+            self.handle(event);
+            if self.net.events.is_multiple_of(SAMPLE_EVENTS) {
+                self.telling.sample(self.net.now, nodes(&self.machines));
+            }
+            if self.net.events.is_multiple_of(PROGRESS_EVENTS) {
+                listener(self.progress());
+            }
+        }
+        listener(self.progress());
+    }
+
+    fn begin(&mut self) {
+        for machine in &mut self.machines {
+            machine.start(&mut self.net);
+        }
+        self.begin_loads();
+        self.begin_timeline();
+    }
+
+    /// Every load is done and nothing is under way. Timers that are left only tidy up.
+    fn is_over(&self) -> bool {
+        self.loads.iter().all(LoadState::is_done)
+            && self.net.under_way() == 0
+            && self.machines.iter().all(Machine::is_idle)
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Arrive { flight } => {
+                let Some((machine, interface, frame)) = self.net.arrive(flight) else { return };
+                if let Some(node) = self.machines.get_mut(machine) {
+                    node.receive(&mut self.net, interface, frame);
+                }
+                self.collect(machine);
+            }
+            Event::Open { load } => self.open(load),
+            Event::Reopen { load } => self.reopen(load),
+            Event::Timer { machine, connection, generation } => {
+                self.with_host(machine, |host, way| host.timeout(way, connection, generation));
+                self.collect(machine);
+            }
+            Event::Work { machine, generation } => {
+                self.with_host(machine, |host, way| host.work_is_due(way, generation));
+            }
+            Event::Kernel { machine } => {
+                if let Some(node) = self.machines.get_mut(machine) {
+                    node.kernel_timeout(&mut self.net);
+                }
+                self.collect(machine);
+            }
+            Event::Step { machine } => self.with_machine(machine, Machine::step),
+            Event::EngineTimer { machine } => self.with_machine(machine, Machine::engine_timeout),
+            Event::Happen { happening } => self.happen(happening),
+            Event::Over { undoing } => self.undo(undoing),
+        }
+    }
+
+    fn with_machine(&mut self, machine: usize, act: impl FnOnce(&mut Machine, &mut Net)) {
+        if let Some(machine) = self.machines.get_mut(machine) {
+            act(machine, &mut self.net);
+        }
+    }
+
+    /// Lets the programs of a machine act, where it has power.
+    fn with_host(&mut self, machine: usize, act: impl FnOnce(&mut Host, &mut crate::net::Way<'_>)) {
+        if let Some(machine) = self.machines.get_mut(machine) {
+            machine.with_host(&mut self.net, act);
+        }
+    }
+
+    /// Counts the flows that have just ended on a host, and the answers that it got.
+    fn collect(&mut self, machine: usize) {
+        let Some(Role::Host(host)) = self.machines.get_mut(machine).map(|machine| &mut machine.role) else {
+            return;
+        };
+        for answer in host.answers.drain(..) {
+            let server = self.identities.get(&answer.server).copied();
+            self.telling.answered(self.net.now, &answer, server);
+        }
+        for ending in host.endings.drain(..) {
+            let Some(state) = self.loads.get_mut(ending.load) else { continue };
+            state.counts.end(ending.broken);
+            let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
+            if let Some(server) = server {
+                *self.answers.entry((ending.service, server)).or_insert(0) += 1;
+            }
+            if ending.broken.is_some() {
+                let is_unavoidable = match server {
+                    Some(server) => self.absences.has(server, ending.opened),
+                    None => self.absences.has_any(ending.opened),
+                };
+                self.telling.ended(self.net.now, &ending, server, is_unavoidable);
+            }
+            record(&mut self.net, &ending);
+            state.make_room(&mut self.net, ending.load);
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let expected = self.scenario.loads.iter().map(|load| match load.extent {
+            Extent::Flows(flows) => Some(flows),
+            Extent::Duration(_) => None,
+        });
+        let ended = self.loads.iter().map(|load| load.counts.started - load.counts.unfinished()).sum();
+        Progress { now: self.net.now, flows: ended, flows_expected: expected.sum() }
+    }
+
+    /// The virtual time that has passed.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.net.now.since(Instant::ZERO)
+    }
+
+    /// The hosts, in the order of the scenario.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.machines.iter().filter_map(|machine| match &machine.role {
+            Role::Host(host) => Some(host),
+            Role::Router | Role::Forwarder(_) => None,
+        })
+    }
+
+    /// The forwarders, in the order of the scenario.
+    pub(crate) fn forwarders(&self) -> impl Iterator<Item = (&Machine, &ForwarderNode)> {
+        self.machines.iter().filter_map(|machine| match &machine.role {
+            Role::Forwarder(forwarder) => Some((machine, &**forwarder)),
+            Role::Host(_) | Role::Router => None,
+        })
+    }
+}
+
+/// The forwarders among the machines.
+fn nodes(machines: &[Machine]) -> impl Iterator<Item = &ForwarderNode> {
+    machines.iter().filter_map(|machine| match &machine.role {
+        Role::Forwarder(forwarder) => Some(&**forwarder),
+        Role::Host(_) | Role::Router => None,
+    })
+}
+
+/// Adds the end of a flow to the hash of decisions: which flow, which server, and whether it broke.
+fn record(net: &mut Net, ending: &Ending) {
+    let [n0, n1, n2, n3, n4, n5, n6, n7] = ending.number.to_le_bytes();
+    let [s0, s1, s2, s3] = ending.server.unwrap_or(0).to_be_bytes();
+    let broken = ending.broken.map_or(0, |cause| cause as u8 + 1);
+    let bytes = [n0, n1, n2, n3, n4, n5, n6, n7, s0, s1, s2, s3, broken];
+    net.decision_trace.add(Instant::ZERO, u32::try_from(ending.load).unwrap_or(u32::MAX), &bytes);
+}
+
+impl LoadCounts {
+    /// Flows that are still open.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        self.started - self.completed - self.broken.values().sum::<u64>()
+    }
+
+    fn end(&mut self, broken: Option<Cause>) {
+        match broken {
+            None => self.completed += 1,
+            Some(cause) => *self.broken.entry(cause).or_insert(0) += 1,
+        }
+    }
+}
