@@ -30,7 +30,9 @@ impl Scheduler for Locality {
         "lblc"
     }
 
-    fn update(&mut self, servers: &[ServerView], _now: Instant) {
+    fn update(&mut self, servers: &[ServerView], now: Instant) {
+        // The first call starts the clock of the sweeps.
+        self.known.sweep(now);
         self.places = Places::of(servers);
     }
 

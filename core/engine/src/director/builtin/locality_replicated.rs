@@ -38,7 +38,9 @@ impl Scheduler for LocalityReplicated {
         "lblcr"
     }
 
-    fn update(&mut self, servers: &[ServerView], _now: Instant) {
+    fn update(&mut self, servers: &[ServerView], now: Instant) {
+        // The first call starts the clock of the sweeps.
+        self.known.sweep(now);
         self.places = Places::of(servers);
     }
 

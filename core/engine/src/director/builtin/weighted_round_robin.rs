@@ -42,8 +42,21 @@ impl Pass {
         }
     }
 
-    /// The next server whose weight reaches the threshold.
+    /// The next server whose weight reaches the threshold. Where nobody takes flows, the kernel stays where it was, and
+    /// at the highest threshold unless it had begun in the midst of the lowest pass.
     fn next(&mut self, servers: &[ServerView]) -> Option<usize> {
+        let begin = *self;
+        let found = self.walk(servers);
+        if found.is_none() {
+            *self = begin;
+            if self.cursor == 0 || self.current > self.step {
+                self.current = self.highest;
+            }
+        }
+        found
+    }
+
+    fn walk(&mut self, servers: &[ServerView]) -> Option<usize> {
         let is_candidate = |place: usize, least: u32| {
             servers.get(place).is_some_and(|server| server.is_usable() && server.weight >= least)
         };
