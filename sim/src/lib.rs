@@ -15,6 +15,7 @@
 //! * [`device`] the engine's door; [`report`] what is told in the end
 //! * [`attack`] who tries to do harm, and what came of it
 //! * [`conformance`] recordings of other load balancers, replayed
+//! * [`Findings`] what a checker has seen on the wires that should not be
 //! * [`capture`] captures, read and written; [`replay`] a capture through the engine
 //!
 //! The same scenario, plans, guests and seed give the same bytes at the same virtual times on any machine
@@ -24,6 +25,7 @@
 
 pub mod attack;
 pub mod capture;
+mod checker;
 pub mod conformance;
 pub mod device;
 mod forwarder;
@@ -47,6 +49,7 @@ pub mod wires;
 pub mod work;
 mod world;
 
+pub use checker::{Counts as CheckCounts, Findings};
 pub use host::{Cause, HostCounts};
 pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use evenkeel_engine::Instant;
 use slab::Slab;
 
+use crate::checker::Checker;
 use crate::kernel::{Kernel, Out};
 use crate::packet::Packet;
 use crate::queue::EventQueue;
@@ -94,6 +95,8 @@ pub(crate) struct Net {
     pub(crate) out: Out,
     exits: Vec<Exit>,
     pub(crate) taps: Vec<Box<dyn Tap>>,
+    /// Judges from outside, where somebody wants to know.
+    pub(crate) checker: Option<Box<Checker>>,
     /// Frames that machines sent, that arrived at a machine, and that arrived at one without power.
     pub(crate) sent: u64,
     pub(crate) arrived: u64,
@@ -119,6 +122,7 @@ impl Net {
             out: Out::default(),
             exits: Vec::new(),
             taps: Vec::new(),
+            checker: None,
             sent: 0,
             arrived: 0,
             copied: 0,
@@ -230,6 +234,9 @@ impl Net {
         let cable = self.cables.get(at.cable)?;
         let [first, second] = cable.ends;
         let socket = if at.is_second { second } else { first };
+        if let Some(checker) = &mut self.checker {
+            checker.frame(self.now, cable, socket, frame.bytes());
+        }
         for tap in &mut self.taps {
             tap.frame(self.now, cable, socket, frame.bytes());
         }

@@ -29,8 +29,8 @@ pub struct PrepareError {
 /// counted in instructions and a run repeats.
 pub type Loader<'a> = dyn FnMut(&Loaded) -> Result<Guests, String> + 'a;
 
-/// Loads the configuration of every forwarder of `scenario`. The seed of each is drawn from `seed` and the
-/// forwarder's name, whatever its file says.
+/// Loads the configuration of every forwarder of `scenario`. The seed of each is drawn from `seed` and the forwarder's
+/// name, or where its file has a seed, from that: forwarders with the same one choose alike, as in production.
 ///
 /// # Errors
 /// When a configuration is not readable or wrong, or the loader refuses.
@@ -75,8 +75,11 @@ impl Supply for Supplier<'_, '_> {
         let forwarder = self.scenario.forwarders.get(forwarder).ok_or_else(unknown)?;
         let refused = |message| PrepareError { forwarder: forwarder.name.clone(), message };
         let loaded = evenkeel_config::load(config.unwrap_or(&forwarder.config))
-            .map_err(|diagnostics| refused(diagnostics.render(false)))?
-            .with_seed(Stream::new(self.seed, &forwarder.name, "seed").bits());
+            .map_err(|diagnostics| refused(diagnostics.render(false)))?;
+        // Forwarders of one seed choose alike in production; so they do here, by another seed in each run.
+        let name =
+            loaded.forwarder.seed.map_or_else(|| forwarder.name.clone(), |seed| format!("seed {seed}"));
+        let loaded = loaded.with_seed(Stream::new(self.seed, &name, "seed").bits());
         let guests = (self.loader)(&loaded).map_err(refused)?;
         Ok(Equipment { plan: loaded.plan, guests })
     }

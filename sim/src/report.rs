@@ -10,15 +10,16 @@ use evenkeel_engine::director::GuestStats;
 use evenkeel_engine::{Counters, DirectorStatus, ServerStatus};
 use serde::Serialize;
 
+use crate::checker::Findings;
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, HostCounts};
-use crate::record::RunRecord;
+use crate::record::{Histogram, RunRecord};
 use crate::scenario::{Expectation, Expected, Service};
 use crate::wires::{Switch, SwitchDrop, Wire, WireDrop};
 use crate::world::{KernelCounts, World};
 
 /// The version of the form of the JSON; it grows when a key changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,6 +50,12 @@ pub struct Outcome {
     pub share_deviation: f64,
     /// Whether every packet that came into an engine has had exactly one end.
     pub is_conserved: bool,
+    /// What was seen on the wires that should not be; empty where nobody looked.
+    pub checks: Findings,
+    /// Broken flows that no load balancer could have kept: their server was away.
+    pub unavoidable: u64,
+    /// From a request to its answer, after the warm-up.
+    pub latency: LatencyReport,
     /// The hash of every packet that reached a machine, as 16 hexadecimal digits.
     pub wire_hash: String,
     /// The hash after every 65,536 of these packets.
@@ -60,6 +67,34 @@ pub struct Outcome {
     /// What was taken down while the run went on, for pages and comparisons.
     #[serde(skip)]
     pub record: RunRecord,
+}
+
+/// How long answers took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LatencyReport {
+    /// Answers.
+    pub answers: u64,
+    /// The mean, in nanoseconds.
+    pub mean_ns: u64,
+    /// What half of them did not exceed, to 1 %.
+    pub p50_ns: u64,
+    /// What 99 % of them did not exceed, to 1 %.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+impl LatencyReport {
+    fn of(latency: &Histogram) -> Self {
+        let quantile = |millionths| latency.quantile(millionths).unwrap_or(0);
+        Self {
+            answers: latency.count(),
+            mean_ns: latency.mean().unwrap_or(0),
+            p50_ns: quantile(500_000),
+            p99_ns: quantile(990_000),
+            max_ns: latency.max().unwrap_or(0),
+        }
+    }
 }
 
 /// Flows of one load, while it runs.
@@ -273,6 +308,9 @@ impl Outcome {
             forwarders,
             hosts,
             share_deviation,
+            checks: net.checker.as_ref().map(|checker| checker.findings().clone()).unwrap_or_default(),
+            unavoidable: 0,
+            latency: LatencyReport::default(),
             wire_hash: hex(net.wire_trace.hash()),
             wire_checkpoints: net.wire_trace.checkpoints().iter().copied().map(hex).collect(),
             decision_hash: hex(net.decision_trace.hash()),
@@ -281,6 +319,13 @@ impl Outcome {
         };
         outcome.judge(&world.scenario.expectations);
         outcome
+    }
+
+    /// Takes over what was taken down while the run went on.
+    pub(crate) fn take_down(&mut self, record: RunRecord) {
+        self.unavoidable = record.flows.unavoidable;
+        self.latency = LatencyReport::of(&record.latency);
+        self.record = record;
     }
 
     /// Holds the run against what was expected.

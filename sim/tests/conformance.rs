@@ -14,7 +14,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use evenkeel_sim::conformance::intended::RULES;
-use evenkeel_sim::conformance::{Options, RecordingError, Report, ipvs_packets, ipvs_scheduling, katran};
+use evenkeel_sim::conformance::{
+    Options, RecordingError, Report, haproxy_source, ipvs_packets, ipvs_scheduling, katran,
+};
 use serde_json::{Value, json};
 
 /// A recording beside the repository, or nothing where it is not there.
@@ -51,6 +53,14 @@ fn a_linux_director_decides_as_recorded() {
     let report = ipvs_scheduling(&text, Options::default()).unwrap();
     assert_eq!((report.agree, report.differ), (report.compared, 0), "{}", report.to_text());
     assert!(report.compared > 800, "{}", report.to_text());
+}
+
+#[test]
+fn haproxy_decides_as_recorded() {
+    let Some(text) = recording("goldens/haproxy_source.json") else { return };
+    let report = haproxy_source(&text, Options::default()).unwrap();
+    assert_eq!((report.agree, report.differ), (report.compared, 0), "{}", report.to_text());
+    assert!(report.compared >= 4800, "{}", report.to_text());
 }
 
 #[test]

@@ -126,16 +126,7 @@ fn every_key_of_the_report_is_described() {
 fn every_cause_is_described() {
     use evenkeel_sim::Cause;
     let page = page("scenario.md");
-    let causes = [
-        Cause::TimedOut,
-        Cause::Reset,
-        Cause::Unreachable,
-        Cause::WrongAnswer,
-        Cause::ServerChanged,
-        Cause::ClosedEarly,
-        Cause::NoPort,
-    ];
-    for cause in causes {
+    for cause in Cause::ALL {
         let name = serde_json::to_value(cause).unwrap();
         let row = format!("| `{}` | {} |", name.as_str().unwrap(), cause.words());
         assert!(page.contains(&row), "{row}");

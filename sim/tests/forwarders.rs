@@ -80,7 +80,7 @@ fn in_one_subnet_destination_nat_alone_breaks_every_flow() {
 #[test]
 fn the_same_seed_gives_the_same_run_with_either_queue() {
     let scenario = library("demo.toml");
-    let run = |seed, queue| run_native(&scenario, Options { seed: Some(seed), queue });
+    let run = |seed, queue| run_native(&scenario, Options { seed: Some(seed), queue, ..Options::default() });
     let first = run(5, Queue::Wheel);
     assert_eq!(first, run(5, Queue::Heap));
     let other = run(6, Queue::Wheel);

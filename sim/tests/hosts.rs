@@ -78,7 +78,9 @@ load.other = {{ from = "other", to = "10.0.0.1:9/udp", arrivals = {{ process = "
 #[test]
 fn equal_seeds_give_equal_runs_and_other_seeds_other_ones() {
     let scenario = back_to_back("tcp", 50, BIG, BAD_LINK);
-    let run = |seed, queue| run(&scenario, Vec::new(), Options { seed: Some(seed), queue }).unwrap();
+    let run = |seed, queue| {
+        run(&scenario, Vec::new(), Options { seed: Some(seed), queue, ..Options::default() }).unwrap()
+    };
     let first = run(1, Queue::Wheel);
     assert_eq!(first, run(1, Queue::Wheel));
     assert_eq!(first, run(1, Queue::Heap), "the queue has no influence");

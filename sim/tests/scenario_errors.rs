@@ -483,7 +483,10 @@ fn several_mistakes_are_told_in_the_order_of_the_file() {
 fn overlapping_segments_and_no_load_are_mistakes() {
     let text = GOOD.replace("[host.client]", "[segment.wide]\nsubnet = \"10.0.0.0/16\"\n\n[host.client]");
     assert!(
-        parse(&text).unwrap_err().to_string().contains("10.0.0.0/16 overlaps the network of segment lan (10.0.0.0/24)")
+        parse(&text)
+            .unwrap_err()
+            .to_string()
+            .contains("10.0.0.0/16 overlaps the network of segment lan (10.0.0.0/24)")
     );
     let text = &GOOD[..GOOD.find("[load.web]").unwrap()];
     assert!(parse(text).unwrap_err().to_string().contains("nothing would happen"));

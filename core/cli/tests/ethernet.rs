@@ -5,8 +5,8 @@
 //!            fd98::10           ::1                  fd03::1       ::20   ::21
 //! ```
 //!
-//! The forwarder's machine has none of these addresses: they are the engine's. Its kernel is set to forward, so that a
-//! test fails where it does anything with what is not its own. Needs root, `ip` and /dev/net/tun. Where those are
+//! The forwarder's machine has none of these addresses: they are the engine's. Its kernel has others on the same
+//! interfaces and forwards, so that a test fails where it does anything with what is not its own. Needs root, `ip` and /dev/net/tun. Where those are
 //! missing each test says so and passes.
 
 #![allow(
@@ -117,9 +117,14 @@ fn config(interfaces: &str, directors: &str) -> String {
     format!("{}{interfaces}{directors}", HEAD.replace("IO", "auto"))
 }
 
-/// The forwarder's kernel forwards what it is asked to, and answers strangers as a router would.
-fn forwards(world: &World) {
+/// The forwarder's kernel has an address of its own on each of these interfaces, forwards what it is asked to, and answers
+/// strangers as a router would.
+fn forwards(world: &World, addresses: &[(&str, &str, &str)]) {
     world.forwarder_sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    for (interface, v4, v6) in addresses {
+        world.forwarder_sh(&format!("ip address add {v4}/24 dev {interface}"));
+        world.forwarder_sh(&format!("ip address add {v6}/64 dev {interface} nodad"));
+    }
 }
 
 /// That it has done neither.
@@ -162,7 +167,7 @@ fn two_arms() -> Option<World> {
     for host in ["s", "t"] {
         world.sh_in(host, "ip route add default via 10.0.3.1; ip -6 route add default via fd03::1");
     }
-    forwards(&world);
+    forwards(&world, &[("clients", "198.51.100.9", "fd98::9"), ("servers", "10.0.3.9", "fd03::9")]);
     Some(world)
 }
 
@@ -171,15 +176,15 @@ fn one_arm() -> Option<World> {
     let world = World::on_segments(&[("lan", &["c", "f", "s", "t"])])?;
     world.sh_in("c", "ip address add 10.0.3.10/24 dev lan; ip address add fd03::10/64 dev lan nodad");
     server_addresses(&world);
-    forwards(&world);
+    forwards(&world, &[("lan", "10.0.3.9", "fd03::9")]);
     Some(world)
 }
 
 fn stop(mut forwarder: Forwarder, world: &World, before: &str) {
+    assert_kernel_is_quiet(world);
     forwarder.terminate();
     assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
     assert_eq!(world.state(), before);
-    assert_kernel_is_quiet(world);
 }
 
 /// Who answers two connections and a datagram, and whom the real servers see.
@@ -466,7 +471,7 @@ fn between_two_segments_what_is_not_ours_passes_and_the_vip_is_balanced() {
     };
     world.sh_in("c", "ip address add 10.0.3.10/24 dev left; ip address add fd03::10/64 dev left nodad");
     server_addresses(&world);
-    forwards(&world);
+    forwards(&world, &[("left", "10.0.3.9", "fd03::9")]);
     let before = world.state();
     let ports = r#"
 [interface.left]
@@ -591,7 +596,10 @@ fn what_a_reload_can_not_change_is_refused_and_the_rest_applies() {
     let text = config(ONE_ARM, &gateway_mode());
     let mut forwarder = Forwarder::start(&world, &text);
     for (changed, word) in [
-        (text.replace("kind = \"ethernet\"", "kind = \"tun\""), "the interfaces change from lan to lan, lan-g1"),
+        (
+            text.replace("kind = \"ethernet\"", "kind = \"tun\""),
+            "the interfaces change from lan to lan, lan-g1",
+        ),
         (text.replace("kind =", "mac = \"02:00:00:00:00:07\"\nkind ="), "another MAC address"),
         // The engine would answer for an address that the kernel answers for already.
         (text.replace("10.0.3.1/24", "127.0.0.1/8"), "127.0.0.1"),
@@ -659,9 +667,9 @@ fn setup_by_hand_needs_what_evenkeel_routes_prints() {
     assert!(!script.contains("tuntap"), "{script}");
     world.forwarder_sh(&script);
     world.tcp_echo("10.0.3.3:80", "hello");
+    assert_kernel_is_quiet(&world);
     forwarder.terminate();
     assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
-    assert_kernel_is_quiet(&world);
 }
 
 #[test]

@@ -243,6 +243,21 @@ fn neighbours_find_services_in_their_own_network() {
 }
 
 #[test]
+fn neighbours_find_every_address_of_a_small_network_of_vips() {
+    let Some(world) = World::new() else { return };
+    let before = world.state();
+    let mut forwarder =
+        Forwarder::start(&world, &in_networks().replace("198.51.100.3:80", "198.51.100.64/29:80"));
+    for vip in ["198.51.100.64:80", "198.51.100.71:80"] {
+        assert_eq!(world.tcp_echo(vip, "hello").1, "10.0.3.7");
+    }
+    assert!(!world.state().contains("198.51.100.72 dev clients proxy"), "{}", world.state());
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+    assert_eq!(world.state(), before);
+}
+
+#[test]
 fn what_was_there_already_stays() {
     let Some(world) = World::new() else { return };
     world.forwarder_sh("ip rule add priority 1000 iif tun0 lookup main");

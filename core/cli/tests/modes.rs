@@ -118,6 +118,42 @@ fn ipv6_with_source_nat_passes_and_real_servers_see_the_forwarder() {
 }
 
 #[test]
+fn neighbour_discovery_is_answered_for_services_in_networks_of_the_machine() {
+    let Some(world) = World::new() else { return };
+    world.forwarder_sh("ip -6 neigh add proxy fd98::9 dev clients");
+    let before = world.state();
+    let near = V6
+        .replace("fd00::3", "fd98::3")
+        .replace("[fd00:1::]/64", "[fd98::1:0]/125")
+        .replace("mode = \"nat\"", "mode = \"nat\"\nsnat = { address = \"fd03::7\" }");
+    let forwarder = Forwarder::start(&world, &format!("{HEAD}{near}"));
+    let state = world.state();
+    for expected in ["fd98::3 dev clients proxy", "fd98::1:7 dev clients proxy", "fd03::7 dev servers proxy"]
+    {
+        assert!(state.contains(expected), "{expected}: {state}");
+    }
+    assert_eq!(world.tcp_echo("[fd98::3]:80", "hello").1, "fd03::7");
+    // Every address of a small network is answered for.
+    for vip in ["[fd98::1:0]:53", "[fd98::1:7]:53"] {
+        assert_eq!(world.udp_echo(vip, "ask").1, "fd03::7");
+    }
+    assert!(!forwarder.log().contains("nobody answers"), "{}", forwarder.log());
+    stop(forwarder, &world, &before);
+}
+
+#[test]
+fn a_network_of_vips_that_is_too_large_to_be_answered_for_is_told() {
+    let Some(world) = World::new() else { return };
+    let before = world.state();
+    let large = V6.replace("[fd00:1::]/64", "[fd98::1:0]/112");
+    let forwarder = Forwarder::start(&world, &format!("{HEAD}{large}"));
+    let sentence = "director echo: the VIP fd98::1:0/112 is a part of the network on clients";
+    assert!(forwarder.log().contains(sentence), "{}", forwarder.log());
+    assert!(forwarder.routes(&world).contains(&format!("# {sentence}")), "{}", forwarder.routes(&world));
+    stop(forwarder, &world, &before);
+}
+
+#[test]
 fn in_gateway_mode_answers_go_to_the_client_directly() {
     let Some(world) = World::new() else { return };
     world.answer_directly_as("10.0.0.3");

@@ -266,6 +266,12 @@ impl Diagnostic {
         self.help.as_deref()
     }
 
+    /// Whether its place is within `span`.
+    #[must_use]
+    pub(crate) fn is_within(&self, span: &Range<usize>) -> bool {
+        self.span.as_ref().is_some_and(|own| span.start <= own.start && own.end <= span.end)
+    }
+
     /// The name of the file.
     #[must_use]
     pub fn file(&self) -> &str {

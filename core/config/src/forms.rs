@@ -284,12 +284,16 @@ pub(crate) fn builtin(text: &str) -> Result<Builtin, Flaw> {
     if let Some(found) = Builtin::ALL.iter().find(|builtin| builtin.name() == text) {
         return Ok(*found);
     }
-    let names: Vec<_> = Builtin::ALL.iter().map(|builtin| format!("`{}`", builtin.name())).collect();
+    let names = || Builtin::ALL.iter().map(|builtin| builtin.name());
     let message = format!("the scheduler {} is unknown", quote(text));
-    let flaw = Flaw::new(Code::UnknownScheduler, message, format!("write one of {}", names.join(", ")));
-    Err(match long_name(text).or_else(|| nearest(text, Builtin::ALL.iter().map(|builtin| builtin.name()))) {
-        Some(near) => flaw.instead(near),
-        None => flaw,
+    Err(match long_name(text).or_else(|| nearest(text, names())) {
+        Some(near) => {
+            Flaw::new(Code::UnknownScheduler, message, format!("did you mean `{near}`?")).instead(near)
+        }
+        None => {
+            let names: Vec<_> = names().map(|name| format!("`{name}`")).collect();
+            Flaw::new(Code::UnknownScheduler, message, format!("write one of {}", names.join(", ")))
+        }
     })
 }
 
@@ -299,10 +303,10 @@ fn long_name(text: &str) -> Option<&'static str> {
     match words.to_ascii_lowercase().as_str() {
         "roundrobin" => Some("rr"),
         "weightedroundrobin" => Some("wrr"),
-        "leastconn" | "leastconnections" => Some("lc"),
+        "leastconnections" => Some("lc"),
         "weightedleastconnections" | "leastconnection" => Some("wlc"),
         "localitybased" | "localitybasedleastconnections" => Some("lblc"),
-        "source" | "sourcehashing" | "sourcehash" => Some("sh"),
+        "sourcehashing" | "sourcehash" => Some("sh"),
         "dest" | "destination" | "destinationhashing" => Some("dh"),
         "shortestexpected" | "shortestexpecteddelay" => Some("sed"),
         "neverqueue" => Some("nq"),
@@ -312,6 +316,18 @@ fn long_name(text: &str) -> Option<&'static str> {
         "poweroftwo" | "poweroftwochoices" | "pot" | "p2" => Some("p2c"),
         "joinshortestqueue" | "shortestqueue" => Some("jsq"),
         "joinidlequeue" | "idlequeue" => Some("jiq"),
+        "hrw" | "highestrandomweight" => Some("rendezvous"),
+        "weightedhrw" => Some("weighted-rendezvous"),
+        "ketama" | "ringhash" | "consistent" => Some("ring"),
+        "boundedload" | "boundedloads" => Some("bounded"),
+        "jumphash" => Some("jump"),
+        "anchorhash" => Some("anchor"),
+        "dxhash" => Some("dx"),
+        "multiprobe" | "mpch" => Some("multi-probe"),
+        "smooth" | "smoothweightedroundrobin" | "smoothwrr" => Some("swrr"),
+        "peakewma" | "ewma" => Some("peak-ewma"),
+        "leastrequest" | "leastrequests" => Some("least-request"),
+        "staticrr" | "staticroundrobin" => Some("static-rr"),
         _ => None,
     }
 }

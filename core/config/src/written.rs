@@ -14,14 +14,18 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 mod director;
 mod either;
+mod scheduler;
 
 use crate::texts;
 use crate::{Io, Setup};
 
 pub(crate) use director::{
-    Director, Encapsulation, MidStream, Netmask, Persistence, Ping, Scheduler, Server, SourceNat, Tunnel,
+    Director, Encapsulation, MidStream, Netmask, Persistence, Ping, Server, SourceNat, Tunnel,
 };
 pub use either::{OneOrMany, TextOrTable};
+pub(crate) use scheduler::{
+    Fallback, HashType, Key, ProbeSource, Scheduler, SchedulerTable, SlowStart, Weights,
+};
 
 /// A value and where it stands in the file, in bytes.
 #[derive(Clone, Debug)]
@@ -129,8 +133,10 @@ texts! {
     NameText: "name", r"^[A-Za-z0-9_-]{1,27}$", ["web", "rate-guard"];
     /// The name of an interface that the file declares.
     InterfaceNameText: "interface name", r"^[A-Za-z0-9_.-]{1,15}$", ["tun0"];
-    /// A built-in scheduler: `rr`, `wrr`, `lc`, `wlc`, `sh` or `maglev`.
-    BuiltinText: "built-in scheduler", r"^(rr|wrr|lc|wlc|sh|maglev)$", ["rr", "wrr", "lc", "wlc", "sh", "maglev"];
+    /// A built-in scheduler; the chapter Schedulers has a page for each.
+    BuiltinText: "built-in scheduler",
+        r"^(rr|wrr|lc|wlc|sh|maglev|lblc|lblcr|dh|sed|nq|fo|ovf|mh|twos|p2c|jsq|jiq|modulo|source|leastconn|first|random|static-rr|swrr|rendezvous|weighted-rendezvous|ring|bounded|jump|anchor|dx|multi-probe|peak-ewma|least-request|prequal)$",
+        ["rr", "wlc", "maglev"];
     /// `bundled:NAME` for a component that is part of the program, or the path of a file, relative to the
     /// configuration file.
     ComponentText: "component", r"^.+$", ["bundled:maglev", "schedulers/mine.wasm"];

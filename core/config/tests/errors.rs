@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says where")]
 
-use evenkeel_config::{Code, Diagnostic, Diagnostics, Loaded, Severity, Subject, load, parse};
+use evenkeel_config::{Code, Diagnostic, Diagnostics, Severity, load, parse};
 
 /// An interface and a director that are right; cases follow it, so that their first line is line 9.
 const GOOD: &str = r#"[interface.tun0]
@@ -390,11 +390,134 @@ const DIRECTOR: &[Case] = &[
     (Code::FamilyMismatch, (7, 11), "tunnel", "bind = '[fc00::3]:80/tcp'"),
     (Code::FamilyMismatch, (7, 11), "tunnel", "bind = ['10.0.0.3:80/tcp', '[fc00::3]:80/tcp']"),
     (Code::ServerIsDirector, (7, 11), "itself", "bind = '10.0.3.20:*'"),
+    (Code::UnknownScheduler, (5, 13), "did you mean `wrr`?", "bind = '10.0.0.3:80/tcp'\nscheduler = 'wrrr'"),
     (
         Code::UnknownScheduler,
         (5, 13),
-        "`rr`, `wrr`, `lc`, `wlc`, `sh`, `maglev`",
-        "bind = '10.0.0.3:80/tcp'\nscheduler = 'wrrr'",
+        "write one of `rr`, `wrr`, `lc`, `wlc`, `sh`, `maglev`, `lblc`",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = 'the best one'",
+    ),
+    (
+        Code::UnknownScheduler,
+        (5, 13),
+        "did you mean `weighted-rendezvous`?",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = 'weighted_rendezvous'",
+    ),
+    (
+        Code::UnknownScheduler,
+        (5, 22),
+        "did you mean `jsq`?",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'shortest-queue' }",
+    ),
+    (
+        Code::UnknownKey,
+        (5, 41),
+        "it has none; this one belongs to `maglev`, `mh`",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'rr', table_size = 251 }",
+    ),
+    (
+        Code::UnknownKey,
+        (5, 37),
+        "it has `choices`; this one belongs to `sh`, `maglev`, `mh`",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'p2c',   key = 'source' }",
+    ),
+    (
+        Code::UnknownKey,
+        (5, 40),
+        "components have this one",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'wlc',   budget = '1ms' }",
+    ),
+    (
+        Code::UnknownKey,
+        (5, 28),
+        "did you mean `table_size`?",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'mh', tablesize = 251 }",
+    ),
+    (
+        Code::OutOfRange,
+        (5, 45),
+        "8191",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'mh',     table_size = 8192 }",
+    ),
+    (
+        Code::OutOfRange,
+        (5, 49),
+        "65537",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'maglev',     table_size = 65536 }",
+    ),
+    (
+        Code::OutOfRange,
+        (5, 39),
+        "from 1 to 16",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'p2c', choices = 0 }",
+    ),
+    (
+        Code::OutOfRange,
+        (5, 43),
+        "from 1s to 30d",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'lblc', expiration = '1ms' }",
+    ),
+    (
+        Code::UnknownValue,
+        (5, 34),
+        "did you mean `source-port`?",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'sh', key = 'source_port' }",
+    ),
+    (
+        Code::Conflict,
+        (5, 34),
+        "key = \"source-port\"",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'sh', key = 'destination' }",
+    ),
+    (
+        Code::Conflict,
+        (5, 40),
+        "add `key = \"source\"`",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'ring', netmask = 24 }",
+    ),
+    (
+        Code::BadNetmask,
+        (5, 56),
+        "255.255.255.0",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'ring', key = 'source', netmask = '255.0.255.0' }",
+    ),
+    (
+        Code::Conflict,
+        (5, 49),
+        "hash_type = \"consistent\"",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'source', balance_factor = 150 }",
+    ),
+    (
+        Code::Conflict,
+        (5, 40),
+        "take out `name` or `component`",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'rr', component = 'bundled:maglev' }",
+    ),
+    (
+        Code::Conflict,
+        (5, 51),
+        "in the table `options`",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { component = 'bundled:maglev', key = 'source' }",
+    ),
+    (
+        Code::WrongType,
+        (5, 56),
+        "\"wlc\"",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { component = 'bundled:maglev', fallback = true }",
+    ),
+    (
+        Code::WrongType,
+        (5, 39),
+        "true",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { name = 'mh', fallback = 'wlc' }",
+    ),
+    (Code::OutOfRange, (5, 14), "from 10ms to 1d", "bind = '10.0.0.3:80/tcp'\nslow_start = '9ms'"),
+    (Code::MissingKey, (5, 14), "`time = \"900s\"`", "bind = '10.0.0.3:80/tcp'\nslow_start = { least = 5 }"),
+    (
+        Code::OutOfRange,
+        (5, 37),
+        "from 1 to 100",
+        "bind = '10.0.0.3:80/tcp'\nslow_start = { time = '9s', least = 0 }",
     ),
     (
         Code::UnknownScheduler,
@@ -405,8 +528,8 @@ const DIRECTOR: &[Case] = &[
     (
         Code::UnknownScheduler,
         (5, 51),
-        "write one of",
-        "bind = '10.0.0.3:80/tcp'\nscheduler = { component = 'bundled:x', fallback = 'leastconn' }",
+        "did you mean `lc`?",
+        "bind = '10.0.0.3:80/tcp'\nscheduler = { component = 'bundled:x', fallback = 'least-connections' }",
     ),
     (Code::MissingKey, (5, 13), "bundled:maglev", "bind = '10.0.0.3:80/tcp'\nscheduler = { budget = '1ms' }"),
     (
@@ -758,92 +881,4 @@ fn all_mistakes_are_reported_together_in_the_order_of_the_file() {
         (Code::UnknownProtocol, 15),
     ];
     assert_eq!(all, expected, "{found}");
-}
-
-fn good() -> Loaded {
-    let text = format!(
-        "{GOOD}[director.guest]\nbind = '10.0.0.4:80/tcp'\nscheduler = {{ component = 'bundled:x' }}\n\
-         server = [{{ name = 's', address = '10.0.3.2:80' }}]\n\
-         [[policy.component]]\nname = 'guest'\ncomponent = 'bundled:y'\noptions = {{ a = 1 }}\n\
-         [[flow]]\nname = 'f'\nrule = [{{ match = {{}} }}]\n\
-         [forwarder]\ncontrol = '/run/x.sock'\n"
-    );
-    parse(&text, "evenkeel.toml").unwrap_or_else(|found| panic!("{found}"))
-}
-
-#[test]
-fn later_errors_point_at_what_they_are_about() {
-    let loaded = good();
-    let at = |subject| line_and_column(&loaded.diagnostic_at(subject, "message", "help"));
-    assert_eq!(at(Subject::Interface("tun0", "kind")), (2, 8));
-    assert_eq!(at(Subject::Interface("tun0", "nothing")), (1, 12));
-    assert_eq!(at(Subject::Director("web", "bind")), (4, 8));
-    assert_eq!(at(Subject::Director("guest", "scheduler")), (11, 27));
-    assert_eq!(at(Subject::Server("web", "s1")), (6, 8));
-    assert_eq!(at(Subject::Policy("guest", "component")), (15, 13));
-    assert_eq!(at(Subject::Flow("f")), (18, 8));
-    assert_eq!(at(Subject::Forwarder("control")), (21, 11));
-    assert_eq!(at(Subject::Director("nobody", "bind")), (0, 0));
-}
-
-#[test]
-fn a_component_error_points_at_the_table_that_names_the_component() {
-    let loaded = good();
-    let by_director = loaded.component_error("guest", "bundled:x", "there is no bundled component x");
-    assert_eq!((by_director.code(), line_and_column(&by_director)), (Code::Component, (11, 27)));
-    let by_policy = loaded.component_error("guest", "bundled:y", "it lacks the world policy");
-    assert_eq!(line_and_column(&by_policy), (15, 13));
-    assert!(by_policy.message().contains("bundled:y") && by_policy.message().contains("lacks the world"));
-}
-
-#[test]
-fn a_refused_plan_points_at_the_director() {
-    let error = evenkeel_engine::PlanError::MissingGuest {
-        name: "guest".to_owned(),
-        component: "bundled:x".to_owned(),
-    };
-    let refused = good().refused(&error);
-    assert_eq!((refused.code(), line_and_column(&refused)), (Code::Refused, (9, 11)), "{refused}");
-}
-
-#[test]
-fn json_is_one_object_a_line_with_the_documented_keys() {
-    let lines = found("[interface.tun0]\nkind = 'tin'\n[[director.web.server]]\n").to_json_lines();
-    assert!(lines.lines().count() >= 3, "{lines}");
-    for line in lines.lines() {
-        let object: serde_json::Value = serde_json::from_str(line).unwrap();
-        let keys: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
-        let documented = [
-            "also",
-            "code",
-            "column",
-            "end_column",
-            "end_line",
-            "file",
-            "help",
-            "line",
-            "message",
-            "repair",
-            "severity",
-        ];
-        assert_eq!(keys, documented, "{line}");
-    }
-    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
-    assert_eq!(first["repair"]["text"], "\"tun\"", "{first}");
-    assert_eq!((&first["line"], &first["column"], &first["end_column"]), (&2.into(), &8.into(), &13.into()));
-}
-
-#[test]
-fn options_are_as_short_as_components_are_promised() {
-    let text = |length: usize| {
-        let value = "x".repeat(length);
-        format!(
-            "{GOOD}[[policy.component]]\nname = 'p'\ncomponent = 'bundled:p'\noptions = {{ a = '{value}' }}\n"
-        )
-    };
-    assert!(found(&text(65_000)).is_empty());
-    let found = found(&text(66_000));
-    let only = found.iter().next().unwrap();
-    assert_eq!((only.code(), line_and_column(only)), (Code::OutOfRange, (12, 11)));
-    assert!(only.message().contains("65536 is the most"), "{found}");
 }

@@ -10,8 +10,9 @@ use evenkeel_config::{ForwarderConfig, Io, Loaded, Plan, Setup, load, parse, par
 use evenkeel_engine::InterfaceId;
 use evenkeel_engine::forward::tunnel::Encapsulation;
 use evenkeel_engine::plan::{
-    ANY_PORT, Binding, Builtin, Condition, FlowAction, GuestPlan, Handling, Layer, MidStream, Mode,
-    Persistence, Ping, PolicyPlan, Prefix, SchedulerPlan, SourceNat, Test, Timeouts,
+    ANY_PORT, Binding, Builtin, Condition, FlowAction, FlowKey, GuestPlan, Handling, Layer, MidStream, Mode,
+    Options, Persistence, Ping, PolicyPlan, Prefix, SchedulerPlan, Setting, SlowStart, SourceNat,
+    TableWeights, Test, Timeouts, Tuned,
 };
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::wire::ethernet::MacAddress;
@@ -128,6 +129,79 @@ fn a_director_is_what_is_written() {
     let servers: Vec<_> =
         director.servers.iter().map(|one| (one.name.as_str(), one.port, one.weight)).collect();
     assert_eq!(servers, [("s1", 8080, 0), ("s0", 81, 65535)]);
+}
+
+/// The scheduler of a director whose file says this of it.
+fn scheduler(text: &str) -> SchedulerPlan {
+    director(&format!("bind = '10.0.0.3:80/tcp'\nscheduler = {text}\n{SERVER}")).scheduler
+}
+
+#[test]
+fn every_built_in_scheduler_has_a_name_and_takes_its_options() {
+    for kind in Builtin::ALL {
+        assert_eq!(scheduler(&format!("'{}'", kind.name())), SchedulerPlan::Builtin(*kind));
+        let plain = scheduler(&format!("{{ name = '{}' }}", kind.name()));
+        assert_eq!(plain, SchedulerPlan::Tuned(Tuned::from(*kind)));
+        for setting in kind.settings() {
+            let value = match setting {
+                Setting::Key => "'source'",
+                Setting::Fallback | Setting::Avalanche => "false",
+                Setting::TableSize => "251",
+                Setting::Weights => "'turns'",
+                Setting::Expiration | Setting::Decay | Setting::ProbeAge => "'2s'",
+                Setting::HashType => "'consistent'",
+                Setting::ProbeSource => "'servers'",
+                Setting::BalanceFactor => "150",
+                Setting::Choices
+                | Setting::Points
+                | Setting::Capacity
+                | Setting::Probes
+                | Setting::Bias
+                | Setting::Pool
+                | Setting::ProbeRate
+                | Setting::HotQuantile => "7",
+            };
+            // A bound needs a ring.
+            let more = if *kind == Builtin::Source && *setting == Setting::BalanceFactor {
+                ", hash_type = 'consistent'"
+            } else {
+                ""
+            };
+            let text = format!("{{ name = '{}', {} = {value}{more} }}", kind.name(), setting.name());
+            let SchedulerPlan::Tuned(tuned) = scheduler(&text) else { panic!("{text}") };
+            assert!(tuned.options.given().any(|given| given == *setting), "{text}: {tuned:?}");
+            assert_eq!(tuned.options.given().count(), 1 + usize::from(!more.is_empty()), "{text}");
+        }
+    }
+}
+
+#[test]
+fn options_of_a_scheduler_are_what_is_written() {
+    let options = Options {
+        key: Some(FlowKey::Source { length_v4: 24, length_v6: 64 }),
+        table_size: Some(1021),
+        weights: Some(TableWeights::Equal),
+        ..Options::default()
+    };
+    let text = "{ name = 'maglev', key = 'source', netmask = '255.255.255.0', netmask6 = 64, table_size = 1021, \
+                weights = 'equal' }";
+    assert_eq!(scheduler(text), SchedulerPlan::Tuned(Tuned { kind: Builtin::Maglev, options }));
+    let options =
+        Options { key: Some(FlowKey::Destination), balance_factor: Some(200), ..Options::default() };
+    let text = "{ name = 'bounded', key = 'destination', balance_factor = 200 }";
+    assert_eq!(scheduler(text), SchedulerPlan::Tuned(Tuned { kind: Builtin::Bounded, options }));
+    let options = Options { key: Some(FlowKey::SourcePort), fallback: Some(false), ..Options::default() };
+    let text = "{ name = 'sh', key = 'source-port', fallback = false }";
+    assert_eq!(scheduler(text), SchedulerPlan::Tuned(Tuned { kind: Builtin::SourceHashing, options }));
+}
+
+#[test]
+fn servers_start_slowly_where_it_is_written() {
+    let of = |text: &str| director(&format!("bind = '10.0.0.3:80/tcp'\n{text}\n{SERVER}")).slow_start;
+    assert_eq!(of(""), None);
+    assert_eq!(of("slow_start = '30s'"), Some(SlowStart::of(Duration::from_secs(30))));
+    let plan = SlowStart { time: Duration::from_secs(60), least: 1, aggression: 150 };
+    assert_eq!(of("slow_start = { time = '1m', least = 1, aggression = 150 }"), Some(plan));
 }
 
 #[test]

@@ -3,6 +3,11 @@
 //! In: names of interfaces, and what the kernel says of links. Out: the name of one whose link has come up. A switch
 //! that was restarted, or a cable that leads elsewhere now, knows nothing of us until we say something.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's messages and attributes are many, and new ones must not disturb"
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 

@@ -87,22 +87,26 @@ impl From<Mistakes> for RunError {
     }
 }
 
-/// What helps against missing rights.
+/// What helps against it.
 fn hint(error: &DeviceError) -> &'static str {
     let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
-    match error {
-        DeviceError::NoTun { error } | DeviceError::Interface { error, .. } if refused(error) => {
-            "; run as root, or give the binary the right: setcap cap_net_admin+ep evenkeel"
-        }
-        DeviceError::NoPacketSocket { error } if refused(error) => {
-            "; run as root, or give the binary the rights: setcap cap_net_admin,cap_net_raw+ep evenkeel"
-        }
-        DeviceError::SmallMtu { .. } => "; write mtu = with what it has, or give it more by ip link set mtu",
-        DeviceError::NotEthernet { .. } => {
-            "; write the name of another, or kind = \"tun\" for one that is made"
-        }
-        _ => "",
+    if let DeviceError::NoTun { error } | DeviceError::Interface { error, .. } = error
+        && refused(error)
+    {
+        return "; run as root, or give the binary the right: setcap cap_net_admin+ep evenkeel";
     }
+    if let DeviceError::NoPacketSocket { error } = error
+        && refused(error)
+    {
+        return "; run as root, or give the binary the rights: setcap cap_net_admin,cap_net_raw+ep evenkeel";
+    }
+    if let DeviceError::SmallMtu { .. } = error {
+        return "; write mtu = with what it has, or give it more by ip link set mtu";
+    }
+    if let DeviceError::NotEthernet { .. } = error {
+        return "; write the name of another, or kind = \"tun\" for one that is made";
+    }
+    ""
 }
 
 /// Runs a forwarder until SIGTERM or SIGINT; SIGHUP reads the configuration again.

@@ -78,6 +78,13 @@ fn check_director(plan: &Plan, director: &DirectorPlan) -> Result<(), PlanError>
     if let Some(Err(error)) = director.scheduler.native().map(|tuned| tuned.check()) {
         return Err(PlanError::Scheduler { name: name.clone(), error });
     }
+    if let Some(slow) = &director.slow_start {
+        let time = usize::try_from(slow.time.as_millis()).unwrap_or(usize::MAX);
+        in_range(&format!("{name} slow start"), time, 10, 86_400_000, "10 ms to 1 day")?;
+        in_range(&format!("{name} slow start's least"), slow.least as usize, 1, 100, "1 to 100")?;
+        let aggression = slow.aggression as usize;
+        in_range(&format!("{name} slow start's aggression"), aggression, 1, 10_000, "1 to 10000")?;
+    }
     in_range(&format!("{name} servers"), director.servers.len(), 0, PLACES_MAX, "0 to 65535")?;
     if let Some(persistence) = &director.persistence {
         let lengths = (usize::from(persistence.length_v4), usize::from(persistence.length_v6));

@@ -18,8 +18,8 @@
 //! An [`Engine`] has four families of methods:
 //! * *look*: [`Engine::counters`], [`Engine::directors`], [`Engine::flow_count`] ... change nothing;
 //! * *handle*: [`Engine::handle_timeout`], then [`Engine::handle_batch`], as [`step`] calls them;
-//! * *commands*: [`Engine::apply`], [`Engine::set_weight`], between two steps;
-//! * *poll*: [`Engine::transmit`] and [`Engine::poll_event`] after each of the others, until they have nothing;
+//! * *commands*: [`Engine::apply`], [`Engine::set_weight`], [`Engine::probe_answered`], between two steps;
+//! * *poll*: [`Engine::transmit`], [`Engine::poll_event`] and [`Engine::poll_probe`] after each of the others, until they have nothing;
 //!   [`Engine::poll_timeout`] last: when to call again.
 //!
 //! # Promises
@@ -41,6 +41,7 @@ pub mod nat;
 pub mod neighbour;
 pub mod plan;
 pub mod policy;
+pub mod probe;
 pub mod reply;
 pub mod time;
 pub mod verdict;
@@ -62,6 +63,7 @@ pub use engine::{Engine, Guests};
 pub use error::{CommandError, PlanError};
 pub use event::Event;
 pub use plan::Plan;
+pub use probe::{Probe, ProbeReply};
 pub use status::{DirectorStatus, FlowStatus, PolicyStatus, ServerStatus};
 pub use time::{Duration, Instant};
 pub use verdict::{DropReason, InterfaceId, Verdict};

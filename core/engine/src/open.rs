@@ -473,6 +473,9 @@ impl Engine {
         }
         let Some(director) = self.directors.at_mut(place) else { return Err(DropReason::NoDirector) };
         director.open(view, walk.protocol);
+        if director.wants_answers() && !director.mode.is_one_sided() {
+            self.flows.note_beginning(inserted.id, now);
+        }
         if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
             self.sticky.open(sticky::key(place, client, persistence), slot, id, persistence.timeout, now);
         }

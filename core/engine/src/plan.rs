@@ -19,7 +19,7 @@ mod scheduling;
 
 pub use scheduling::{
     Builtin, FlowKey, GuestPlan, HASHING_TABLE_SIZES, HashType, OptionError, Options, ProbeSource,
-    SchedulerPlan, Setting, TABLE_SIZE_MAX, TableWeights, Tuned,
+    SchedulerPlan, Setting, SlowStart, TABLE_SIZE_MAX, TableWeights, Tuned,
 };
 
 /// Everything that an engine is told.
@@ -304,6 +304,8 @@ pub struct DirectorPlan {
     pub mode: Mode,
     /// Who picks the real server.
     pub scheduler: SchedulerPlan,
+    /// How a real server that is new comes to its share of flows; at once without it.
+    pub slow_start: Option<SlowStart>,
     /// The real servers, in the order in which the user named them.
     pub servers: Vec<ServerPlan>,
     /// Each UDP datagram is scheduled on its own and leaves no flow behind.
@@ -325,6 +327,7 @@ impl DirectorPlan {
             binds: Vec::from([bind]),
             mode: Mode::Nat { sources: Vec::new() },
             scheduler: SchedulerPlan::Builtin(scheduler),
+            slow_start: None,
             servers,
             is_one_packet: false,
             persistence: None,

@@ -238,7 +238,21 @@ impl Engine {
         let Some(entry) = self.flows.entry(id) else { return };
         let after = entry.state;
         let (place, slot) = (entry.director, entry.server_slot);
-        let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
+        let is_half_open = entry.traits.has(Traits::HALF_OPEN);
+        let is_answered = is_half_open && entry.is_answered();
+        // The real server's first word: it acknowledges the SYN, or sends a datagram.
+        let is_first_word = match (before, after) {
+            (FlowState::SynSent, FlowState::SynReceived | FlowState::Established) => true,
+            (FlowState::Udp | FlowState::Icmp, _) => entry.packets_reply == 1,
+            _ => false,
+        };
+        if is_half_open
+            && is_first_word
+            && let Some(began) = self.flows.beginning(id)
+            && let Some(director) = self.directors.at_mut(place)
+        {
+            director.answered(slot, self.now.since(began), self.now);
+        }
         if before != after
             && let Some(director) = self.directors.at_mut(place)
         {

@@ -7,9 +7,10 @@ mod support;
 use std::net::Ipv4Addr;
 
 use evenkeel_engine::device::Offload;
+use evenkeel_engine::flow::Direction;
 use evenkeel_engine::plan::Binding;
-use evenkeel_engine::wire::Protocol;
-use evenkeel_engine::{DropReason, Duration, Event, Instant, step};
+use evenkeel_engine::wire::{FiveTuple, Protocol};
+use evenkeel_engine::{DropReason, Duration, Event, Instant, Verdict, step};
 use proptest::prelude::*;
 use support::*;
 
@@ -42,6 +43,41 @@ fn every_packet_of_a_flow_goes_to_the_server_of_its_first() {
     let status = engine.directors();
     assert_eq!(status[1].servers.iter().map(|one| one.packets_to).sum::<u64>(), 200);
     assert_eq!(status[1].servers.iter().map(|one| one.flows).collect::<Vec<_>>(), [10, 10]);
+}
+
+#[test]
+fn a_driver_learns_whose_a_flow_is_and_how_each_packet_ended() {
+    let mut engine = engine(plan());
+    let stranger = ends(CLIENT, 40_000, Ipv4Addr::new(10, 0, 0, 9), 80);
+    let packets = [udp(call(40_000), b"x"), udp(stranger, b"x"), udp(call(40_000), b"y"), echo_request(VIP)];
+    let mut device = Memory::new();
+    device.room = 2;
+    device.inbox.extend(packets.map(|packet| (TUN, packet, Offload::default())));
+    step(&mut engine, &mut device, at(1));
+    // The two datagrams simply went on, and there was no room for the answer to the ping.
+    let drop = |reason| Verdict::Drop(reason);
+    assert_eq!(device.ends, [(1, drop(DropReason::NoDirector)), (3, drop(DropReason::DeviceQueueFull))]);
+    let mut device = Memory::new();
+    device.inbox.push_back((TUN, echo_request(VIP), Offload::default()));
+    step(&mut engine, &mut device, at(2));
+    assert_eq!(device.ends, [(0, Verdict::Answer(TUN))]);
+
+    let tuple = |ends: Ends| FiveTuple {
+        source: ends.source.0.into(),
+        destination: ends.destination.0.into(),
+        source_port: ends.source.1,
+        destination_port: ends.destination.1,
+        protocol: Protocol::UDP,
+    };
+    for (tuple, direction) in [
+        (tuple(call(40_000)), Direction::Original),
+        (tuple(ends(S2, 8080, CLIENT, 40_000)), Direction::Reply),
+    ] {
+        let status = engine.flow(&tuple).unwrap();
+        assert_eq!((status.director, status.server, status.direction), ("dns", "s2", direction));
+        assert_eq!(status.entry.packets_original, 2);
+    }
+    assert!(engine.flow(&tuple(stranger)).is_none());
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn replay_entry(name: &str, entry: &Entry, report: &mut Report) -> Result<(), Re
 }
 
 /// Notes a decision.
-fn decide(report: &mut Report, at: &str, recorded: Option<u32>, ours: Option<u32>) {
+pub(super) fn decide(report: &mut Report, at: &str, recorded: Option<u32>, ours: Option<u32>) {
     let shown = |pick: Option<u32>| pick.map_or_else(|| "nobody".to_owned(), |pick| pick.to_string());
     hold(report, at, "server", &shown(recorded), &shown(ours));
 }

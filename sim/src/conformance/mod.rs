@@ -10,6 +10,7 @@
 //!
 //! * [`ipvs_packets`] frames of a Linux director at all interfaces of its scenario
 //! * [`ipvs_scheduling`] which real server a Linux director gave to each new client
+//! * [`haproxy_source`] which server HAProxy's `balance source` gave to each client address
 //! * [`katran`] pairs of packets of Katran's own tests
 //! * [`intended`] the differences that are meant, the table of `docs/src/differences.md`
 //!
@@ -19,6 +20,7 @@
 mod bench;
 mod differ;
 mod frame;
+mod haproxy_source;
 pub mod intended;
 mod ipvs_packets;
 mod ipvs_scheduling;
@@ -26,6 +28,7 @@ mod katran;
 mod report;
 
 pub use differ::FieldDifference;
+pub use haproxy_source::replay as haproxy_source;
 pub use ipvs_packets::replay as ipvs_packets;
 pub use ipvs_scheduling::replay as ipvs_scheduling;
 pub use katran::replay as katran;

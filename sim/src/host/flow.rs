@@ -99,13 +99,10 @@ pub(crate) struct Ending {
     pub(crate) load: usize,
     pub(crate) number: u64,
     pub(crate) service: Service,
-    /// The client's own port.
-    pub(crate) port: u16,
     /// Who answered, by [`payload::identity`].
     pub(crate) server: Option<u32>,
     pub(crate) broken: Option<Cause>,
     pub(crate) opened: Instant,
-    pub(crate) rounds: u32,
 }
 
 /// A request that has been answered.
@@ -154,10 +151,10 @@ impl Flow {
         (self.round >= self.opening.rounds).then_some(Ok(()))
     }
 
-    pub(super) const fn ending(&self, port: u16, broken: Option<Cause>) -> Ending {
+    pub(super) const fn ending(&self, broken: Option<Cause>) -> Ending {
         let Opening { load, number, service, .. } = self.opening;
-        let (server, opened, rounds) = (self.server, self.opened, self.round);
-        Ending { load, number, service, port, server, broken, opened, rounds }
+        let (server, opened) = (self.server, self.opened);
+        Ending { load, number, service, server, broken, opened }
     }
 
     pub(super) fn answer(&self, server: u32, now: Instant) -> Answer {

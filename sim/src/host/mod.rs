@@ -53,8 +53,6 @@ pub struct HostCounts {
     pub bad_checksum: u64,
     /// Packets that contradict themselves.
     pub malformed: u64,
-    /// Packets to an address that is not the host's.
-    pub other_host: u64,
     /// Packets that belong to nothing that is open here.
     pub unexpected: u64,
     /// Requests whose bytes were not what a client had sent.
@@ -67,7 +65,7 @@ impl HostCounts {
     /// Packets for which the host had no use.
     #[must_use]
     pub const fn stray(&self) -> u64 {
-        self.bad_checksum + self.malformed + self.other_host + self.unexpected
+        self.bad_checksum + self.malformed + self.unexpected
     }
 }
 
@@ -173,7 +171,7 @@ impl Host {
         let flow = Flow::new(opening, way.now());
         let remote = End { address: service.address, port: service.port };
         let Some(local) = self.free_end(way, service.protocol, remote) else {
-            return self.finish(&flow, 0, Some(Cause::NoPort));
+            return self.finish(&flow, Some(Cause::NoPort));
         };
         let mut transmits = std::mem::take(&mut self.transmits);
         let kind = if service.protocol == Protocol::TCP {
@@ -269,7 +267,7 @@ impl Host {
     pub(crate) fn stop(&mut self, now: Instant) {
         let flows = self.connections.iter().filter_map(|(_, connection)| match &connection.kind {
             Kind::Client { flow, has_ended: false, .. } | Kind::Asker { flow, .. } => {
-                Some(flow.ending(connection.local.port, Some(Cause::ClientGone)))
+                Some(flow.ending(Some(Cause::ClientGone)))
             }
             Kind::Client { .. } | Kind::Server { .. } => None,
         });
@@ -445,7 +443,7 @@ impl Host {
         let Some(connection) = self.remove(index) else { return };
         match connection.kind {
             Kind::Client { flow, has_ended: false, .. } => {
-                self.finish(&flow, connection.local.port, Some(cause));
+                self.finish(&flow, Some(cause));
             }
             Kind::Client { .. } | Kind::Asker { .. } => {}
             Kind::Server { .. } => self.counts.bad_requests += 1,
@@ -480,12 +478,11 @@ impl Host {
     fn receive_answer(&mut self, way: &mut Way<'_>, index: usize, payload: &[u8]) {
         let now = way.now();
         let Some(connection) = self.connections.get_mut(index) else { return };
-        let port = connection.local.port;
         let Kind::Asker { flow, deadline, .. } = &mut connection.kind else { return };
         let Some(head) = payload::response_head(payload) else {
             let flow = *flow;
             self.remove(index);
-            return self.finish(&flow, port, Some(Cause::WrongAnswer));
+            return self.finish(&flow, Some(Cause::WrongAnswer));
         };
         if head.pattern != !flow.head().pattern || connection.resumes != Instant::NEVER {
             // The answer to a question that was asked twice.
@@ -512,7 +509,7 @@ impl Host {
             Some(result) => {
                 let flow = *flow;
                 self.remove(index);
-                self.finish(&flow, port, result.err());
+                self.finish(&flow, result.err());
             }
         }
     }
@@ -569,16 +566,15 @@ impl Host {
     /// The client of a connection gives up: its flow ends here, and the other side is told where that is usual.
     fn give_up(&mut self, way: &mut Way<'_>, index: usize, cause: Cause) {
         let Some(connection) = self.remove(index) else { return };
-        let port = connection.local.port;
         match connection.kind {
             Kind::Client { tcp, flow, has_ended, .. } => {
                 let reset = Transmit { segment: tcp.abort(), data: None };
                 self.send_segments(way, (connection.local, connection.remote), &mut vec![reset]);
                 if !has_ended {
-                    self.finish(&flow, port, Some(cause));
+                    self.finish(&flow, Some(cause));
                 }
             }
-            Kind::Asker { flow, .. } => self.finish(&flow, port, Some(cause)),
+            Kind::Asker { flow, .. } => self.finish(&flow, Some(cause)),
             Kind::Server { .. } => {}
         }
     }
@@ -610,7 +606,6 @@ impl Host {
     /// Looks at what a connection has become, after a segment or a timer.
     fn review(&mut self, way: &mut Way<'_>, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        let port = connection.local.port;
         let (state, mut ended) = match &mut connection.kind {
             Kind::Client { tcp, flow, has_ended, .. } => {
                 let is_done = flow.round >= flow.opening.rounds;
@@ -630,7 +625,7 @@ impl Host {
         };
         let is_cut = matches!(ended, Some((_, Some(Cause::ClosedEarly))));
         if let Some((flow, cause)) = ended.take() {
-            self.finish(&flow, port, cause);
+            self.finish(&flow, cause);
         }
         if is_cut || matches!(state, State::Closed | State::Reset | State::TimedOut) {
             self.remove(index);
@@ -639,8 +634,8 @@ impl Host {
         }
     }
 
-    fn finish(&mut self, flow: &Flow, port: u16, broken: Option<Cause>) {
-        self.endings.push(flow.ending(port, broken));
+    fn finish(&mut self, flow: &Flow, broken: Option<Cause>) {
+        self.endings.push(flow.ending(broken));
     }
 
     fn insert(&mut self, local: AnyEnd, remote: AnyEnd, kind: Kind) -> usize {
@@ -735,11 +730,6 @@ impl Host {
             Kind::Asker { .. } => 0,
         };
         self.counts.retransmitted + self.connections.iter().map(of).sum::<u64>()
-    }
-
-    /// Connections that are open.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.len()
     }
 }
 

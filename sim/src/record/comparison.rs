@@ -96,6 +96,8 @@ pub enum Unit {
     Plain,
     /// Bytes.
     Bytes,
+    /// A number near one, of which the digits behind the nines count.
+    Index,
 }
 
 /// Which values of a metric are good.
@@ -127,18 +129,24 @@ pub struct Metric {
 pub const METRICS: [Metric; 12] = [
     Metric {
         key: "completed",
-        name: "completed",
+        name: "flows completed",
         unit: Unit::Count,
         better: Better::Neither,
         value: completed,
     },
-    Metric { key: "imbalance", name: "max/mean", unit: Unit::Plain, better: Better::Lower, value: imbalance },
-    Metric { key: "jain", name: "Jain", unit: Unit::Plain, better: Better::Higher, value: jain },
-    Metric { key: "mean_ns", name: "mean", unit: Unit::Time, better: Better::Lower, value: mean },
-    Metric { key: "p50_ns", name: "p50", unit: Unit::Time, better: Better::Lower, value: p50 },
-    Metric { key: "p99_ns", name: "p99", unit: Unit::Time, better: Better::Lower, value: p99 },
-    Metric { key: "p999_ns", name: "p99.9", unit: Unit::Time, better: Better::Lower, value: p999 },
-    Metric { key: "broken", name: "broken", unit: Unit::Count, better: Better::Lower, value: broken },
+    Metric {
+        key: "imbalance",
+        name: "imbalance max/mean",
+        unit: Unit::Index,
+        better: Better::Lower,
+        value: imbalance,
+    },
+    Metric { key: "jain", name: "Jain's index", unit: Unit::Index, better: Better::Higher, value: jain },
+    Metric { key: "mean_ns", name: "latency mean", unit: Unit::Time, better: Better::Lower, value: mean },
+    Metric { key: "p50_ns", name: "latency p50", unit: Unit::Time, better: Better::Lower, value: p50 },
+    Metric { key: "p99_ns", name: "latency p99", unit: Unit::Time, better: Better::Lower, value: p99 },
+    Metric { key: "p999_ns", name: "latency p99.9", unit: Unit::Time, better: Better::Lower, value: p999 },
+    Metric { key: "broken", name: "flows broken", unit: Unit::Count, better: Better::Lower, value: broken },
     Metric { key: "floor", name: "floor", unit: Unit::Count, better: Better::Neither, value: floor },
     Metric {
         key: "dropped",
@@ -247,8 +255,8 @@ impl Metric {
     pub fn show(&self, value: f64) -> String {
         use super::number;
         match self.unit {
-            Unit::Count if value.abs() < 99_950.0 => number::plain(value),
-            Unit::Count => number::short(value),
+            Unit::Count => number::counted(value),
+            Unit::Index => number::index(value),
             Unit::Time => number::duration(value),
             Unit::Plain => number::plain(value),
             Unit::Bytes => number::bytes(value),
@@ -342,11 +350,11 @@ impl Comparison {
     pub fn all_notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         if self.repeated > 0 {
-            notes.push(format!("{} runs repeat a seed of the same row and are left out.", self.repeated));
+            notes.push(format!("Left out because a row had the seed already: {} runs.", self.repeated));
         }
         if self.left_out > 0 {
             notes.push(format!(
-                "{} runs are beyond {ROWS_MAX} rows or {SEEDS_MAX} seeds and are left out.",
+                "Left out beyond {ROWS_MAX} rows or {SEEDS_MAX} seeds: {} runs.",
                 self.left_out
             ));
         }
@@ -398,6 +406,19 @@ impl Comparison {
         if self.rows.len() == 1 { row.scenario.clone() } else { self.label_without(row, None) }
     }
 
+    /// What tells a row from the others at the same place of a sweep.
+    #[must_use]
+    pub fn line(&self, row: &Row, sweep: &Sweep) -> String {
+        self.label_without(row, Some(&sweep.name))
+    }
+
+    /// The place of a row in a sweep, as it is written: `rate 20k/s`.
+    #[must_use]
+    pub fn place(&self, row: &Row, sweep: &Sweep) -> String {
+        let value = row.parameters.iter().find(|one| one.name == sweep.name);
+        format!("{} {}", last_part(&sweep.name), value.map_or("-", |one| &one.value))
+    }
+
     /// The parameter along which rows are a sweep: of those that are quantities everywhere, the one with the
     /// most values.
     #[must_use]
@@ -441,7 +462,7 @@ impl Comparison {
         let mut lines: Vec<(String, Vec<(f64, usize)>)> = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             let Some((place, _)) = quantity(row, &sweep.name) else { continue };
-            let label = self.label_without(row, Some(&sweep.name));
+            let label = self.line(row, sweep);
             match lines.iter_mut().find(|(other, _)| *other == label) {
                 Some((_, places)) => places.push((place, index)),
                 None => lines.push((label, vec![(place, index)])),
@@ -628,5 +649,130 @@ impl Comparison {
             commands: row.runs.values().take(PARTS_NAMED).map(|run| &run.command[..]).collect(),
             metrics: BTreeMap::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+    use crate::record::balance::Balance;
+
+    fn metric(key: &str) -> &'static Metric {
+        METRICS.iter().find(|metric| metric.key == key).unwrap()
+    }
+
+    fn record(seed: u64, parameters: &[(&str, &str)], latency: u64) -> RunRecord {
+        let parameter =
+            |(name, value): &(&str, &str)| Parameter { name: (*name).to_owned(), value: (*value).to_owned() };
+        let mut record = RunRecord { seed, scenario: "s".to_owned(), ..RunRecord::default() };
+        record.parameters = parameters.iter().map(parameter).collect();
+        record.latency.record(latency);
+        record.balance = Some(Balance { max_over_mean: 1_000_000, jain: 1_000_000, variation: 0 });
+        record
+    }
+
+    fn comparison(records: &[RunRecord]) -> Comparison {
+        let mut comparison = Comparison::new("t", "v");
+        records.iter().for_each(|record| comparison.add(record));
+        comparison
+    }
+
+    #[test]
+    fn runs_of_the_same_parameters_are_one_row() {
+        let both =
+            |seed| [record(seed, &[("x.scheduler", "a")], 100), record(seed, &[("x.scheduler", "b")], 90)];
+        let found = comparison(&[both(1), both(2), both(2)].concat());
+        assert_eq!(found.rows.len(), 2);
+        assert_eq!(found.rows[0].runs.keys().copied().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(found.all_notes(), ["Left out because a row had the seed already: 2 runs."]);
+        assert_eq!([&found.rows[0], &found.rows[1]].map(|row| found.label(row)), ["a", "b"]);
+        let mut other = record(1, &[("x.scheduler", "a")], 1);
+        other.version = "2".to_owned();
+        let found = comparison(&[both(1).to_vec(), vec![other]].concat());
+        assert_eq!(found.label(&found.rows[2]), "version 2, scheduler a");
+    }
+
+    #[test]
+    fn a_difference_that_chance_shares_is_told_from_zero() {
+        let base: Vec<RunRecord> = (1..=5).map(|seed| record(seed, &[("p", "a")], seed * 1_000)).collect();
+        let more: Vec<RunRecord> =
+            (1..=5).map(|seed| record(seed, &[("p", "b")], seed * 1_000 + 100 + seed)).collect();
+        let found = comparison(&[base, more].concat());
+        let [one, other] = &found.rows[..] else { panic!() };
+        let difference = other.difference(one, metric("mean_ns")).unwrap();
+        assert!((difference.mean - 103.0).abs() < 1e-9 && difference.is_not_zero());
+        assert_eq!(found.best(&[0, 1], metric("mean_ns")), [0]);
+        assert!(found.best(&[0, 1], metric("jain")).is_empty(), "all alike");
+        assert!(found.best(&[0, 1], metric("completed")).is_empty(), "no quality");
+    }
+
+    #[test]
+    fn rows_that_cannot_be_told_from_the_best_are_as_good() {
+        let rows = [("a", [100, 120, 110]), ("b", [101, 118, 112]), ("c", [200, 220, 210])];
+        let records = rows.iter().flat_map(|(name, latencies)| {
+            latencies.iter().zip(1..).map(move |(latency, seed)| record(seed, &[("p", name)], *latency))
+        });
+        let found = comparison(&records.collect::<Vec<_>>());
+        assert_eq!(found.best(&[0, 1, 2], metric("mean_ns")), [0, 1]);
+        let single = comparison(&[record(1, &[("p", "a")], 5), record(1, &[("p", "b")], 4)]);
+        assert_eq!(single.best(&[0, 1], metric("mean_ns")), [1], "one seed says nothing about chance");
+    }
+
+    #[test]
+    fn a_sweep_is_found_and_its_rows_are_compared_by_place() {
+        let mut records = Vec::new();
+        for rate in ["20k/s", "500/s", "1.5k/s"] {
+            for scheduler in ["rr.wasm", "maglev.wasm"] {
+                records.push(record(
+                    1,
+                    &[("service.web.scheduler.component", scheduler), ("load.u.rate", rate)],
+                    9,
+                ));
+            }
+        }
+        let found = comparison(&records);
+        let sweep = found.sweep().unwrap();
+        assert_eq!(
+            (sweep.label(), found.place(&found.rows[4], &sweep)),
+            ("rate (per second)".to_owned(), "rate 1.5k/s".to_owned())
+        );
+        assert_eq!(found.groups(), [[2, 3], [4, 5], [0, 1]]);
+        let lines = found.lines(&sweep);
+        assert_eq!(lines[1].0, "maglev.wasm");
+        assert_eq!(lines[1].1, [(500.0, 3), (1_500.0, 5), (20_000.0, 1)]);
+        assert_eq!(found.label(&found.rows[3]), "scheduler.component maglev.wasm, rate 500/s");
+    }
+
+    #[test]
+    fn quantities_of_different_kinds_are_no_sweep() {
+        let of = |values: &[&str]| {
+            let records: Vec<RunRecord> = values.iter().map(|value| record(1, &[("x", value)], 1)).collect();
+            comparison(&records).sweep().map(|sweep| sweep.unit)
+        };
+        assert_eq!(of(&["10us", "2ms", "1.5s"]), Some("seconds"));
+        assert_eq!(of(&["1", "2"]), Some(""));
+        assert_eq!(of(&["10us", "2kB"]), None);
+        assert_eq!(of(&["1", "maglev"]), None);
+        assert_eq!(of(&["5", "5"]), None);
+        assert_eq!(of(&["", "-"]), None);
+    }
+
+    #[test]
+    fn as_data_every_row_has_its_metrics() {
+        let records: Vec<RunRecord> = (1..=3)
+            .flat_map(|seed| {
+                [record(seed, &[("p", "a")], 100 + seed), record(seed, &[("p", "b")], 90 + seed)]
+            })
+            .collect();
+        let value = serde_json::to_value(comparison(&records)).unwrap();
+        let metric = &value["rows"][1]["metrics"]["p50_ns"];
+        assert_eq!((metric["mean"].as_f64(), metric["difference"].as_f64()), (Some(92.0), Some(-10.0)));
+        assert_eq!(
+            (metric["is_best"].as_bool(), value["rows"][0]["seeds"].to_string()),
+            (Some(true), "[1,2,3]".to_owned())
+        );
+        assert!(value["rows"][1]["metrics"].get("instructions").is_none());
     }
 }

@@ -14,6 +14,7 @@
 pub mod balance;
 pub mod batches;
 pub mod comparison;
+pub mod csv;
 pub mod data;
 pub mod drawing;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub mod number;
 pub mod paper;
 pub mod recorder;
 pub mod statistics;
+pub mod text;
 
 pub use comparison::Comparison;
 pub use data::RunRecord;

@@ -51,23 +51,43 @@ pub fn grouped(count: u64) -> String {
 /// Three significant digits, without an exponent; large numbers keep all digits before the point.
 #[must_use]
 pub fn plain(value: f64) -> String {
+    /// Smaller numbers are shown as zero.
+    const DECIMALS_MAX: usize = 9;
     if !value.is_finite() {
         return "-".to_owned();
     }
-    let size = value.abs();
     // Half of the last digit that is shown, so that 9.996 is 10.0 and not 10.00.
-    let decimals = match size {
-        _ if size >= 99.95 => 0,
-        _ if size >= 9.995 => 1,
-        _ if size >= 0.9995 => 2,
-        _ if size >= 0.09995 => 3,
-        _ if size >= 0.009_995 => 4,
-        _ if size >= 0.000_000_5 => 6,
-        _ => 0,
-    };
+    let mut bound = 99.95;
+    let mut decimals = 0;
+    while value.abs() < bound && decimals < DECIMALS_MAX {
+        bound /= 10.0;
+        decimals += 1;
+    }
     let text = format!("{value:.decimals$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+/// A mean of counts: with commas where it is large, with three digits where it is small.
+#[must_use]
+pub fn counted(value: f64) -> String {
+    if value.abs() < 99.95 || !value.is_finite() {
+        return plain(value);
+    }
+    let sign = if value < 0.0 { "-" } else { "" };
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rounded, above zero; the cast saturates"
+    )]
+    let whole = libm::round(value.abs()) as u64;
+    format!("{sign}{}", grouped(whole))
+}
+
+/// A number near one, to four digits behind the point.
+#[must_use]
+pub fn index(value: f64) -> String {
+    format!("{value:.4}")
 }
 
 /// Three significant digits with `k`, `M`, `G` or `T`: `12.3k`.
@@ -137,13 +157,20 @@ mod tests {
             (99.96, "100"),
             (123_456.7, "123457"),
             (0.1234, "0.123"),
-            (0.001_234, "0.001234"),
+            (0.001_234, "0.00123"),
+            (1e-12, "0"),
             (-2.5, "-2.5"),
             (f64::NAN, "-"),
             (f64::INFINITY, "-"),
         ] {
             assert_eq!(plain(value), text, "{value}");
         }
+    }
+
+    #[test]
+    fn means_of_counts_and_indices_keep_what_tells_them_apart() {
+        assert_eq!([0.5, 99.96, 12_345.6, -1_234.5].map(counted), ["0.5", "100", "12,346", "-1,235"]);
+        assert_eq!([0.99964, 1.0].map(index), ["0.9996", "1.0000"]);
     }
 
     #[test]

@@ -510,7 +510,13 @@ impl Recorder {
         let windows = usize::try_from(requests.checked_div(wanted).unwrap_or(0)).unwrap_or(usize::MAX);
         let length = rows.div_ceil(windows.clamp(1, WINDOWS_MAX));
         let mut windows = Vec::new();
-        for cells in self.cells.chunks(length * servers) {
+        let mut rest = &self.cells[..];
+        while !rest.is_empty() {
+            // What is left in the end and shorter than half a window belongs to the last one.
+            let whole = length * servers;
+            let taken = if rest.len() < whole + whole / 2 { rest.len() } else { whole };
+            let (cells, further) = rest.split_at(taken);
+            rest = further;
             let mut sums = vec![(0u64, 0u64); servers];
             for row in cells.chunks(servers) {
                 for (sum, cell) in sums.iter_mut().zip(row) {

@@ -4,7 +4,6 @@ use evenkeel_engine::verdict::DropReason;
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{FlowStatus, Instant, InterfaceId};
 
-use super::headers::Tcp;
 use crate::packet::Flags;
 
 /// The most connections of one replay: what a trunk of 10 Gbit/s has in a minute. Packets of further ones are skipped.
@@ -19,9 +18,9 @@ pub(super) struct Connection {
     pub(super) called: (Address, u16),
     /// Which real server has it.
     pub(super) way: Option<Way>,
-    /// The batch in which the latest packet of the client is.
+    /// The batch in which its latest packet is.
     pub(super) batch: u32,
-    /// Whether that packet may open a flow, so that what follows it has to wait for the answer.
+    /// Whether a packet in that batch may open a flow, so that what follows it has to wait for the answer.
     pub(super) is_open_asked: bool,
     /// When the latest packet came.
     pub(super) latest: Instant,
@@ -112,19 +111,24 @@ impl Connection {
         self.ended.reset || (self.ended.client && self.ended.server)
     }
 
-    /// Notes what a packet of the client, or else of the server, says of its end.
+    /// Notes that a packet of the client, or else of the server, is in the batch.
     #[inline]
-    pub(super) fn note(&mut self, tcp: Option<Tcp>, is_from_client: bool) {
+    pub(super) fn enter_batch(&mut self, batch: u32, is_from_client: bool, may_open: bool) {
         let [client, server] = &mut self.packets;
         *(if is_from_client { client } else { server }) += 1;
-        if let Some(tcp) = tcp {
-            self.ended.reset |= tcp.flags.has(Flags::RST);
-            let has_closed = tcp.flags.has(Flags::FIN);
-            if is_from_client {
-                self.ended.client |= has_closed;
-            } else {
-                self.ended.server |= has_closed;
-            }
+        self.is_open_asked = may_open || (self.batch == batch && self.is_open_asked);
+        self.batch = batch;
+    }
+
+    /// Notes what a packet of the client, or else of the server, says of its end.
+    #[inline]
+    pub(super) const fn note(&mut self, flags: Flags, is_from_client: bool) {
+        self.ended.reset |= flags.has(Flags::RST);
+        let has_closed = flags.has(Flags::FIN);
+        if is_from_client {
+            self.ended.client |= has_closed;
+        } else {
+            self.ended.server |= has_closed;
         }
     }
 
@@ -315,12 +319,17 @@ mod tests {
         assert_eq!(connection.broken, Some(Broken { packet: 4, cause: Cause::Moved(0, 1) }));
         let mut connection = Connection::new(tuple(1), CALLED);
         connection.forwarded = 1;
-        let tcp = |flags| Some(Tcp { sequence: 0, acknowledgement: 0, flags, payload_bytes: 0 });
-        connection.note(tcp(Flags::FIN), true);
+        connection.note(Flags::FIN, true);
         assert!(!connection.is_over());
-        connection.note(tcp(Flags::FIN), false);
+        connection.note(Flags::FIN, false);
         assert!(connection.is_over());
         connection.drop_packet(5, DropReason::NoFlow);
-        assert_eq!((connection.broken, connection.packets), (None, [1, 1]));
+        assert_eq!(connection.broken, None);
+        connection.enter_batch(3, true, true);
+        connection.enter_batch(3, false, false);
+        assert!(connection.is_open_asked);
+        connection.enter_batch(4, false, false);
+        assert!(!connection.is_open_asked);
+        assert_eq!(connection.packets, [1, 2]);
     }
 }

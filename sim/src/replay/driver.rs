@@ -20,6 +20,7 @@ use super::peers::Peers;
 use super::tap::{Slot, Tap};
 use super::{BATCH_SPAN, Options, ReplayError, Sides, neighbours};
 use crate::capture::{Content, Reader, Record, strip};
+use crate::packet::Flags;
 use crate::random::Stream;
 use crate::stdio::PACKET_MAX_BYTES;
 use crate::trace::Trace;
@@ -73,6 +74,8 @@ pub(super) struct Entry {
     pub(super) at: Instant,
     pub(super) connection: Option<u32>,
     pub(super) is_from_client: bool,
+    /// What TCP says; nothing for other protocols.
+    flags: Flags,
     /// It opened a flow, or its connection has another server since.
     pub(super) is_opening: bool,
 }
@@ -263,7 +266,7 @@ impl<'a> Driver<'a> {
             let from = self.outside();
             return self.feed(Some(number), at, None, true, from, bytes, Some((header, &edit)));
         }
-        let Some(connection) = self.connection(&mapped, header) else {
+        let Some(connection) = self.connection(&mapped, header)? else {
             self.counts.skip(Skip::TooManyConnections);
             return Ok(());
         };
@@ -286,23 +289,16 @@ impl<'a> Driver<'a> {
         mut edit: Edit,
     ) -> io::Result<()> {
         let tcp = header.tcp();
-        let opens = tcp.is_some_and(|tcp| tcp.opens());
         if let Some(tcp) = tcp.filter(|_| self.peers.is_some()) {
             edit.acknowledges = self.hear(at, connection, &tcp)?;
         }
-        let batch = self.batch;
-        if opens && self.connections.get(connection).is_some_and(|one| one.batch == batch) {
-            self.flush()?;
+        let (silence, batch) = (self.silence, self.batch);
+        if let Some(known) = self.connections.get_mut(connection) {
+            let opens = tcp.is_some_and(|tcp| tcp.opens());
+            let is_silent = at.since(known.latest) >= silence;
+            known.enter_batch(batch, true, opens || is_silent || known.way.is_none());
+            known.latest = at;
         }
-        let batch = self.batch;
-        let silence = self.silence;
-        let Some(known) = self.connections.get_mut(connection) else { return Ok(()) };
-        let is_silent = at.since(known.latest) >= silence;
-        known.note(tcp, true);
-        let was_asked = known.batch == batch && known.is_open_asked;
-        known.is_open_asked = was_asked || opens || is_silent || known.way.is_none();
-        known.batch = batch;
-        known.latest = at;
         let from = self.outside();
         self.feed(Some(number), at, Some(connection), true, from, bytes, Some((header, &edit)))
     }
@@ -328,8 +324,9 @@ impl<'a> Driver<'a> {
                 return Ok(());
             }
         };
+        let batch = self.batch;
         if let Some(known) = self.connections.get_mut(connection) {
-            known.note(header.tcp(), false);
+            known.enter_batch(batch, false, false);
             known.latest = at;
         }
         edit.tuple = way.reply;
@@ -396,6 +393,12 @@ impl<'a> Driver<'a> {
 
     /// The simulated server says what the client is about to acknowledge. Gives what is added to the acknowledgement.
     fn hear(&mut self, at: Instant, connection: u32, tcp: &Tcp) -> io::Result<u32> {
+        let is_ahead = self.peers.as_ref().is_some_and(|peers| peers.is_ahead(connection, tcp));
+        let batch = self.batch;
+        if is_ahead && self.connections.get(connection).is_some_and(|one| one.batch == batch) {
+            // What the server has to answer first may still wait.
+            self.flush()?;
+        }
         let Ok(way) = self.way(connection)? else { return Ok(0) };
         let Some(peers) = &mut self.peers else { return Ok(0) };
         let mut segments = Vec::new();
@@ -432,23 +435,30 @@ impl<'a> Driver<'a> {
 
     /// The connection of a packet, entered if it is new. `None` where there is no room.
     #[inline]
-    fn connection(&mut self, tuple: &FiveTuple, header: &Header) -> Option<u32> {
-        let opens = header.tcp().is_some_and(|tcp| tcp.opens());
+    fn connection(&mut self, tuple: &FiveTuple, header: &Header) -> io::Result<Option<u32>> {
         if let Some(known) = self.connections.find(tuple) {
-            let is_anew = opens && self.connections.get(known).is_some_and(Connection::is_over);
-            if !is_anew {
-                return Some(known);
+            let opens = header.tcp().is_some_and(|tcp| tcp.opens());
+            if !opens || !self.is_over(known)? {
+                return Ok(Some(known));
             }
         }
         let is_from_client = self.is_from_client(tuple, header);
         let captured = if is_from_client { header.tuple } else { header.tuple.reversed() };
         let called = (captured.destination, captured.destination_port);
-        self.connections.enter(if is_from_client { *tuple } else { tuple.reversed() }, called)
+        Ok(self.connections.enter(if is_from_client { *tuple } else { tuple.reversed() }, called))
+    }
+
+    /// Whether a connection is over, after whatever of it waits has been handed over.
+    fn is_over(&mut self, connection: u32) -> io::Result<bool> {
+        let batch = self.batch;
+        if self.connections.get(connection).is_some_and(|one| one.batch == batch) {
+            self.flush()?;
+        }
+        Ok(self.connections.get(connection).is_some_and(Connection::is_over))
     }
 
     /// Whether the first packet that is seen of a connection is the client's: by what it says, then by who is served.
     fn is_from_client(&self, tuple: &FiveTuple, header: &Header) -> bool {
-        use crate::packet::Flags;
         match header.kind {
             Kind::Tcp(tcp) if tcp.flags.has(Flags::SYN) => return tcp.opens(),
             Kind::Query { is_request } => return is_request,
@@ -527,8 +537,13 @@ impl<'a> Driver<'a> {
                 }
             }
         }
-        let is_opening = false;
-        self.entries.push(Entry { number, at, connection, is_from_client, is_opening });
+        let tcp = match header {
+            Some(header) => header.tcp(),
+            // Of a simulated server's packet nothing is to be changed, but its close counts.
+            None => connection.and_then(|_| headers::read(bytes)).and_then(|header| header.tcp()),
+        };
+        let flags = tcp.map_or(Flags(0), |tcp| tcp.flags);
+        self.entries.push(Entry { number, at, connection, is_from_client, flags, is_opening: false });
         Ok(())
     }
 
@@ -565,8 +580,8 @@ impl<'a> Driver<'a> {
                 self.counts.simulated += 1;
                 if is_frame {
                     self.tap.put(interface, [&[], &bytes], Offload::default());
-                    let (number, is_from_client, is_opening) = (None, false, false);
-                    self.entries.push(Entry { number, at, connection, is_from_client, is_opening });
+                    let (number, is_from_client, flags, is_opening) = (None, false, Flags(0), false);
+                    self.entries.push(Entry { number, at, connection, is_from_client, flags, is_opening });
                 } else {
                     self.feed(None, at, connection, false, interface, &bytes, None)?;
                 }
@@ -619,17 +634,18 @@ impl<'a> Driver<'a> {
             if let Some((interface, bytes)) = slot.out() {
                 wire.add(now, u32::from(interface.0), bytes);
             }
+            if let Some(Verdict::Drop(reason)) = slot.end() {
+                decisions.add(now, entry.connection.unwrap_or(u32::MAX), reason.name().as_bytes());
+            }
             let Some(number) = entry.connection else { continue };
             let Some(connection) = connections.get_mut(number) else { continue };
             let packet = entry.number.unwrap_or(0);
             match slot.end() {
                 None | Some(Verdict::Forward(_) | Verdict::Replace(_)) => connection.forwarded += 1,
-                Some(Verdict::Drop(reason)) => {
-                    decisions.add(now, number, reason.name().as_bytes());
-                    connection.drop_packet(packet, reason);
-                }
+                Some(Verdict::Drop(reason)) => connection.drop_packet(packet, reason),
                 Some(Verdict::Hold | Verdict::Answer(_) | Verdict::Consume) => {}
             }
+            connection.note(entry.flags, entry.is_from_client);
             let way = if !entry.is_from_client {
                 None
             } else if has_opened {

@@ -336,8 +336,7 @@ impl Outcome {
     ) -> Self {
         let counters = engine.counters();
         let dropped = counters.drops().filter(|(_, count)| *count > 0);
-        let hex = |hash: u64| format!("{hash:016x}");
-        let skipped: u64 = counts.skipped.values().sum();
+        let (hex, skipped) = (|hash: u64| format!("{hash:016x}"), counts.skipped.values().sum::<u64>());
         let is_fed = counters.packets_in == counts.fed + counts.simulated;
         let connection_report = count(connections);
         Self {
@@ -437,8 +436,11 @@ fn server_reports(director: &DirectorStatus) -> Vec<ServerReport> {
     report.collect()
 }
 
-/// An address and port as users write them.
+/// An address and port as users write them; port 0 stands for any.
 pub(super) fn end(address: Address, port: u16) -> String {
+    if port == 0 {
+        return address.to_string();
+    }
     SocketAddr::new(IpAddr::from(address), port).to_string()
 }
 

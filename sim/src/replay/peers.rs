@@ -45,6 +45,15 @@ impl Peers {
         Self { connections: BTreeMap::new(), numbers: Stream::new(seed, "replay", "sequence numbers") }
     }
 
+    /// Whether the client of `connection` acknowledges in `tcp` what its server has not sent yet.
+    pub(super) fn is_ahead(&self, connection: u32, tcp: &Tcp) -> bool {
+        let Some(peer) = self.connections.get(&connection).filter(|peer| !peer.is_closed) else {
+            return false;
+        };
+        let shifted = peer.shift.map(|shift| tcp.acknowledgement.wrapping_add(shift));
+        tcp.flags.has(Flags::ACK) && shifted.is_some_and(|wanted| wanted != peer.next)
+    }
+
     /// A segment of the client of `connection` is about to come: what is to be added to its acknowledgement. The server's
     /// segments that it acknowledges, from `reply`, go to `send` first.
     pub(super) fn before(

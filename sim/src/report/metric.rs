@@ -29,6 +29,18 @@ pub const NAMES: &[(&str, &str)] = &[
         "the largest distance of a server's share of flows from its share of weight, in percentage points",
     ),
     ("conserved", "1 when every packet that came into an engine has had exactly one end, else 0"),
+    ("pcc.broken", "broken flows that a load balancer could have kept"),
+    ("pcc.unavoidable", "broken flows whose real server was away"),
+    ("latency.mean", "the mean time from a request to its answer after the warm-up, in milliseconds"),
+    ("latency.p50", "what half of these times did not exceed, in milliseconds"),
+    ("latency.p99", "what 99 % of these times did not exceed, in milliseconds"),
+    ("latency.max", "the longest of these times, in milliseconds"),
+    ("findings", "sentences of the checker: what was seen on the wires that should not be"),
+    ("packets.bad", "packets that reached a machine with a wrong checksum or length"),
+    ("arp.conflicts", "claims of an address that another station had claimed before"),
+    ("vip.bypassed", "packets for a VIP that reached a real server past every forwarder"),
+    ("answers.foreign", "answers to a client from an address that it had not called"),
+    ("forwarder.restarts", "how often forwarders began anew"),
     ("wire_hash", "the hash of every packet that a machine received, as 16 hexadecimal digits"),
     ("decision_hash", "the hash of every decision of a director, as 16 hexadecimal digits"),
 ];
@@ -98,6 +110,18 @@ fn value(name: &str, outcome: &Outcome) -> Option<Expected> {
         "guest.calls" => guests().map(|guest| guest.calls).sum(),
         "guest.faults" => guests().map(|guest| guest.faults).sum(),
         "guest.fallbacks" => guests().map(|guest| guest.fallbacks).sum(),
+        "pcc.broken" => flows.broken.saturating_sub(outcome.unavoidable),
+        "pcc.unavoidable" => outcome.unavoidable,
+        "latency.mean" => return Some(milliseconds(outcome.latency.mean_ns)),
+        "latency.p50" => return Some(milliseconds(outcome.latency.p50_ns)),
+        "latency.p99" => return Some(milliseconds(outcome.latency.p99_ns)),
+        "latency.max" => return Some(milliseconds(outcome.latency.max_ns)),
+        "findings" => outcome.checks.sentences.len() as u64,
+        "packets.bad" => outcome.checks.counts.bad_packets,
+        "arp.conflicts" => outcome.checks.counts.arp_conflicts,
+        "vip.bypassed" => outcome.checks.counts.vip_bypassed,
+        "answers.foreign" => outcome.checks.counts.foreign_answers,
+        "forwarder.restarts" => outcome.forwarders.iter().map(|forwarder| forwarder.restarts).sum(),
         "conserved" => u64::from(outcome.is_conserved),
         "share.deviation" => return Some(Expected::Number(outcome.share_deviation)),
         "wire_hash" => return text(&outcome.wire_hash),
@@ -119,6 +143,11 @@ fn member(name: &str, outcome: &Outcome) -> Option<Expected> {
     let (director, server) = name.strip_prefix("share.")?.split_once('.')?;
     let found = outcome.servers.iter().find(|row| row.director == director && row.server == server)?;
     Some(Expected::Number(found.flows_percent))
+}
+
+fn milliseconds(nanoseconds: u64) -> Expected {
+    #[allow(clippy::cast_precision_loss, reason = "times far below 2^53 nanoseconds, for reading")]
+    Expected::Number(nanoseconds as f64 / 1e6)
 }
 
 /// Answered flows of each real server beyond those that the forwarders gave it, all together.

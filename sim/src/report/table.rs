@@ -32,6 +32,16 @@ fn head(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     for (cause, count) in &flows.causes {
         writeln!(text, "         {count} broken: {}", cause.words())?;
     }
+    if outcome.unavoidable > 0 {
+        writeln!(
+            text,
+            "         {} of them could not be kept: their real server was away",
+            outcome.unavoidable
+        )?;
+    }
+    for sentence in &outcome.checks.sentences {
+        writeln!(text, "found    {sentence}")?;
+    }
     let lost = packets.lost();
     writeln!(
         text,

@@ -147,3 +147,24 @@ pub enum Action {
         by: Duration,
     },
 }
+
+impl Action {
+    /// What happens, in a few words.
+    #[must_use]
+    pub const fn words(&self) -> &'static str {
+        match self {
+            Self::Stop { .. } => "a machine loses power",
+            Self::Start { .. } => "a machine gets power",
+            Self::Hang { .. } => "a host's programs hang",
+            Self::Slow { .. } => "a host slows down",
+            Self::Weight { .. } => "a weight changes",
+            Self::Reload { .. } => "a forwarder reloads",
+            Self::LinkDown { .. } => "a link goes down",
+            Self::LinkUp { .. } => "a link comes up",
+            Self::LinkSet { .. } => "a link changes",
+            Self::RouteSet { .. } => "a route is set",
+            Self::RouteDelete { .. } => "a route is deleted",
+            Self::ClockJump { .. } => "a clock jumps",
+        }
+    }
+}

@@ -13,6 +13,7 @@ use super::load::LoadState;
 use super::machine::{Machine, Role};
 use super::telling::{Absences, Telling};
 use super::{Equipment, Options, Queue, RunError, World};
+use crate::checker::{Checker, Names};
 use crate::forwarder::{ForwarderNode, Port, ethernet_names, real_servers};
 use crate::host::Host;
 use crate::kernel::{Device, InterfacePlan, KernelPlan, RouteEntry, TunPlan, Way};
@@ -21,7 +22,7 @@ use crate::payload::identity;
 use crate::queue::{EventQueue, HeapQueue, WheelQueue};
 use crate::random::Stream;
 use crate::scenario::{
-    Attachment, Network, Route, RouteAction, Rule, Scenario, SegmentKind, Service, Subnet, TABLE_MAIN,
+    Action, Attachment, Network, Route, RouteAction, Rule, Scenario, SegmentKind, Service, Subnet, TABLE_MAIN,
 };
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
 
@@ -83,6 +84,12 @@ impl<'a> World<'a> {
             supplier: None,
         };
         world.lay_cables();
+        if !options.is_unchecked {
+            let is_corrupting = world.net.cables.iter().flat_map(|cable| &cable.wires).any(is_corrupting)
+                || scenario.timeline.iter().any(|one| matches!(one.action, Action::LinkSet { .. }));
+            let checker = Checker::new(names(scenario, &world.machines), is_corrupting);
+            world.net.checker = Some(Box::new(checker));
+        }
         Ok(world)
     }
 
@@ -166,6 +173,37 @@ fn identities(scenario: &Scenario) -> BTreeMap<u32, IpAddr> {
         }
     }
     identities
+}
+
+fn is_corrupting(wire: &Wire) -> bool {
+    wire.quality().corrupt_millionths > 0
+}
+
+/// Who is who, for the checker.
+fn names(scenario: &Scenario, machines: &[Machine]) -> Names {
+    let mut names = Names::default();
+    for segment in &scenario.segments {
+        names.segment(&segment.name);
+    }
+    for (number, machine) in machines.iter().enumerate() {
+        let Some((name, _, network)) = scenario.machine(number) else { continue };
+        names.machine(name, number < scenario.hosts.len());
+        for (place, attachment) in network.attachments.iter().enumerate() {
+            names.station_of(number, mac(number, place), matches!(machine.role, Role::Forwarder(_)));
+            attachment.addresses.iter().for_each(|address| names.address_of(number, *address, false));
+        }
+        network.loopback.iter().for_each(|address| names.address_of(number, *address, true));
+        if let Role::Forwarder(forwarder) = &machine.role {
+            let binds = forwarder.engine.plan().directors.iter().flat_map(|director| &director.binds);
+            binds.filter(|bind| bind.network.is_host()).for_each(|bind| names.vip(bind.network.address));
+        }
+    }
+    for client in scenario.loads.iter().flat_map(|load| &load.clients) {
+        let network = scenario.machine(*client).map(|(_, _, network)| network);
+        let plugged = network.into_iter().flat_map(|network| &network.attachments);
+        plugged.flat_map(|attachment| &attachment.addresses).for_each(|address| names.client(*address));
+    }
+    names
 }
 
 /// What the kernel of a machine is told by the scenario.

@@ -63,6 +63,7 @@ impl World<'_> {
     pub(super) fn happen(&mut self, index: usize) {
         let scenario = self.scenario;
         let Some(happening) = scenario.timeline.get(index) else { return };
+        self.telling.mark(self.net.now, happening.action.words().to_owned());
         let Some(draw) = self.fates.get_mut(index) else { return };
         let mut one = |targets: &[usize]| pick(draw, targets).copied();
         match &happening.action {
@@ -85,19 +86,7 @@ impl World<'_> {
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = pick(draw, servers) else { return };
-                for forwarder in forwarders {
-                    let before = self.set_weight(*forwarder, director, server, *weight);
-                    let (director, server) = (director.clone(), server.clone());
-                    let undoing = before.map(|weight| Undoing::Weight {
-                        forwarder: *forwarder,
-                        director,
-                        server,
-                        weight,
-                    });
-                    if let Some(undoing) = undoing {
-                        self.later(*downtime, undoing);
-                    }
-                }
+                self.set_weights(forwarders, (director, server), *weight, *downtime);
             }
             Action::Reload { targets, config } => {
                 targets.iter().for_each(|machine| self.reload(*machine, config.as_deref()));
@@ -212,6 +201,21 @@ impl World<'_> {
                 }
                 None
             }
+        }
+    }
+
+    /// Changes the weight of a director's server on several forwarders.
+    fn set_weights(
+        &mut self,
+        forwarders: &[usize],
+        (director, server): (&str, &str),
+        weight: u32,
+        downtime: Option<Duration>,
+    ) {
+        for &forwarder in forwarders {
+            let Some(weight) = self.set_weight(forwarder, director, server, weight) else { continue };
+            let (director, server) = (director.to_owned(), server.to_owned());
+            self.later(downtime, Undoing::Weight { forwarder, director, server, weight });
         }
     }
 

@@ -24,6 +24,8 @@ enum Command {
     IpvsPackets(Recording),
     /// Which real server a Linux director (IPVS) gave to each new client
     IpvsScheduling(Recording),
+    /// Which server HAProxy's balance source gave to each client address
+    HaproxySource(Recording),
     /// Packets of Katran's own tests
     Katran(Recording),
 }
@@ -47,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (replay, recording): (Replay, _) = match &arguments.command {
         Command::IpvsPackets(recording) => (conformance::ipvs_packets, recording),
         Command::IpvsScheduling(recording) => (conformance::ipvs_scheduling, recording),
+        Command::HaproxySource(recording) => (conformance::haproxy_source, recording),
         Command::Katran(recording) => (conformance::katran, recording),
     };
     let wrong =

@@ -141,7 +141,7 @@ impl World {
             "ip -o link show | sed 's/^[0-9]*: //; s/@[^:]*//' | grep -v ^lo | cut -d' ' -f1,4,5; ip -o address show | grep -v fe80: | sed 's/^[0-9]*: //'; \
              ip rule show; ip -4 route show table all | sort; sysctl net.ipv4.ip_forward; \
              ip -6 rule show; ip -6 route show table main | grep -v ^fe80: | sort; sysctl net.ipv6.conf.all.forwarding; \
-             sysctl -a 2>/dev/null | grep -E 'ipv4.conf.*[.]rp_filter|ipv4.neigh.*[.]proxy_delay'; ip neigh show proxy",
+             sysctl -a 2>/dev/null | grep -E 'ipv4.conf.*[.]rp_filter|neigh.*[.]proxy_delay|[.]proxy_ndp'; ip neigh show proxy",
         )
     }
 

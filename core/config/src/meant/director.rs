@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use evenkeel_engine::plan::{self, Binding, DirectorPlan, MidStream, Ping, SchedulerPlan};
+use evenkeel_engine::plan::{self, Binding, DirectorPlan, MidStream, Ping};
 
 use super::bindings::Bindings;
-use super::{GuestText, Meaning, SCHEDULER_DEFAULT, TIMEOUTS, entries, flag, number};
+use super::{Meaning, TIMEOUTS, entries, flag, number};
 use crate::addresses;
 use crate::diagnostic::Code;
 use crate::forms::{self, ModeName, quote};
-use crate::written::{self, At, Named, Netmask, Persistence, Scheduler, TextOrTable};
+use crate::written::{self, At, Named, Netmask, Persistence, TextOrTable};
 
 /// The most directors: their numbers have 16 bits.
 const DIRECTORS_MAX: usize = 65_535;
@@ -78,6 +78,7 @@ impl Meaning<'_> {
             binds: service.binds,
             mode: mode?,
             scheduler: scheduler?,
+            slow_start: self.slow_start(written.slow_start.as_ref()),
             servers,
             is_one_packet: flag(written.one_packet.as_ref(), false),
             persistence: persistence.flatten(),
@@ -92,36 +93,6 @@ impl Meaning<'_> {
                 Some(written::Ping::Forward) => Ping::Forward,
             },
         })
-    }
-
-    fn scheduler(&mut self, director: &str, written: Option<&At<Scheduler>>) -> Option<SchedulerPlan> {
-        let Some(At { span, value }) = written else {
-            return Some(SchedulerPlan::Builtin(SCHEDULER_DEFAULT));
-        };
-        self.places.insert("director", director, "scheduler", span);
-        match value {
-            TextOrTable::Text(name) if name.0.starts_with("bundled:") || name.0.ends_with(".wasm") => {
-                let message = format!("{} is a component and not a built-in scheduler", quote(&name.0));
-                let diagnostic = self.diagnostic(Code::UnknownScheduler, span, message);
-                let table = format!("{{ component = {} }}", self.source.slice(span));
-                self.found.push(diagnostic.repair(span, table, "write a table"));
-                None
-            }
-            TextOrTable::Text(name) => self.text(span, forms::builtin(&name.0)).map(SchedulerPlan::Builtin),
-            TextOrTable::Table(table) => {
-                if let Some(component) = &table.component {
-                    self.places.insert("director", director, "scheduler", &component.span);
-                }
-                let text = GuestText {
-                    component: table.component.as_ref(),
-                    fallback: table.fallback.as_ref(),
-                    budget: table.budget.as_ref(),
-                    memory: table.memory.as_ref(),
-                    options: table.options.as_ref(),
-                };
-                self.guest(&text).map(SchedulerPlan::Guest)
-            }
-        }
     }
 
     fn persistence(&mut self, At { span, value }: &At<Persistence>) -> Option<plan::Persistence> {

@@ -9,6 +9,7 @@ mod director;
 mod flow;
 mod mode;
 mod network;
+mod scheduler;
 mod server;
 mod whole;
 

@@ -175,9 +175,8 @@ mod tests {
         let networks = [attached("eth0", "10.0.0.66", 24)];
         let hosts = |plan: &Plan| -> Vec<IpAddr> {
             let changes = proxies(plan, &networks).into_iter();
-            let address = |change| match change {
-                Change::ProxyNeighbour { address, .. } => Some(address),
-                _ => None,
+            let address = |change| {
+                if let Change::ProxyNeighbour { address, .. } = change { Some(address) } else { None }
             };
             changes.filter_map(address).collect()
         };

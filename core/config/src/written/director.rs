@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    AddressText, At, BindText, BuiltinText, ComponentText, DurationText, EndpointText, InterfaceNameText,
-    ModeText, NameText, NetmaskText, OneOrMany, Options, PortRangeText, SizeText, TextOrTable,
+    AddressText, At, BindText, DurationText, EndpointText, InterfaceNameText, ModeText, NameText,
+    NetmaskText, OneOrMany, PortRangeText, Scheduler, SlowStart, TextOrTable,
 };
 
 /// One virtual service.
@@ -30,6 +30,9 @@ pub(crate) struct Director {
     /// Who picks the real server of a new flow.
     #[schemars(extend("default" = "wlc"))]
     pub(crate) scheduler: Option<At<Scheduler>>,
+    /// How a real server that is new, or comes back, gets to its share of flows: its weight counts little at first, and whole
+    /// after this long. Without it, at once. Schedulers that ignore weights ignore it.
+    pub(crate) slow_start: Option<At<SlowStart>>,
     /// A client sticks to the real server that it was given: for this long after its last flow has begun, and as long as
     /// it has one.
     pub(crate) persistence: Option<At<Persistence>>,
@@ -113,30 +116,6 @@ pub(crate) struct Tunnel {
     /// The outer packet's time to live; without it, that of the inner one.
     #[schemars(range(min = 1, max = 255))]
     pub(crate) ttl: Option<At<i64>>,
-}
-
-/// The name of a built-in scheduler, or a component.
-pub(crate) type Scheduler = TextOrTable<BuiltinText, SchedulerComponent>;
-
-/// A component that schedules.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SchedulerComponent {
-    /// Which component.
-    #[schemars(required)]
-    pub(crate) component: Option<At<ComponentText>>,
-    /// The built-in scheduler that answers, in the same call, when the component does not.
-    #[schemars(extend("default" = "wlc"))]
-    pub(crate) fallback: Option<At<BuiltinText>>,
-    /// The most time that one call may take, from 10us to 1s. The simulator counts instructions instead.
-    #[schemars(extend("default" = "200us"))]
-    pub(crate) budget: Option<At<DurationText>>,
-    /// The most linear memory that the component may have, from 64KiB to 1GiB.
-    #[schemars(extend("default" = "16MiB"))]
-    pub(crate) memory: Option<At<SizeText>>,
-    /// The component's own options, given to it as TOML text of at most 65536 bytes.
-    #[schemars(extend("x-form" = "table"))]
-    pub(crate) options: Option<At<Options>>,
 }
 
 /// How long a client sticks, or also by how much of its address.

@@ -9,6 +9,7 @@
 pub mod builtin;
 mod scheduler;
 mod service;
+pub mod slow_start;
 pub mod sticky;
 mod table;
 

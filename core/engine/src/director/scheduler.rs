@@ -294,6 +294,11 @@ pub trait Scheduler: Debug + Send {
         let _ = (flows, now);
     }
 
+    /// Whether [`Scheduler::poll_probe`] may give something. Asked once, after the first update.
+    fn sends_probes(&self) -> bool {
+        false
+    }
+
     /// The index of a real server that is to be asked how it is, if any. The driver asks it by what means it has, and
     /// hands the answer to [`Scheduler::probe_answered`]; an answer that never comes does no harm.
     fn poll_probe(&mut self, now: Instant) -> Option<u16> {

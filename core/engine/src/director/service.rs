@@ -6,12 +6,16 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
-use super::{FlowClosed, FlowEnd, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView};
+use super::slow_start::SlowStart;
+use super::{
+    FlowAnswered, FlowClosed, FlowEnd, NewFlow, ProbeAnswer, Scheduler, Selection, ServerId, ServerLoad,
+    ServerView,
+};
 use crate::flow::{Direction, FlowEntry, FlowState};
 use crate::plan::{
     Binding, DirectorPlan, MidStream, Mode, Persistence, Ping, SchedulerPlan, ServerPlan, SourceNat,
 };
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::verdict::InterfaceId;
 use crate::wire::{Address, Protocol};
 
@@ -122,9 +126,12 @@ pub struct Director {
     scheduler_plan: SchedulerPlan,
     scheduler: Box<dyn Scheduler>,
     wants_closed: bool,
+    wants_answers: bool,
+    slow_start: SlowStart,
     /// Whether any server has a bound on its flows.
     has_bounds: bool,
     closed: Vec<FlowClosed>,
+    answers: Vec<FlowAnswered>,
     servers: Vec<Option<Server>>,
     views: Vec<ServerView>,
     loads: Vec<ServerLoad>,
@@ -149,8 +156,11 @@ impl Director {
             scheduler_plan: plan.scheduler.clone(),
             scheduler,
             wants_closed: false,
+            wants_answers: false,
+            slow_start: SlowStart::new(plan.slow_start),
             has_bounds: false,
             closed: Vec::with_capacity(CLOSED_MAX),
+            answers: Vec::new(),
             servers: Vec::new(),
             views: Vec::new(),
             loads: Vec::new(),
@@ -163,7 +173,8 @@ impl Director {
 
     /// Becomes what `plan` has under the same name; servers that stay keep their places, flows and counters.
     pub fn change(&mut self, plan: &DirectorPlan, scheduler: Option<Box<dyn Scheduler>>, now: Instant) {
-        self.flush_closed(now);
+        self.flush_news(now);
+        self.slow_start.change(plan.slow_start);
         self.binds.clone_from(&plan.binds);
         self.mode = plan.mode.clone();
         self.is_removed = false;
@@ -184,11 +195,8 @@ impl Director {
             self.servers.iter_mut().flatten().find(|server| server.view.is_some() && server.name == name);
         let Some(server) = server else { return false };
         server.weight = weight;
-        let view = server.view.and_then(|view| self.views.get_mut(usize::from(view)));
-        if let Some(view) = view {
-            view.weight = weight;
-        }
-        self.flush_closed(now);
+        self.flush_news(now);
+        self.show_weights(now);
         self.scheduler.update(&self.views, now);
         true
     }
@@ -197,7 +205,11 @@ impl Director {
     ///
     /// Where servers have bounds on their flows it is asked one by one, so that each answer counts for the next.
     pub fn pick(&mut self, flows: &[NewFlow], answers: &mut [Option<u16>], now: Instant) {
-        self.flush_closed(now);
+        self.flush_news(now);
+        if self.slow_start.is_due(now) {
+            self.show_weights(now);
+            self.scheduler.update(&self.views, now);
+        }
         let at_once = if self.has_bounds { 1 } else { flows.len().max(1) };
         for (flows, answers) in flows.chunks(at_once).zip(answers.chunks_mut(at_once)) {
             let mut selection = Selection::new(flows, &self.views, &mut self.loads, answers);
@@ -222,6 +234,50 @@ impl Director {
             count(load, protocol == Protocol::TCP, false);
         }
         self.check_bounds(view, now);
+    }
+
+    /// Lets the scheduler see the weights of the plan, or while servers start slowly, what counts of them now.
+    fn show_weights(&mut self, now: Instant) {
+        let weights = self.slots.iter().map(|slot| {
+            let server = self.servers.get(usize::from(*slot)).and_then(Option::as_ref);
+            server.map_or(0, |server| server.weight)
+        });
+        for (view, weight) in self.views.iter_mut().zip(weights) {
+            view.weight = weight;
+        }
+        self.slow_start.slow_down(&mut self.views, now);
+    }
+
+    /// Whether its scheduler wants to know when real servers answer.
+    #[must_use]
+    pub const fn wants_answers(&self) -> bool {
+        self.wants_answers
+    }
+
+    /// The server at `slot` has answered a flow for the first time, this long after the flow began.
+    pub fn answered(&mut self, slot: u16, after: Duration, now: Instant) {
+        let view = self.server(slot).and_then(|server| server.view);
+        if let Some(server) = view.filter(|_| self.wants_answers) {
+            self.answers.push(FlowAnswered { server, after });
+            if self.answers.len() == CLOSED_MAX {
+                self.flush_news(now);
+            }
+        }
+    }
+
+    /// The next real server that its scheduler wants to be asked how it is.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<(ServerId, &Server)> {
+        let view = self.scheduler.poll_probe(now)?;
+        let (_, id) = self.identity(view)?;
+        Some((id, self.viewed(view)?))
+    }
+
+    /// A real server has told how it is. Returns whether it is one of the plan's.
+    pub fn probe_answered(&mut self, id: ServerId, in_flight: u32, latency: Duration, now: Instant) -> bool {
+        let view = self.views.iter().position(|view| view.id == id);
+        let Some(server) = view.and_then(|view| u16::try_from(view).ok()) else { return false };
+        self.scheduler.probe_answered(ProbeAnswer { server, in_flight, latency }, now);
+        true
     }
 
     /// Enters a flow that was picked: its server's place.
@@ -266,7 +322,7 @@ impl Director {
             if let Some(Some(server)) = slot.and_then(|slot| self.servers.get_mut(slot)) {
                 server.is_up = is_up;
             }
-            self.flush_closed(now);
+            self.flush_news(now);
             self.scheduler.update(&self.views, now);
         }
     }
@@ -302,7 +358,7 @@ impl Director {
                     bytes: entry.bytes,
                 });
                 if self.closed.len() == CLOSED_MAX {
-                    self.flush_closed(now);
+                    self.flush_news(now);
                 }
             }
         } else if server.is_idle()
@@ -443,8 +499,10 @@ impl Director {
         for view in 0..u16::try_from(self.views.len()).unwrap_or(u16::MAX) {
             self.check_bounds(view, now);
         }
+        self.slow_start.slow_down(&mut self.views, now);
         self.scheduler.update(&self.views, now);
         self.wants_closed = self.scheduler.wants_closed_flows();
+        self.wants_answers = self.scheduler.wants_answers();
     }
 
     /// The place of the server of `plan`: its old one, a free one, or a new one at the end.
@@ -466,10 +524,15 @@ impl Director {
         }
     }
 
-    fn flush_closed(&mut self, now: Instant) {
+    /// Tells the scheduler what has been gathered.
+    fn flush_news(&mut self, now: Instant) {
         if !self.closed.is_empty() {
             self.scheduler.flows_closed(&self.closed, now);
             self.closed.clear();
+        }
+        if !self.answers.is_empty() {
+            self.scheduler.flows_answered(&self.answers, now);
+            self.answers.clear();
         }
     }
 }

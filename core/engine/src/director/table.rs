@@ -9,6 +9,7 @@ use super::Director;
 use super::builtin::{native, seed_of};
 use crate::Guests;
 use crate::plan::{Binding, Mode, Ping, Plan};
+use crate::probe::Probe;
 use crate::time::Instant;
 use crate::wire::{Address, Protocol};
 
@@ -25,6 +26,9 @@ pub struct Directors {
     /// The addresses that are ours to answer for: VIPs and those of source NAT.
     own: BTreeSet<Address>,
     has_one_packet: bool,
+    /// Places of the directors whose schedulers may want probes to be carried, and who of them is next.
+    probing: Vec<u16>,
+    next_probing: usize,
 }
 
 /// Who is concerned by a ping.
@@ -55,6 +59,7 @@ impl Directors {
         self.wide.clear();
         self.order.clear();
         self.own.clear();
+        self.probing.clear();
         self.has_one_packet = plan.directors.iter().any(|director| director.is_one_packet);
         for wanted in &plan.directors {
             let place = self.place_of(&wanted.name);
@@ -72,6 +77,9 @@ impl Directors {
             // A plan has at most 65,535 directors; those that are gone give their places back.
             let place = u16::try_from(place).unwrap_or(u16::MAX);
             self.order.push(place);
+            if self.at(place).is_some_and(|director| director.scheduler().sends_probes()) {
+                self.probing.push(place);
+            }
             for binding in &wanted.binds {
                 self.bind(binding, place);
             }
@@ -160,6 +168,20 @@ impl Directors {
     #[inline]
     pub fn at_mut(&mut self, place: u16) -> Option<&mut Director> {
         self.places.get_mut(usize::from(place))?.as_mut()
+    }
+
+    /// The next probe that a scheduler wants to be carried; each director in turn.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        for _ in 0..self.probing.len() {
+            self.next_probing = (self.next_probing + 1) % self.probing.len();
+            let place = *self.probing.get(self.next_probing)?;
+            let Some(director) = self.at_mut(place) else { continue };
+            if let Some((server, shown)) = director.poll_probe(now) {
+                let (address, port) = (shown.address.into(), shown.port);
+                return Some(Probe { director: place, server, address, port });
+            }
+        }
+        None
     }
 
     /// The plan's director called `name`.

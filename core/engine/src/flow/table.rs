@@ -41,13 +41,16 @@ pub struct FlowTable {
 struct Ring {
     /// The entry's place plus one; 0 where nobody waits.
     places: Vec<u32>,
+    /// Since when somebody waits there, where it was noted.
+    since: Vec<Instant>,
     next: usize,
     count: usize,
 }
 
 impl Ring {
     fn new(places: u16) -> Self {
-        Self { places: vec![0; usize::from(places.max(1))], next: 0, count: 0 }
+        let places = usize::from(places.max(1));
+        Self { places: vec![0; places], since: Vec::new(), next: 0, count: 0 }
     }
 
     /// Who has to give way to the next.
@@ -67,6 +70,9 @@ impl Ring {
     }
 
     fn leave(&mut self, slot: u16) {
+        if let Some(since) = self.since.get_mut(usize::from(slot)) {
+            *since = Instant::NEVER;
+        }
         if let Some(taken) = self.places.get_mut(usize::from(slot)) {
             *taken = 0;
             self.count = self.count.saturating_sub(1);
@@ -217,6 +223,29 @@ impl FlowTable {
         }
         self.timers.schedule(place, expires);
         Ok(Inserted { id, evicted })
+    }
+
+    /// Notes when the half-open flow `id` has begun. Only for flows whose first answer somebody waits for.
+    pub fn note_beginning(&mut self, id: FlowId, now: Instant) {
+        let Some(entry) = self.entries.get(id.0 as usize) else { return };
+        let slot = usize::from(entry.ring_slot);
+        if entry.traits.has(Traits::HALF_OPEN) {
+            let ring = &mut self.half_open;
+            if ring.since.is_empty() {
+                ring.since.resize(ring.places.len(), Instant::NEVER);
+            }
+            if let Some(since) = ring.since.get_mut(slot) {
+                *since = now;
+            }
+        }
+    }
+
+    /// When the half-open flow `id` has begun, where that was noted.
+    #[must_use]
+    pub fn beginning(&self, id: FlowId) -> Option<Instant> {
+        let entry = self.entries.get(id.0 as usize)?;
+        let since = self.half_open.since.get(usize::from(entry.ring_slot));
+        since.copied().filter(|since| entry.traits.has(Traits::HALF_OPEN) && *since != Instant::NEVER)
     }
 
     /// The opening of `id` has been answered: from now on it gives way to nobody.

@@ -468,6 +468,26 @@ fn is_prime(number: u32) -> bool {
         && (2..).take_while(|n: &u32| n.saturating_mul(*n) <= number).all(|n| !number.is_multiple_of(n))
 }
 
+/// How a real server that is new, or comes back, gets to its share of flows, whatever the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// After this long its whole weight counts (10 ms to 1 day).
+    pub time: Duration,
+    /// What counts of its weight at first, in hundredths (1 to 100).
+    pub least: u32,
+    /// How what counts grows with time t of `time` T: (t / T)^(100 / aggression). 100 is even; with more it grows
+    /// faster at first (1 to 10,000).
+    pub aggression: u32,
+}
+
+impl SlowStart {
+    /// Even growth from a tenth, as in Envoy.
+    #[must_use]
+    pub const fn of(time: Duration) -> Self {
+        Self { time, least: 10, aggression: 100 }
+    }
+}
+
 /// What a host needs to run a component; the engine only keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GuestPlan {
@@ -481,4 +501,80 @@ pub struct GuestPlan {
     pub memory_limit_bytes: u64,
     /// The native scheduler that answers when the guest does not.
     pub fallback: Builtin,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: Builtin, options: Options) -> Result<(), OptionError> {
+        Tuned { kind, options }.check()
+    }
+
+    #[test]
+    fn a_scheduler_without_options_is_always_right() {
+        for kind in Builtin::ALL {
+            assert_eq!(Tuned::from(*kind).check(), Ok(()));
+            assert_eq!(SchedulerPlan::Builtin(*kind).native(), Some(Tuned::from(*kind)));
+        }
+    }
+
+    #[test]
+    fn an_option_that_a_scheduler_lacks_is_refused() {
+        for kind in Builtin::ALL {
+            let options = Options { choices: Some(2), ..Options::default() };
+            let expected = match kind.settings().contains(&Setting::Choices) {
+                true => Ok(()),
+                false => Err(OptionError::Unknown { kind: *kind, setting: Setting::Choices }),
+            };
+            assert_eq!(check(*kind, options), expected);
+        }
+    }
+
+    #[test]
+    fn values_have_a_range_and_tables_are_prime() {
+        let of = |size| Options { table_size: Some(size), ..Options::default() };
+        for size in [2, 251, 65_537, TABLE_SIZE_MAX] {
+            assert_eq!(check(Builtin::Maglev, of(size)), Ok(()), "{size}");
+        }
+        let near = |kind, size| match check(kind, of(size)) {
+            Err(error @ OptionError::TableSize { near, .. }) => {
+                assert_eq!(error.setting(), Setting::TableSize);
+                Some(near)
+            }
+            _ => None,
+        };
+        assert_eq!(near(Builtin::Maglev, 65_536), Some(65_537));
+        assert_eq!(near(Builtin::Maglev, TABLE_SIZE_MAX - 1), Some(TABLE_SIZE_MAX));
+        assert_eq!(near(Builtin::MaglevHashing, 8_192), Some(8_191));
+        assert_eq!(near(Builtin::MaglevHashing, 2), Some(251));
+        for size in HASHING_TABLE_SIZES {
+            assert_eq!(check(Builtin::MaglevHashing, of(size)), Ok(()));
+        }
+        for size in [0, 1, TABLE_SIZE_MAX + 1, u32::MAX] {
+            assert!(
+                matches!(check(Builtin::Maglev, of(size)), Err(OptionError::OutOfRange { .. })),
+                "{size}"
+            );
+        }
+        let long = Options { decay: Some(Duration::from_secs(3601)), ..Options::default() };
+        assert!(matches!(check(Builtin::PeakEwma, long), Err(OptionError::OutOfRange { .. })));
+    }
+
+    #[test]
+    fn a_bound_needs_a_ring_and_the_kernel_hashes_sources_alone() {
+        let bounded = Options { balance_factor: Some(150), ..Options::default() };
+        assert_eq!(check(Builtin::Bounded, bounded), Ok(()));
+        assert_eq!(check(Builtin::Source, bounded), Err(OptionError::NoRing { kind: Builtin::Source }));
+        let ring = Options { hash_type: Some(HashType::Consistent), ..bounded };
+        assert_eq!(check(Builtin::Source, ring), Ok(()));
+        for kind in [Builtin::SourceHashing, Builtin::MaglevHashing] {
+            let of = |key| check(kind, Options { key: Some(key), ..Options::default() });
+            assert_eq!((of(FlowKey::SOURCE), of(FlowKey::SourcePort)), (Ok(()), Ok(())));
+            let network = FlowKey::Source { length_v4: 24, length_v6: 128 };
+            for key in [FlowKey::FiveTuple, FlowKey::Destination, network] {
+                assert_eq!(of(key), Err(OptionError::Key { kind }));
+            }
+        }
+    }
 }

@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_link_local_address_is_made_of_the_mac_address() {
         let mac = MacAddress([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
-        let expected: core::net::Ipv6Addr = "fe80::3656:78ff:fe9a:bcde".parse().unwrap();
+        let expected: Ipv6Addr = "fe80::3656:78ff:fe9a:bcde".parse().unwrap();
         assert_eq!(link_local(mac), expected.octets());
     }
 

@@ -23,7 +23,7 @@ use evenkeel_engine::plan::{
     SourceNat,
 };
 use evenkeel_engine::wire::{HashKey, Protocol};
-use evenkeel_engine::{Device, DropReason, Engine, Guests, Instant, InterfaceId, step};
+use evenkeel_engine::{Device, DropReason, Engine, Guests, Instant, InterfaceId, Verdict, step};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
@@ -40,6 +40,8 @@ pub struct Memory {
     /// Packets that it still takes.
     pub room: usize,
     pub slots: Vec<(InterfaceId, Vec<u8>, Range<usize>, Offload)>,
+    /// What it was told of ends, by slot.
+    pub ends: Vec<(usize, Verdict)>,
 }
 
 impl Memory {
@@ -81,6 +83,10 @@ impl Device for Memory {
 
     fn flush(&mut self) {
         self.slots.clear();
+    }
+
+    fn ended(&mut self, slot: usize, end: Verdict) {
+        self.ends.push((slot, end));
     }
 }
 

@@ -174,14 +174,11 @@ fn read_client(at: &str, value: &Value) -> Result<(IpAddr, u16), RecordingError>
 }
 
 fn read_pick(at: &str, value: &Value) -> Result<Option<u32>, RecordingError> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) if text.starts_with("err:") => Ok(None),
-        _ => {
-            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-            number.map(Some).ok_or_else(|| wrong(at, "the number of a real server, \"err:N\" or null", value))
-        }
+    if value.is_null() || value.as_str().is_some_and(|text| text.starts_with("err:")) {
+        return Ok(None);
     }
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.map(Some).ok_or_else(|| wrong(at, "the number of a real server, \"err:N\" or null", value))
 }
 
 /// A word as `ipvsadm` would get it.

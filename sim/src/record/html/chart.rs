@@ -37,7 +37,7 @@ pub(super) struct Axis {
 pub(super) enum Form {
     /// From point to point.
     Straight,
-    /// Level until the next point.
+    /// Level until the next point, and from the last one to the end of the axis.
     Steps,
 }
 
@@ -100,7 +100,7 @@ impl Frame {
             Width::Half => 560.0,
             Width::Whole => 1_140.0,
         };
-        Self { width, height: 264.0, left: 62.0, right: 14.0, top: 20.0, bottom: 44.0 }
+        Self { width, height: 264.0, left: 68.0, right: 14.0, top: 20.0, bottom: 44.0 }
     }
 
     fn x(self, axis: &Axis, value: f64) -> f64 {
@@ -172,8 +172,14 @@ impl Chart<'_> {
         let Frame { width, height, left, right, top, bottom } = frame;
         let base = height - bottom;
         page.push_str("<g class=\"axis\">");
+        let mut above = f64::INFINITY;
         for tick in self.y.scale.ticks() {
             let y = frame.y(&self.y, tick);
+            // One that would lie on its neighbour is left out.
+            if y > above - 15.0 {
+                continue;
+            }
+            above = y;
             let text = escaped(&self.y.unit.show(tick));
             write!(page, "<path class=\"grid\" d=\"M{left:.0} {y:.1}H{:.0}\"/>", width - right)?;
             write!(page, "<text class=\"yt\" x=\"{:.0}\" y=\"{:.1}\">{text}</text>", left - 7.0, y + 4.0)?;
@@ -264,6 +270,10 @@ impl Chart<'_> {
                 write!(dots, "<circle class=\"d s{style}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\"/>")?;
             }
         }
+        if is_down && line.form == Form::Steps {
+            // What the last point says holds until the end.
+            write!(path, "H{:.1}", frame.width - frame.right)?;
+        }
         if !path.is_empty() {
             write!(
                 page,
@@ -306,6 +316,16 @@ impl Chart<'_> {
         page.push_str("</tbody></table></div></details>");
         Ok(())
     }
+}
+
+/// Writes charts beside each other; one that would stand alone in its line is wide.
+pub(super) fn write_all(mut charts: Vec<Chart<'_>>, page: &mut String) -> std::fmt::Result {
+    if charts.len() % 2 == 1
+        && let Some(last) = charts.last_mut()
+    {
+        last.width = Width::Whole;
+    }
+    charts.iter().try_for_each(|chart| chart.write(page))
 }
 
 impl Line {

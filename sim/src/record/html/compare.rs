@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::bars::{self, Bar};
-use super::chart::{Axis, Chart, Form, LINES_MAX, Line, POINTS_MAX, Values, Width};
+use super::chart::{self, Axis, Chart, Form, LINES_MAX, Line, POINTS_MAX, Values, Width};
 use super::run::cdf;
 use super::scale::{Scale, Unit};
 use super::{Page, write_facts, write_timeline};
 use crate::record::comparison::{Comparison, METRICS, Metric, Row, Sweep, Unit as MetricUnit};
+use crate::record::data::Broken;
 use crate::record::drawing::Drawing;
 use crate::record::histogram::Histogram;
 use crate::record::markup::escaped;
@@ -15,6 +15,16 @@ use crate::record::number::{self, float, length};
 
 /// The most rows of the table, and of the list of commands.
 const ROWS_MAX: usize = 200;
+/// How the table begins.
+const TABLE_HEAD: &str = "<div class=\"card\"><p>Means over the seeds. Below each: half of its 95 % interval, and \
+    the difference from the first row, paired by seed; in brackets where zero lies within its interval. ★ is the \
+    best; shaded rows cannot be told from it. The floor is \
+    of broken flows that no load balancer could have kept.</p><div class=\"scroll free\"><table class=\"sortable compare\">\
+    <thead><tr><th scope=\"col\">run</th>";
+/// How the table of causes begins.
+const CAUSES_HEAD: &str = "<div class=\"card\"><h3>Why flows broke</h3><p>Means over the seeds; below each, the \
+    floor: those that no load balancer could have kept.</p><div class=\"scroll tall\"><table><thead><tr>\
+    <th scope=\"col\">cause</th>";
 /// Metrics that a sweep shows.
 const SWEPT: [&str; 4] = ["p99_ns", "p50_ns", "imbalance", "broken"];
 
@@ -66,40 +76,58 @@ fn write_head(comparison: &Comparison, page: &mut Page) -> std::fmt::Result {
 
 // The table.
 
-/// Metrics that at least one row has.
+/// Metrics that at least one row has; the floor is told with the broken flows.
 fn metrics(comparison: &Comparison) -> Vec<&'static Metric> {
     let has = |metric: &&Metric| comparison.rows.iter().any(|row| row.estimate(metric).is_some());
-    METRICS.iter().filter(has).collect()
+    METRICS.iter().filter(has).filter(|metric| metric.key != "floor").collect()
 }
 
 fn write_table(comparison: &Comparison, body: &mut String) -> std::fmt::Result {
     let metrics = metrics(comparison);
-    body.push_str("<div class=\"card\"><p>Mean over the seeds ± half of its 95 % interval. The second line is the difference from the first row of the same kind, paired by seed; in brackets where zero is within its interval. Shaded: the best, and those of which it cannot be told that they are worse.</p><div class=\"scroll tall\"><table class=\"sortable compare\"><thead><tr><th scope=\"col\">run</th>");
+    let sweep = comparison.sweep();
+    body.push_str(TABLE_HEAD);
     for metric in &metrics {
         write!(body, "<th scope=\"col\">{}</th>", escaped(metric.name))?;
     }
-    body.push_str("</tr></thead><tbody>");
+    body.push_str("</tr></thead>");
     let mut written = 0;
     for group in comparison.groups() {
         let best: Vec<Vec<usize>> = metrics.iter().map(|metric| comparison.best(&group, metric)).collect();
-        let baseline = group.first().and_then(|index| comparison.rows.get(*index));
-        for index in &group {
-            let Some(row) = comparison.rows.get(*index).filter(|_| written < ROWS_MAX) else { continue };
-            written += 1;
-            write!(body, "<tr><th scope=\"row\">{}</th>", escaped(&comparison.label(row)))?;
+        let rows = group.iter().filter_map(|index| Some((index, comparison.rows.get(*index)?)));
+        let rows: Vec<(&usize, &Row)> = rows.take(ROWS_MAX - written).collect();
+        let Some((_, baseline)) = rows.first().copied() else { continue };
+        written += rows.len();
+        body.push_str("<tbody>");
+        if let Some(sweep) = &sweep {
+            let place = escaped(&comparison.place(baseline, sweep));
+            let columns = metrics.len() + 1;
+            write!(
+                body,
+                "<tr class=\"place\"><th scope=\"rowgroup\" colspan=\"{columns}\">{place}</th></tr>"
+            )?;
+        }
+        for (index, row) in rows {
+            write!(body, "<tr><th scope=\"row\">{}</th>", escaped(&label(comparison, row)))?;
+            let baseline = (!std::ptr::eq(baseline, row)).then_some(baseline);
             for (metric, best) in metrics.iter().zip(&best) {
-                let baseline = baseline.filter(|baseline| !std::ptr::eq(*baseline, row));
                 write_cell(row, baseline, metric, best.iter().position(|good| good == index), body)?;
             }
             body.push_str("</tr>");
         }
+        body.push_str("</tbody>");
     }
-    body.push_str("</tbody></table></div>");
+    body.push_str("</table></div>");
     if comparison.rows.len() > written {
-        write!(body, "<p>{} further rows are in comparison.csv.</p>", comparison.rows.len() - written)?;
+        let further = comparison.rows.len() - written;
+        write!(body, "<p>{further} further rows are in comparison.csv.</p>")?;
     }
     body.push_str("</div>\n");
     Ok(())
+}
+
+/// What tells a row from those that it is compared with.
+fn label(comparison: &Comparison, row: &Row) -> String {
+    comparison.sweep().map_or_else(|| comparison.label(row), |sweep| comparison.line(row, &sweep))
 }
 
 fn write_cell(
@@ -120,28 +148,33 @@ fn write_cell(
     }
     body.push_str(&escaped(&metric.show(estimate.mean)));
     if let Some(half) = estimate.half_width.filter(|half| *half > 0.0) {
-        write!(body, " ± {}", escaped(&metric.show(half)))?;
+        write!(body, "<small>± {}</small>", escaped(&metric.show(half)))?;
     }
-    if let Some(found) = baseline.and_then(|baseline| row.difference(baseline, metric)) {
-        let sign = if found.mean > 0.0 { "+" } else { "" };
-        let shown = if found.mean == 0.0 {
-            "=".to_owned()
-        } else {
-            format!("{sign}{}", metric.show(found.mean)).replace('-', "−")
-        };
-        let half = found
-            .half_width
-            .filter(|half| *half > 0.0)
-            .map_or(String::new(), |half| format!(" ± {}", metric.show(half)));
-        let told = if found.count > 1 && found.mean != 0.0 && !found.is_not_zero() {
-            format!("({shown}{half})")
-        } else {
-            shown + &half
-        };
+    let floor = METRICS.iter().find(|other| metric.key == "broken" && other.key == "floor");
+    if let Some(floor) = floor.and_then(|floor| row.estimate(floor)).filter(|floor| floor.mean > 0.0) {
+        write!(body, "<small>floor {}</small>", number::counted(floor.mean))?;
+    }
+    if let Some(baseline) = baseline
+        && let Some(told) = difference(row, baseline, metric)
+    {
         write!(body, "<small>{}</small>", escaped(&told))?;
     }
     body.push_str("</td>");
     Ok(())
+}
+
+/// How far a row is from the first one: in percent of that, or as it is where that is zero.
+fn difference(row: &Row, baseline: &Row, metric: &Metric) -> Option<String> {
+    let (found, base) = (row.difference(baseline, metric)?, baseline.estimate(metric)?.mean);
+    if found.mean == 0.0 {
+        return Some("same".to_owned());
+    }
+    let show = |value: f64| {
+        if base == 0.0 { metric.show(value) } else { format!("{:.2} %", value * 100.0 / base.abs()) }
+    };
+    let sign = if found.mean > 0.0 { "+" } else { "−" };
+    let told = format!("{sign}{}", show(found.mean.abs()));
+    Some(if found.count > 1 && !found.is_not_zero() { format!("({told})") } else { told })
 }
 
 // Pictures.
@@ -149,12 +182,11 @@ fn write_cell(
 fn write_sweep(comparison: &Comparison, sweep: &Sweep, page: &mut Page) -> std::fmt::Result {
     page.section("sweep", "Over the sweep");
     page.body.push_str("<div class=\"figures\">");
-    for metric in METRICS.iter().filter(|metric| SWEPT.contains(&metric.key)) {
-        let chart = sweep_chart(comparison, sweep, metric);
-        if chart.lines.iter().any(|line| line.points.iter().any(|(_, value)| *value > 0.0)) {
-            chart.write(&mut page.body)?;
-        }
-    }
+    let swept = METRICS.iter().filter(|metric| SWEPT.contains(&metric.key));
+    let charts = swept.map(|metric| sweep_chart(comparison, sweep, metric));
+    let is_above = |(_, value): &(f64, f64)| *value > 0.0;
+    let has_values = |chart: &Chart<'_>| chart.lines.iter().any(|line| line.points.iter().any(is_above));
+    chart::write_all(charts.filter(has_values).collect(), &mut page.body)?;
     page.body.push_str("</div>\n");
     Ok(())
 }
@@ -184,11 +216,14 @@ fn sweep_chart<'a>(comparison: &Comparison, sweep: &Sweep, metric: &'a Metric) -
         line.points.iter().map(|(_, value)| *value).chain(line.band.iter().map(|band| band.1))
     });
     // Latencies grow by orders of magnitude towards full load.
-    let is_time = metric.unit == MetricUnit::Time;
-    let scale = if is_time { Scale::log(values) } else { Scale::linear(values) };
+    let scale = match metric.unit {
+        MetricUnit::Time => Scale::log(values),
+        MetricUnit::Plain | MetricUnit::Index => Scale::around(values),
+        MetricUnit::Count | MetricUnit::Bytes => Scale::linear(values),
+    };
     let unit = match metric.unit {
         MetricUnit::Time => Unit::Time,
-        MetricUnit::Plain => Unit::Plain,
+        MetricUnit::Plain | MetricUnit::Index => Unit::Plain,
         MetricUnit::Count | MetricUnit::Bytes => Unit::Count,
     };
     let x = Axis { scale: Scale::exact(low, high), unit: Unit::Count, label: sweep.label() };
@@ -208,19 +243,20 @@ fn left_out(count: usize) -> String {
     if further == 0 { String::new() } else { format!(" {further} further rows are not drawn.") }
 }
 
-/// Rows that are drawn as lines: of a sweep, those at its last place that all lines have.
+/// Rows that are drawn as lines: of a sweep, those at its last place that all lines have. With what to say of
+/// them, and how many there are.
 fn drawn(comparison: &Comparison) -> (Vec<(String, &Row)>, String, usize) {
-    let label = |index: &usize| comparison.rows.get(*index).map(|row| (comparison.label(row), row));
     let groups = comparison.groups();
     let most = groups.iter().map(Vec::len).max().unwrap_or(0);
     let group = groups.iter().rev().find(|group| group.len() == most);
-    let rows: Vec<(String, &Row)> = group.into_iter().flatten().filter_map(label).collect();
-    let note = match comparison.sweep() {
-        Some(_) if most < comparison.rows.len() => " At the end of the sweep.".to_owned(),
+    let rows: Vec<&Row> =
+        group.into_iter().flatten().filter_map(|index| comparison.rows.get(*index)).collect();
+    let note = match (comparison.sweep(), rows.first()) {
+        (Some(sweep), Some(row)) => format!(" At {}.", comparison.place(row, &sweep)),
         _ => String::new(),
     };
     let count = rows.len();
-    (rows.into_iter().take(LINES_MAX).collect(), note, count)
+    (rows.into_iter().take(LINES_MAX).map(|row| (label(comparison, row), row)).collect(), note, count)
 }
 
 fn write_latency(comparison: &Comparison, page: &mut Page) -> std::fmt::Result {
@@ -274,24 +310,36 @@ fn write_breaks(comparison: &Comparison, page: &mut Page) -> std::fmt::Result {
         values,
     };
     chart.write(&mut page.body)?;
-    for (label, row) in &rows {
-        let causes = row.causes().into_iter().map(|cause| Bar {
-            name: cause.words,
-            more: cause.cause,
-            count: cause.count,
-            part: cause.unavoidable,
-        });
-        let note = "All seeds together; the floor could not be kept by any load balancer.";
-        bars::write(
-            &format!("Why flows broke: {label}"),
-            note,
-            Some("floor"),
-            causes.collect(),
-            &mut page.body,
-        )?;
-    }
     page.body.push_str("</div>\n");
-    write_timeline(timeline.map_or(&[], Vec::as_slice), &mut page.body)
+    write_timeline(timeline.map_or(&[], Vec::as_slice), &mut page.body)?;
+    write_causes(&rows, &mut page.body)
+}
+
+/// Causes by row, as means over the seeds.
+fn write_causes(rows: &[(String, &Row)], body: &mut String) -> std::fmt::Result {
+    let all: Vec<Vec<Broken>> = rows.iter().map(|(_, row)| row.causes()).collect();
+    let mut causes: Vec<(&str, &str)> =
+        all.iter().flatten().map(|cause| (&cause.cause[..], &cause.words[..])).collect();
+    causes.sort_unstable();
+    causes.dedup();
+    body.push_str(CAUSES_HEAD);
+    for (label, _) in rows {
+        write!(body, "<th scope=\"col\">{}</th>", escaped(label))?;
+    }
+    body.push_str("</tr></thead><tbody>");
+    for (key, words) in causes {
+        write!(body, "<tr><td class=\"words\">{}<small>{}</small></td>", escaped(words), escaped(key))?;
+        for ((_, row), own) in rows.iter().zip(&all) {
+            let found = own.iter().find(|cause| cause.cause == key);
+            let mean = |count: u64| float(count) / length(row.runs.len().max(1));
+            let (count, floor) =
+                found.map_or((0.0, 0.0), |cause| (mean(cause.count), mean(cause.unavoidable)));
+            write!(body, "<td>{}<small>{}</small></td>", number::counted(count), number::counted(floor))?;
+        }
+        body.push_str("</tr>");
+    }
+    body.push_str("</tbody></table></div></div>\n");
+    Ok(())
 }
 
 /// Broken flows so far, as the mean over the seeds, at the times of the longest interval among them.

@@ -81,7 +81,7 @@ impl Heat<'_> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let joined = columns.div_ceil(COLUMNS_MAX).max(1);
         let names = self.names.chunks(together).map(|names| match names {
-            [first, .., last] => format!("{first} to {last}"),
+            [first, .., last] => span(first, last),
             [only] => only.clone(),
             [] => String::new(),
         });
@@ -140,6 +140,14 @@ impl Heat<'_> {
     }
 }
 
+/// `server.0..20`, or both names in full where they are of no group.
+fn span(first: &str, last: &str) -> String {
+    match (first.rsplit_once('.'), last.rsplit_once('.')) {
+        (Some((group, _)), Some((other, number))) if group == other => format!("{first}..{number}"),
+        _ => format!("{first} to {last}"),
+    }
+}
+
 /// One path for each shade: cells of the same shade beside each other are one stroke.
 fn write_cells(
     rows: &[Vec<f64>],
@@ -195,7 +203,7 @@ fn write_times(end: f64, base: usize, page: &mut String) -> std::fmt::Result {
     page.push_str("<g class=\"axis\">");
     for tick in scale.ticks() {
         let x = length(NAMES) + scale.place(tick) * length(WIDTH - NAMES - MARGIN);
-        let text = escaped(&number::duration(tick));
+        let text = escaped(&Unit::Time.show(tick));
         write!(
             page,
             "<path class=\"base\" d=\"M{x:.1} {base}v4\"/><text class=\"xt\" x=\"{x:.1}\" y=\"{}\">{text}</text>",
@@ -233,7 +241,7 @@ mod tests {
             assert!(page.len() < 140_000, "{rows} {columns}: {}", page.len());
             assert_eq!(page.matches("scope=\"row\"").count(), rows.div_ceil(rows.div_ceil(ROWS_MAX)));
         }
-        assert!(heat(1_000, 10).contains("server.0 to server.20"));
+        assert!(heat(1_000, 10).contains("server.0..20"));
         assert_eq!(heat(0, 0), "");
         assert_eq!(heat(3, 0), "");
     }

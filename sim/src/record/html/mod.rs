@@ -27,7 +27,7 @@ const STYLE: &str = include_str!("page.css");
 /// What a page does.
 const SCRIPT: &str = include_str!("page.js");
 /// The SHA-256 of [`SCRIPT`] in base64, for the policy of the page.
-const SCRIPT_HASH: &str = "";
+const SCRIPT_HASH: &str = "807KSCnbSyn66BJSKYyRDQBBMie002LY2d2oTA7IJtE=";
 /// The most events of a timeline that are told in words.
 const EVENTS_SHOWN: usize = 60;
 

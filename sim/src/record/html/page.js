@@ -42,7 +42,7 @@ for (const values of document.querySelectorAll("details.values")) {
   });
 }
 for (const table of document.querySelectorAll("table.sortable")) {
-  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  const heads = [...table.tHead.rows[0].cells];
   heads.forEach((cell, index) => {
     const button = document.createElement("button");
     button.append(...cell.childNodes);
@@ -56,7 +56,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
         const [one, other] = [key(a), key(b)], difference = Number(one) - Number(other);
         return Number.isNaN(difference) ? one.localeCompare(other, "en", { numeric: true }) : difference;
       };
-      body.append(...[...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)));
+      for (const body of table.tBodies) {
+        const rows = [...body.rows].filter((row) => !row.classList.contains("place"));
+        body.append(...rows.sort((a, b) => up ? compare(a, b) : compare(b, a)));
+      }
     });
   });
 }

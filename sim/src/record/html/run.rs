@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::bars::{self, Bar};
-use super::chart::{Axis, Chart, Form, Line, POINTS_MAX, Values, Width};
+use super::chart::{self, Axis, Chart, Form, Line, POINTS_MAX, Values, Width};
 use super::scale::{Scale, Unit};
 use super::{Page, Tile, servers, write_facts, write_tiles, write_timeline};
 use crate::record::balance::Balance;
@@ -68,6 +68,9 @@ fn write_head(record: &RunRecord, head: &mut String) -> std::fmt::Result {
 fn tiles(record: &RunRecord) -> Vec<Tile> {
     let flows = &record.flows;
     let share = |part: u64| {
+        if flows.started == 0 {
+            return "none was started".to_owned();
+        }
         format!("{} of {} started", number::percent_of(part, flows.started), number::grouped(flows.started))
     };
     let quantile =
@@ -75,27 +78,29 @@ fn tiles(record: &RunRecord) -> Vec<Tile> {
     let broken_more = if flows.broken == 0 {
         "none".to_owned()
     } else {
-        format!(
-            "{}; at least {} could not be kept",
-            number::percent_of(flows.broken, flows.started),
-            number::grouped(flows.unavoidable)
-        )
+        let kept = match flows.unavoidable {
+            0 => "every one could have been kept".to_owned(),
+            some => format!("{} could not have been kept", number::grouped(some)),
+        };
+        format!("{}; {kept}", number::percent_of(flows.broken, flows.started))
     };
+    let half =
+        if record.latency.count() > 0 { "half of the flows took no longer" } else { "no flow completed" };
     let mut tiles = vec![
         Tile::new("Flows completed", number::grouped(flows.completed), share(flows.completed)),
         Tile {
             is_alarm: flows.broken > flows.unavoidable,
             ..Tile::new("Flows broken", number::grouped(flows.broken), broken_more)
         },
-        Tile::new("Median latency", quantile(500_000), "half of the flows took no longer".to_owned()),
+        Tile::new("Median latency", quantile(500_000), half.to_owned()),
         Tile::new(
             "p99",
             quantile(990_000),
             format!("p99.9 {}, longest {}", quantile(999_000), quantile(1_000_000)),
         ),
     ];
-    if let Some(balance) = record.balance {
-        let more = format!("busiest server over the mean; Jain {}", number::ratio(balance.jain));
+    if let Some(balance) = record.balance.filter(|_| record.servers.len() > 1) {
+        let more = format!("busiest server over the mean; Jain {}", number::index(float(balance.jain) / 1e6));
         tiles.push(Tile::new("Imbalance", number::ratio(balance.max_over_mean), more));
     }
     let dropped: u64 = record.drops.iter().map(|drop| drop.count).fold(0, u64::saturating_add);
@@ -205,7 +210,7 @@ pub(super) fn cdf<'a>(id: &'a str, title: &'a str, note: String, shown: &[(&str,
     let y = Axis {
         scale: Scale::Nines { most: nines },
         unit: Unit::Share,
-        label: "flows that took no longer".to_owned(),
+        label: "flows that took no longer (the slowest are stretched)".to_owned(),
     };
     let lines = shown.iter().enumerate().map(|(style, (name, histogram))| {
         Line::new(*name, style, Form::Straight, cdf_points(histogram, &x, &y))
@@ -308,10 +313,16 @@ fn write_steadiness(record: &RunRecord, body: &mut String) -> std::fmt::Result {
 fn write_flows(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
     page.section("flows", "Flows and packets");
     let body = &mut page.body;
+    if record.flows.started == 0 {
+        body.push_str("<p>No flow was opened.</p>");
+    }
     body.push_str("<div class=\"figures\">");
-    rates(record).write(body)?;
+    let breaks = (record.flows.broken > 0).then(|| breaks(record));
+    let rates = (record.flows.started > 0).then(|| rates(record));
+    let charts = [rates, breaks, tables(record)];
+    chart::write_all(charts.into_iter().flatten().collect(), body)?;
+    body.push_str("</div>\n<div class=\"figures\">");
     if record.flows.broken > 0 {
-        breaks(record).write(body)?;
         let causes = record.flows.causes.iter().map(|cause| Bar {
             name: cause.words.clone(),
             more: cause.cause.clone(),
@@ -329,9 +340,6 @@ fn write_flows(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
         part: 0,
     });
     bars::write("Why packets were dropped", "By reason and place.", None, drops.collect(), body)?;
-    if let Some(chart) = tables(record) {
-        chart.write(body)?;
-    }
     body.push_str("</div>\n");
     write_timeline(&record.timeline, body)?;
     write_forwarders(record, body)
@@ -339,12 +347,9 @@ fn write_flows(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
 
 fn rates(record: &RunRecord) -> Chart<'static> {
     let series = &record.series;
-    let per_second = 1e9 / float(series.interval_ns.max(1));
     let points = |values: &[u64]| {
-        let points = values.iter().take(POINTS_MAX).enumerate();
-        points
-            .map(|(index, value)| (length(index) * float(series.interval_ns), float(*value) * per_second))
-            .collect()
+        let rates = per_second(record, values, 1).into_iter().take(POINTS_MAX).enumerate();
+        rates.map(|(index, rate)| (length(index) * float(series.interval_ns), rate)).collect()
     };
     let lines = vec![
         Line::new("started", 0, Form::Steps, points(&series.started)),
@@ -381,7 +386,7 @@ fn tables(record: &RunRecord) -> Option<Chart<'static>> {
     let series = &record.series;
     let used = series.tables.iter().filter(|table| table.entries.iter().any(|entries| *entries > 0));
     let lines: Vec<Line> = used
-        .take(super::chart::LINES_MAX)
+        .take(chart::LINES_MAX)
         .enumerate()
         .map(|(style, table)| {
             let points = table.entries.iter().take(POINTS_MAX).enumerate();
@@ -486,6 +491,20 @@ fn write_how(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
 }
 
 // What charts over time share.
+
+/// Counts of so many intervals each as rates. The run may have ended within the last one; a rest of less than
+/// half is left out, for it would show little but chance.
+pub(super) fn per_second(record: &RunRecord, values: &[u64], joined: usize) -> Vec<f64> {
+    let interval = float(record.series.interval_ns.max(1));
+    let window = interval * length(joined);
+    let rates = values.chunks(joined).enumerate().filter_map(|(index, counts)| {
+        let left = float(record.elapsed_ns) - length(index) * window;
+        let passed = left.min(interval * length(counts.len()));
+        let sum: f64 = counts.iter().map(|count| float(*count)).sum();
+        (passed >= window / 2.0 || index == 0 && passed > 0.0).then(|| sum * 1e9 / passed)
+    });
+    rates.collect()
+}
 
 /// The time of a run, from its beginning to its end.
 pub(super) fn time_axis(record: &RunRecord) -> Axis {

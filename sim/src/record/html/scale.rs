@@ -19,9 +19,13 @@ impl Unit {
     pub(super) fn show(self, value: f64) -> String {
         match self {
             Self::Count => number::short(value),
+            Self::Time if value == 0.0 => "0".to_owned(),
             Self::Time => number::duration(value),
             Self::Plain => number::plain(value),
-            Self::Share => format!("{} %", number::plain(value * 100.0)),
+            Self::Share => {
+                let text = format!("{:.4}", value * 100.0);
+                format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+            }
         }
     }
 }
@@ -57,7 +61,17 @@ impl Scale {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let high = if high - low > 0.0 { high } else { low + 1.0 };
         let step = step(high - low, TICKS);
-        Self::Linear { low: libm::floor(low / step) * step, high: libm::ceil(high / step - 1e-9) * step }
+        Self::Linear { low: libm::floor(low / step) * step, high: libm::ceil(high * HEADROOM / step) * step }
+    }
+
+    /// Between round numbers around the values, which need not be near zero.
+    pub(super) fn around(values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = range(values).unwrap_or((0.0, 1.0));
+        // A range that is nothing but noise is not blown up to the whole height.
+        let margin = ((low.abs() + high.abs()) * 0.05 - (high - low)).max(0.0) / 2.0;
+        let (low, high) = (low - margin, high + margin);
+        let step = step((high - low).max(f64::MIN_POSITIVE), TICKS);
+        Self::exact(libm::floor(low / step + 1e-9) * step, libm::ceil(high / step - 1e-9) * step)
     }
 
     /// Exactly from one value to the other.
@@ -101,6 +115,8 @@ impl Scale {
     }
 }
 
+/// How much higher an axis goes than its values, so that no line runs along its upper end.
+const HEADROOM: f64 = 1.04;
 /// About how many values stand beside an axis.
 const TICKS: u32 = 5;
 
@@ -154,17 +170,15 @@ mod tests {
     #[test]
     fn linear_axes_have_round_ends_and_few_ticks() {
         for (values, low, high) in [
-            (vec![0.0, 97.0], 0.0, 100.0),
+            (vec![0.0, 97.0], 0.0, 97.0),
             (vec![3.0], 0.0, 3.0),
-            (vec![-4.0, 9.0], -5.0, 10.0),
+            (vec![-4.0, 9.0], -5.0, 9.0),
             (vec![], 0.0, 1.0),
         ] {
             let scale = Scale::linear(values.iter().copied());
             let Scale::Linear { low: found_low, high: found_high } = scale else { panic!() };
-            assert!(
-                (found_low - low).abs() < 1e-9 && (found_high - high).abs() < 0.7,
-                "{values:?} {scale:?}"
-            );
+            assert!((found_low - low).abs() < 1e-9, "{values:?} {scale:?}");
+            assert!((high..=1.4 * high).contains(&found_high), "{values:?} {scale:?}");
             let ticks = scale.ticks();
             assert!((3..=9).contains(&ticks.len()), "{values:?} {ticks:?}");
             assert!(ticks.first().unwrap().abs() - low.abs() < 1e-9);
@@ -181,6 +195,9 @@ mod tests {
             Scale::linear([f64::INFINITY, 1e-300].into_iter()),
             Scale::linear([1e18].into_iter()),
             Scale::exact(5.0, 5.0),
+            Scale::around([1.0, 1.0].into_iter()),
+            Scale::around([0.98, 1.3].into_iter()),
+            Scale::around([0.0].into_iter()),
             Scale::Nines { most: 3.5 },
         ];
         for scale in scales {

@@ -3,16 +3,16 @@
 use std::fmt::Write as _;
 
 use super::Page;
-use super::chart::{Chart, Form, LINES_MAX, Line, Width};
+use super::chart::{self, Chart, Form, LINES_MAX, Line, Values};
 use super::heat::Heat;
-use super::run::{balance_line, over_time};
+use super::run::{balance_line, over_time, per_second};
 use super::scale::{Scale, Unit};
 use crate::record::data::{RunRecord, ServerSeries};
 use crate::record::markup::escaped;
 use crate::record::number::{self, float, length};
 
 /// The points of a load line: more would show chance rather than load.
-const LOAD_POINTS: usize = 96;
+const LOAD_POINTS: usize = 64;
 /// The most servers in the table.
 const ROWS_MAX: usize = 200;
 
@@ -26,25 +26,19 @@ pub(super) fn write(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
     let joined = record.series.completed.len().div_ceil(LOAD_POINTS).max(1);
     let interval = float(record.series.interval_ns) * length(joined);
     let note = format!("Completed in each {}.", number::duration(interval));
-    load(
-        record,
-        "load",
-        "Requests per second",
-        note,
-        "requests per second",
-        &rates(record, joined),
-        interval,
-    )
-    .write(body)?;
+    let rates = rates(record, joined);
+    let mut charts =
+        vec![load(record, "load", "Requests per second", note, "requests per second", &rates, interval)];
     let active = |series: &ServerSeries| joined_max(&series.active, joined);
     let active: Vec<Vec<f64>> = record.series.servers.iter().map(active).collect();
     if active.iter().flatten().any(|flows| *flows > 0.0) {
         let note = "The most at a time.".to_owned();
-        load(record, "active", "Active flows", note, "active flows", &active, interval).write(body)?;
+        charts.push(load(record, "active", "Active flows", note, "active flows", &active, interval));
     }
-    if record.series.balance.windows.iter().flatten().next().is_some() {
-        balance(record).write(body)?;
+    if record.servers.len() > 1 && record.series.balance.windows.iter().flatten().next().is_some() {
+        charts.push(balance(record));
     }
+    chart::write_all(charts, body)?;
     heat(record).write(body)?;
     body.push_str("</div>\n");
     write_table(record, body)
@@ -52,15 +46,7 @@ pub(super) fn write(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
 
 /// Requests per second of each server.
 fn rates(record: &RunRecord, joined: usize) -> Vec<Vec<f64>> {
-    let per_second = 1e9 / float(record.series.interval_ns.max(1));
-    let rates = record.series.servers.iter().map(|series| {
-        let windows = series.requests.chunks(joined).map(|window| {
-            let sum: f64 = window.iter().map(|requests| float(*requests)).sum();
-            sum * per_second / length(window.len())
-        });
-        windows.collect()
-    });
-    rates.collect()
+    record.series.servers.iter().map(|series| per_second(record, &series.requests, joined)).collect()
 }
 
 fn joined_max(values: &[u32], joined: usize) -> Vec<f64> {
@@ -84,7 +70,8 @@ fn load<'a>(
     if servers.len() <= LINES_MAX {
         let names = record.servers.iter().map(|server| server.name.clone());
         let lines = names.zip(servers).enumerate();
-        let lines = lines.map(|(style, (name, values))| Line::new(name, style, Form::Steps, points(values)));
+        let lines =
+            lines.map(|(style, (name, values))| Line::new(name, style, Form::Straight, points(values)));
         return over_time(record, id, title, note, label, lines.collect());
     }
     let columns = servers.iter().map(Vec::len).max().unwrap_or(0);
@@ -119,10 +106,9 @@ fn balance(record: &RunRecord) -> Chart<'static> {
     let note = format!("Requests by weight in windows of {}; 1 is even.", number::duration(window));
     let mut chart = over_time(record, "balance", "Balance over time", note, "ratio", lines);
     let all = chart.lines.iter().flat_map(|line| line.points.iter().map(|(_, value)| *value));
-    chart.y.scale = Scale::linear(all);
+    chart.y.scale = Scale::around(all);
     chart.y.unit = Unit::Plain;
-    chart.values = super::chart::Values::of_lines(&chart.x, &chart.y, &chart.lines);
-    chart.width = Width::Half;
+    chart.values = Values::of_lines(&chart.x, &chart.y, &chart.lines);
     chart
 }
 
@@ -130,7 +116,7 @@ fn heat(record: &RunRecord) -> Heat<'static> {
     Heat {
         id: "heat",
         title: "Load of each server over time",
-        note: "Requests per second; the darker, the more.".to_owned(),
+        note: "Requests per second in each interval.".to_owned(),
         label: "requests per second",
         unit: Unit::Count,
         names: record.servers.iter().map(|server| server.name.clone()).collect(),

@@ -71,12 +71,23 @@ impl Scheduler for Maglev {
     fn pick(&mut self, selection: &mut Selection<'_>, _now: Instant) {
         let size = self.table.len() as u64;
         for (flow, new) in selection.flows().iter().enumerate() {
-            let Some(slot) = self.keyed.hash(new).checked_rem(size) else { return };
-            let (before, from) = self.table.split_at(usize::try_from(slot).unwrap_or(0));
-            for server in from.iter().chain(before) {
-                if selection.assign(flow, usize::from(*server)) {
-                    break;
-                }
+            let slot = self.keyed.hash(new).checked_rem(size).and_then(|at| usize::try_from(at).ok());
+            let server = slot.and_then(|at| self.table.get(at));
+            if server.is_some_and(|server| !selection.assign(flow, usize::from(*server))) {
+                self.walk_on(selection, flow, slot.unwrap_or(0));
+            }
+        }
+    }
+}
+
+impl Maglev {
+    /// Gives `flow` to the first server behind `slot` that is not full.
+    #[cold]
+    fn walk_on(&self, selection: &mut Selection<'_>, flow: usize, slot: usize) {
+        let (before, from) = self.table.split_at(slot.min(self.table.len()));
+        for server in from.iter().chain(before) {
+            if selection.assign(flow, usize::from(*server)) {
+                break;
             }
         }
     }

@@ -261,6 +261,10 @@ impl Scheduler for Prequal {
         }
     }
 
+    fn sends_probes(&self) -> bool {
+        self.source == ProbeSource::Servers
+    }
+
     fn poll_probe(&mut self, _now: Instant) -> Option<u16> {
         self.waiting.pop_front()
     }
