@@ -8,6 +8,7 @@
 
 mod check;
 mod error;
+mod graph;
 pub mod network;
 mod quantity;
 pub mod reference;
@@ -36,6 +37,8 @@ pub use written::schema;
 
 use crate::wires::Quality;
 
+/// The VLAN of a port that names none, as on switches that one buys.
+pub(crate) const VLAN_DEFAULT: u16 = 1;
 /// The most hosts of one scenario, all groups together: as many as a /16 has addresses.
 pub const HOSTS_MAX: usize = 65_536;
 /// The most flows that one load opens. Each costs about 300 bytes while it lives.

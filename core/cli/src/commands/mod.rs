@@ -12,6 +12,7 @@ pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod sim;
+pub(crate) mod sim_draw;
 pub(crate) mod sim_new;
 pub(crate) mod version;
 

@@ -11,7 +11,7 @@ use evenkeel_plugin_host::Mode;
 use evenkeel_sim::stdio::StdioError;
 use evenkeel_sim::{Options, Outcome, Scenario};
 
-use super::{ConfigArgument, attack, components, replay, sim_new};
+use super::{ConfigArgument, attack, components, replay, sim_draw, sim_new};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -48,6 +48,7 @@ enum Command {
         config: ConfigArgument,
     },
     New(sim_new::Arguments),
+    Draw(sim_draw::Arguments),
     Attack(attack::Arguments),
     Replay(replay::Arguments),
     Compare(replay::CompareArguments),
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
         Command::Stdio { config } => stdio(config),
         Command::New(arguments) => sim_new::run(arguments),
+        Command::Draw(arguments) => sim_draw::run(arguments),
         Command::Attack(arguments) => attack::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Compare(arguments) => replay::run_compare(arguments),

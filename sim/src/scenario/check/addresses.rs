@@ -8,7 +8,7 @@ use evenkeel_config::document::{At, Named, OneOrMany, quote};
 use super::Checker;
 use crate::scenario::quantity::{self, CountedAddress, bits_of, network_of};
 use crate::scenario::written::{self, LoneAddressText};
-use crate::scenario::{Attachment, Scenario, Segment, SegmentKind, Subnet};
+use crate::scenario::{Attachment, Scenario, Segment, SegmentKind, Subnet, VLAN_DEFAULT};
 
 /// The longest name of an interface, in bytes; the kernel's limit.
 const INTERFACE_MAX: usize = 15;
@@ -16,8 +16,6 @@ const INTERFACE_MAX: usize = 15;
 const INTERFACES_MAX: usize = 64;
 /// The largest IP packet of an interface that names none: Ethernet's.
 const MTU_DEFAULT: u16 = 1_500;
-/// The VLAN of a port that names none, as on switches that one buys.
-const VLAN_DEFAULT: u16 = 1;
 /// Networks are this long at least: a shorter one holds more addresses than a scenario has machines, many times over.
 const LENGTH_MIN: u8 = 8;
 
