@@ -103,9 +103,23 @@ fn stations() -> Option<[Station; 2]> {
             let _ = std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1");
             ip("link set eth0 up");
             ip(&format!("address add {address}/24 dev eth0"));
+            wait_until_up("eth0");
         });
+        wait_until_up(name);
     }
     Some(stations)
+}
+
+/// Until the kernel has seen that there is a link, which it does when it finds the time, it drops what is sent.
+fn wait_until_up(name: &str) {
+    let begin = std::time::Instant::now();
+    let is_up = || {
+        let said = Command::new("ip").args(["-o", "link", "show", name]).output().unwrap();
+        String::from_utf8(said.stdout).unwrap().contains("state UP")
+    };
+    while !is_up() {
+        assert!(begin.elapsed() < PATIENCE, "{name} has no link");
+    }
 }
 
 fn ethernet(name: &str, is_promiscuous: bool) -> Result<Ethernet, DeviceError> {
@@ -241,7 +255,9 @@ fn frames_of_every_kind_pass_unchanged(choice: IoChoice) {
     let receiving = right.start(move || {
         let mut device = KernelDevice::open(vec![receiver], IoChoice::Epoll).unwrap();
         let mut seen = Vec::new();
+        let begin = std::time::Instant::now();
         while seen.len() < count {
+            assert!(begin.elapsed() < PATIENCE, "{} of {count} frames have come", seen.len());
             device.wait(Some(PATIENCE)).unwrap();
             for slot in 0..device.receive() {
                 let packet = device.packet(slot);

@@ -51,13 +51,18 @@ fn turn(device: &mut KernelDevice, way_out: fn(InterfaceId) -> InterfaceId) -> u
     received
 }
 
-/// Takes in the completions of what was written. Those of failed writes come a call later, at most 20
-/// by a call.
+/// Takes in the completions of what was written. Those of failed writes come a call later, at most 20 by a call. What the
+/// kernels still say to each other, such as the last acknowledgement, is thrown away.
 fn settle(device: &mut KernelDevice) {
-    for _ in 0..BUFFERS / 20 {
-        assert_eq!(device.receive(), 0);
+    let mut quiet = 0;
+    for _ in 0..BUFFERS {
+        quiet = if device.receive() == 0 { quiet + 1 } else { 0 };
         device.flush();
+        if quiet == BUFFERS / 20 {
+            return;
+        }
     }
+    panic!("packets keep coming");
 }
 
 /// Asserts that every buffer is where it belongs when nothing is under way.
