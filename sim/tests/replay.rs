@@ -168,6 +168,20 @@ fn ports_that_are_used_again_make_new_connections_with_simulated_servers_too() {
 }
 
 #[test]
+fn a_syn_says_who_the_client_is_whatever_was_seen_before() {
+    // The end of a connection that the other side had opened, then one between the same ends.
+    let mut taken = vec![(0, tcp(VIP, CLIENT, (5, 5), ACK, 10))];
+    taken.extend(connection(1_000_000, CLIENT, VIP));
+    let outcome = run(&pcap(&taken), two_nics(), &options(&[], Sides::Both), None);
+    let connections = outcome.connections;
+    assert_eq!((connections.seen, connections.served, connections.broken), (1, 1, 0), "the VIP is served");
+    let mut taken = vec![(0, tcp(CLIENT, VIP, (5, 5), ACK, 10))];
+    taken.extend(connection(1_000_000, VIP, CLIENT));
+    let outcome = run(&pcap(&taken), two_nics(), &options(&[], Sides::Both), None);
+    assert_eq!((outcome.connections.seen, outcome.connections.refused), (2, 2));
+}
+
+#[test]
 fn a_capture_that_begins_in_the_middle_is_refused_as_on_a_forwarder() {
     let taken = connection(0, CLIENT, VIP).split_off(2);
     let outcome = run(&pcap(&taken), two_nics(), &options(&[], Sides::Both), None);
@@ -341,12 +355,15 @@ fn errors_are_translated_in_both_directions() {
     // A router on the way to the client about the response.
     let body = [&[3, 4, 0, 0, 0, 0, 5, 0x78], &response[14..14 + 28]].concat();
     taken.insert(7, (450, frame("203.0.113.9", VIP.0, 1, 64, body)));
+    // Another that ends at the forwarder, which breaks nothing.
+    let body = [&[3, 4, 0, 0, 0, 0, 5, 0x78], &request[14..14 + 28]].concat();
+    taken.insert(8, (450, frame("203.0.113.1", "192.0.2.1", 1, 1, body)));
     // And one about a connection that nobody knows.
     let strange = tcp(("192.0.2.77", 1), VIP, (1, 1), ACK, 9);
     taken.push((900, server("203.0.113.1", &strange)));
     let mut out = Vec::new();
     let outcome = run(&pcap(&taken), two_nics(), &options(&[], Sides::Both), Some(&mut out));
-    assert_eq!(outcome.errors, 4);
+    assert_eq!((outcome.errors, outcome.dropped.get("ttl_exceeded")), (5, Some(&1)));
     assert_eq!((outcome.forwarded, outcome.dropped.get("icmp_unhandled")), (12, Some(&1)));
     assert_eq!(outcome.broken.len(), 0);
     // The quoted destination of the one about the response is the real server, as it knows itself.
@@ -368,7 +385,11 @@ fn errors_are_translated_in_both_directions() {
         assert!(quoted.contains(&wanted), "{wanted:?} is not in {quoted:?}");
     }
     let skipped = run(&pcap(&taken), two_nics(), &options(&[], Sides::Clients), None);
-    assert_eq!(skipped.skipped.get("from_server"), Some(&5), "two of the errors come from the server's side");
+    assert_eq!(
+        skipped.skipped.get("from_server"),
+        Some(&6),
+        "three of the errors come from the server's side"
+    );
 }
 
 #[test]
@@ -443,6 +464,9 @@ fn on_ethernet_neighbours_answer() {
             assert_eq!((outcome.connections.served, outcome.broken.len()), (1, 0), "{}", outcome.to_text());
             assert!(outcome.consumed >= 2, "two neighbours have answered: {}", outcome.to_text());
             assert_eq!((outcome.waiting, outcome.dropped.len()), (0, 0), "{}", outcome.to_text());
+            // Besides the neighbours: the SYN, which had to wait for one, the request, the response and the FIN.
+            let answers = if sides == Sides::Both { 0 } else { 4 };
+            assert_eq!(outcome.simulated - outcome.consumed, answers, "{}", outcome.to_text());
         }
     }
 }

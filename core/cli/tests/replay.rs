@@ -169,23 +169,34 @@ fn mistakes_name_the_thing_the_place_and_what_to_do() {
     }
 }
 
-/// The commands of the page, in order, in a folder with the files that they name.
+/// The commands of the page, in order, in a folder with the files that they name; each says what the page shows, up to
+/// three points.
 #[test]
 fn the_commands_of_the_book_work() {
     let page = include_str!("../../../docs/src/simulator/captures.md");
-    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
-    assert!(commands.len() >= 4, "{commands:?}");
     let folder = Folder::new();
     let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
-    for command in commands {
-        if command.starts_with("tshark") && Command::new("tshark").arg("--version").output().is_err() {
-            eprintln!("SKIPPED: tshark is not installed: {command}");
-            continue;
+    let (mut tried, mut shown) = (0, 0);
+    for part in page.split("```sh\n").skip(1) {
+        let (commands, rest) = part.split_once("```").unwrap();
+        let mut said = String::new();
+        for command in commands.lines() {
+            if command.starts_with("tshark") && Command::new("tshark").arg("--version").output().is_err() {
+                eprintln!("SKIPPED: tshark is not installed: {command}");
+                continue;
+            }
+            let line = command.replacen("evenkeel ", &format!("{} ", program.display()), 1);
+            let output = Command::new("sh").args(["-c", &line]).current_dir(&folder.0).output().unwrap();
+            assert!(output.status.success(), "{command}\n{}", text(&output.stderr));
+            said = text(&output.stdout);
+            assert!(!said.is_empty(), "{command}");
+            tried += 1;
         }
-        let line = command.replacen("evenkeel ", &format!("{} ", program.display()), 1);
-        let output = Command::new("sh").args(["-c", &line]).current_dir(&folder.0).output().unwrap();
-        assert!(output.status.success(), "{command}\n{}", text(&output.stderr));
-        assert!(!output.stdout.is_empty(), "{command}");
+        if let Some(block) = rest.strip_prefix("\n\n```text\n") {
+            let wanted = block.split("```").next().unwrap().split("\n...").next().unwrap();
+            assert!(said.starts_with(wanted), "{commands}\n{said}");
+            shown += 1;
+        }
     }
+    assert!(tried >= 3 && shown >= 2, "{tried} {shown}");
 }

@@ -342,7 +342,7 @@ impl Comparison {
         let seeds = self.runs.len() / schedulers.len().max(1);
         writeln!(
             text,
-            "{} packets of a {}, {seeds} seed(s), version {}\n",
+            "{} packets of a {}, seeds: {seeds}, version {}\n",
             self.packets, self.input, self.version
         )?;
         let mut rows = vec![vec!["scheduler".to_owned()]];

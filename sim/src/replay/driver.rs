@@ -1,19 +1,20 @@
-//! The loop of a replay: from a captured packet to the engine, and from what the engine did to the connection.
+//! The loop of a replay: packets into the engine in batches, time, and from what the engine did to the connections. Which
+//! packet goes in how is decided in `route`.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use evenkeel_engine::device::{BATCH_MAX, Offload};
-use evenkeel_engine::flow::FlowState;
+use evenkeel_engine::flow::{Direction, FlowState};
 use evenkeel_engine::plan::{Layer, Plan, Timeouts};
-use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
+use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{Duration, Engine, Event, Guests, Instant, InterfaceId, Verdict, step};
 
-use super::connections::{Connection, Connections, Way, is_connected};
+use super::connections::{Connections, Way};
 use super::edit::{self, Check, Edit};
 use super::ends::Ends;
-use super::fragments::{Follow, Fragments, Waiting};
-use super::headers::{self, Header, Kind, Tcp};
+use super::fragments::Fragments;
+use super::headers::{self, Header, Kind};
 use super::journal::Journal;
 use super::outcome::{Counts, Outcome, Servers, Skip};
 use super::peers::Peers;
@@ -22,7 +23,6 @@ use super::{BATCH_SPAN, Options, ReplayError, Sides, neighbours};
 use crate::capture::{Content, Reader, Record, strip};
 use crate::packet::Flags;
 use crate::random::Stream;
-use crate::stdio::PACKET_MAX_BYTES;
 use crate::trace::Trace;
 
 /// Timer steps that one jump of time causes at most; each takes care of up to 1,024 flows.
@@ -76,8 +76,22 @@ pub(super) struct Entry {
     pub(super) is_from_client: bool,
     /// What TCP says; nothing for other protocols.
     flags: Flags,
+    /// It is an ICMP error about a packet of the connection.
+    is_error: bool,
     /// It opened a flow, or its connection has another server since.
     pub(super) is_opening: bool,
+}
+
+impl Entry {
+    pub(super) const fn new(
+        number: Option<u64>,
+        at: Instant,
+        connection: Option<u32>,
+        is_from_client: bool,
+    ) -> Self {
+        let (flags, is_error, is_opening) = (Flags(0), false, false);
+        Self { number, at, connection, is_from_client, flags, is_error, is_opening }
+    }
 }
 
 /// A packet that is born beside the engine and comes in with the next batch.
@@ -92,23 +106,23 @@ struct Answer {
 
 /// A replay under way.
 pub(super) struct Driver<'a> {
-    engine: Engine,
+    pub(super) engine: Engine,
     tap: Tap,
     entries: Vec<Entry>,
-    connections: Connections,
-    ends: Ends,
-    fragments: Fragments,
+    pub(super) connections: Connections,
+    pub(super) ends: Ends,
+    pub(super) fragments: Fragments,
     /// The simulated servers, when only clients are replayed.
-    peers: Option<Peers>,
+    pub(super) peers: Option<Peers>,
     answers: VecDeque<Answer>,
     journal: Option<Journal<'a>>,
     servers: Servers,
-    counts: Counts,
+    pub(super) counts: Counts,
     clock: Clock,
     /// When the engine has something to do of itself.
     due: Option<Instant>,
     /// The number of the batch under way, when its first packet came, and its latest.
-    batch: u32,
+    pub(super) batch: u32,
     began: Instant,
     latest: Instant,
     wire: Trace,
@@ -119,7 +133,7 @@ pub(super) struct Driver<'a> {
     /// The longest packet that fits everywhere.
     mtu_bytes: u16,
     /// A connection that has been silent this long may have lost its flow: the shortest timeout.
-    silence: Duration,
+    pub(super) silence: Duration,
     seed: u64,
 }
 
@@ -214,274 +228,10 @@ impl<'a> Driver<'a> {
         Outcome::of(reader, engine, connections, seen, hashes, (self.seed, side), &self.faults)
     }
 
-    fn packet(&mut self, number: u64, at: Instant, bytes: &[u8]) -> io::Result<()> {
-        self.pass_time(at)?;
-        let Some(header) = headers::read(bytes) else {
-            self.counts.unreadable += 1;
-            let bytes = bytes.get(..PACKET_MAX_BYTES.min(bytes.len())).unwrap_or_default();
-            return self.feed(Some(number), at, None, true, self.outside(), bytes, None);
-        };
-        let Some(fragment) = header.fragment else {
-            return self.route(number, at, bytes, &header);
-        };
-        self.counts.fragments += 1;
-        match self.fragments.look(&header, fragment) {
-            Follow::First => {
-                // Those that were captured before it still come before it.
-                for waiting in self.fragments.release(&header, fragment) {
-                    let Waiting { number, bytes } = waiting;
-                    if let Some(earlier) = headers::read(&bytes) {
-                        self.route(number, at, &bytes, &with_ports_of(&earlier, &header.tuple))?;
-                    }
-                }
-                self.route(number, at, bytes, &header)
-            }
-            Follow::Known(source_port, destination_port) => {
-                let tuple = FiveTuple { source_port, destination_port, ..header.tuple };
-                self.route(number, at, bytes, &with_ports_of(&header, &tuple))
-            }
-            Follow::Wait => {
-                let waiting = Waiting { number, bytes: bytes.to_vec() };
-                if self.fragments.hold(&header, fragment, waiting).is_some() {
-                    self.counts.skip(Skip::FragmentWithoutFirst);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Hands a packet over in the direction in which it goes.
-    #[inline]
-    fn route(&mut self, number: u64, at: Instant, bytes: &[u8], header: &Header) -> io::Result<()> {
-        if self.tap.is_full() {
-            self.flush()?;
-        }
-        let bytes = bytes.get(..header.end).unwrap_or_default();
-        let mapped = self.mapped(&header.tuple);
-        if let Kind::Error { .. } = header.kind {
-            return self.route_error(number, at, bytes, header, mapped);
-        }
-        let edit = Edit { tuple: mapped, outer: None, acknowledges: 0 };
-        if !is_connected(mapped.protocol) || (header.kind == Kind::Other && header.is_whole()) {
-            let from = self.outside();
-            return self.feed(Some(number), at, None, true, from, bytes, Some((header, &edit)));
-        }
-        let Some(connection) = self.connection(&mapped, header)? else {
-            self.counts.skip(Skip::TooManyConnections);
-            return Ok(());
-        };
-        let is_from_client = self.connections.get(connection).is_some_and(|one| one.tuple == mapped);
-        if is_from_client {
-            self.route_to_service(number, at, bytes, (header, connection), edit)
-        } else {
-            self.route_to_client(number, at, bytes, (header, connection), edit)
-        }
-    }
-
-    /// A packet of the client.
-    #[inline]
-    fn route_to_service(
-        &mut self,
-        number: u64,
-        at: Instant,
-        bytes: &[u8],
-        (header, connection): (&Header, u32),
-        mut edit: Edit,
-    ) -> io::Result<()> {
-        let tcp = header.tcp();
-        if let Some(tcp) = tcp.filter(|_| self.peers.is_some()) {
-            edit.acknowledges = self.hear(at, connection, &tcp)?;
-        }
-        let (silence, batch) = (self.silence, self.batch);
-        if let Some(known) = self.connections.get_mut(connection) {
-            let opens = tcp.is_some_and(|tcp| tcp.opens());
-            let is_silent = at.since(known.latest) >= silence;
-            known.enter_batch(batch, true, opens || is_silent || known.way.is_none());
-            known.latest = at;
-        }
-        let from = self.outside();
-        self.feed(Some(number), at, Some(connection), true, from, bytes, Some((header, &edit)))
-    }
-
-    /// A packet of the server: it comes from the real server that the engine chose.
-    #[inline]
-    fn route_to_client(
-        &mut self,
-        number: u64,
-        at: Instant,
-        bytes: &[u8],
-        (header, connection): (&Header, u32),
-        mut edit: Edit,
-    ) -> io::Result<()> {
-        if self.peers.is_some() {
-            self.counts.skip(Skip::FromServer);
-            return Ok(());
-        }
-        let way = match self.way(connection)? {
-            Ok(way) => way,
-            Err(skip) => {
-                self.counts.skip(skip);
-                return Ok(());
-            }
-        };
-        let batch = self.batch;
-        if let Some(known) = self.connections.get_mut(connection) {
-            known.enter_batch(batch, false, false);
-            known.latest = at;
-        }
-        edit.tuple = way.reply;
-        self.feed(Some(number), at, Some(connection), false, way.interface, bytes, Some((header, &edit)))
-    }
-
-    /// An ICMP error: it comes from the side to which the packet went that it quotes.
-    #[cold]
-    fn route_error(
-        &mut self,
-        number: u64,
-        at: Instant,
-        bytes: &[u8],
-        header: &Header,
-        quoted: FiveTuple,
-    ) -> io::Result<()> {
-        self.counts.errors += 1;
-        let Some((source, destination)) = edit::ends(bytes) else { return Ok(()) };
-        let mut outer = (self.ends.without_port(source), self.ends.without_port(destination));
-        if destination == header.tuple.source {
-            outer.1 = quoted.source;
-        }
-        if source == header.tuple.destination {
-            outer.0 = quoted.destination;
-        }
-        let connection = self.connections.find(&quoted);
-        let is_about_client =
-            connection.and_then(|number| self.connections.get(number)).is_some_and(|one| one.tuple == quoted);
-        let mut edit = Edit { tuple: quoted, outer: Some(outer), acknowledges: 0 };
-        let Some(connection) = connection.filter(|_| is_about_client) else {
-            let from = self.outside();
-            return self.feed(Some(number), at, connection, true, from, bytes, Some((header, &edit)));
-        };
-        let way = match self.way(connection)? {
-            _ if self.peers.is_some() => Err(Skip::FromServer),
-            way => way,
-        };
-        let way = match way {
-            Ok(way) => way,
-            Err(skip) => {
-                self.counts.skip(skip);
-                return Ok(());
-            }
-        };
-        edit.tuple = way.reply.reversed();
-        let from = if outer.0 == quoted.destination { way.reply.source } else { outer.0 };
-        edit.outer = Some((from, edit.tuple.source));
-        self.feed(Some(number), at, Some(connection), false, way.interface, bytes, Some((header, &edit)))
-    }
-
-    /// The real server of a connection, after whatever the engine has still to decide about it.
-    #[inline]
-    fn way(&mut self, connection: u32) -> io::Result<Result<Way, Skip>> {
-        let batch = self.batch;
-        if self.connections.get(connection).is_some_and(|one| one.batch == batch && one.is_open_asked) {
-            self.flush()?;
-        }
-        Ok(match self.connections.get(connection).and_then(|one| one.way) {
-            None => Err(Skip::AnswerWithoutFlow),
-            Some(way) if way.is_one_sided => Err(Skip::AnswerPastForwarder),
-            Some(way) => Ok(way),
-        })
-    }
-
-    /// The simulated server says what the client is about to acknowledge. Gives what is added to the acknowledgement.
-    fn hear(&mut self, at: Instant, connection: u32, tcp: &Tcp) -> io::Result<u32> {
-        let is_ahead = self.peers.as_ref().is_some_and(|peers| peers.is_ahead(connection, tcp));
-        let batch = self.batch;
-        if is_ahead && self.connections.get(connection).is_some_and(|one| one.batch == batch) {
-            // What the server has to answer first may still wait.
-            self.flush()?;
-        }
-        let Ok(way) = self.way(connection)? else { return Ok(0) };
-        let Some(peers) = &mut self.peers else { return Ok(0) };
-        let mut segments = Vec::new();
-        let shift = peers.before(connection, tcp, &way.reply, &mut |bytes| segments.push(bytes));
-        for bytes in segments {
-            if self.tap.is_full() {
-                self.flush()?;
-            }
-            self.counts.simulated += 1;
-            self.feed(None, at, Some(connection), false, way.interface, &bytes, None)?;
-        }
-        if self.tap.is_full() {
-            self.flush()?;
-        }
-        Ok(shift)
-    }
-
-    /// Who talks to whom after the mappings.
-    #[inline]
-    fn mapped(&self, tuple: &FiveTuple) -> FiveTuple {
-        let (source, source_port) = self.end(tuple, tuple.source, tuple.source_port);
-        let (destination, destination_port) = self.end(tuple, tuple.destination, tuple.destination_port);
-        FiveTuple { source, destination, source_port, destination_port, protocol: tuple.protocol }
-    }
-
-    #[inline]
-    fn end(&self, tuple: &FiveTuple, address: Address, port: u16) -> (Address, u16) {
-        if tuple.protocol == Protocol::TCP || tuple.protocol == Protocol::UDP {
-            self.ends.of(address, port)
-        } else {
-            (self.ends.without_port(address), port)
-        }
-    }
-
-    /// The connection of a packet, entered if it is new. `None` where there is no room.
-    #[inline]
-    fn connection(&mut self, tuple: &FiveTuple, header: &Header) -> io::Result<Option<u32>> {
-        if let Some(known) = self.connections.find(tuple) {
-            let opens = header.tcp().is_some_and(|tcp| tcp.opens());
-            if !opens || !self.is_over(known)? {
-                return Ok(Some(known));
-            }
-        }
-        let is_from_client = self.is_from_client(tuple, header);
-        let captured = if is_from_client { header.tuple } else { header.tuple.reversed() };
-        let called = (captured.destination, captured.destination_port);
-        Ok(self.connections.enter(if is_from_client { *tuple } else { tuple.reversed() }, called))
-    }
-
-    /// Whether a connection is over, after whatever of it waits has been handed over.
-    fn is_over(&mut self, connection: u32) -> io::Result<bool> {
-        let batch = self.batch;
-        if self.connections.get(connection).is_some_and(|one| one.batch == batch) {
-            self.flush()?;
-        }
-        Ok(self.connections.get(connection).is_some_and(Connection::is_over))
-    }
-
-    /// Whether the first packet that is seen of a connection is the client's: by what it says, then by who is served.
-    fn is_from_client(&self, tuple: &FiveTuple, header: &Header) -> bool {
-        match header.kind {
-            Kind::Tcp(tcp) if tcp.flags.has(Flags::SYN) => return tcp.opens(),
-            Kind::Query { is_request } => return is_request,
-            Kind::Tcp(_) | Kind::Udp | Kind::Error { .. } | Kind::Other => {}
-        }
-        let directors = &self.engine.plan().directors;
-        let is_served = |address: Address, port| {
-            let mut binds = directors.iter().flat_map(|director| &director.binds);
-            binds.any(|bind| bind.serves(address.into(), port, tuple.protocol))
-        };
-        is_served(tuple.destination, tuple.destination_port) || !is_served(tuple.source, tuple.source_port)
-    }
-
-    /// Where clients come in: the first interface, as on a forwarder.
-    #[allow(clippy::unused_self, reason = "a question to the plan")]
-    const fn outside(&self) -> InterfaceId {
-        InterfaceId(0)
-    }
-
     /// Lets time pass up to `at`: what waits is handed over where it has waited long enough, and every timer of the engine
     /// acts at its own time.
     #[inline]
-    fn pass_time(&mut self, at: Instant) -> io::Result<()> {
+    pub(super) fn pass_time(&mut self, at: Instant) -> io::Result<()> {
         let is_due = self.due.is_some_and(|due| due <= at);
         if self.tap.len() > 0 && (is_due || at.since(self.began) > BATCH_SPAN) {
             self.flush()?;
@@ -499,15 +249,11 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Puts a packet into the batch, changed as `edit` says. There must be room.
+    /// Puts a packet into the batch, changed as `edit` says.
     #[inline]
-    #[allow(clippy::too_many_arguments, reason = "all of it belongs to one packet on its way in")]
-    fn feed(
+    pub(super) fn feed(
         &mut self,
-        number: Option<u64>,
-        at: Instant,
-        connection: Option<u32>,
-        is_from_client: bool,
+        mut entry: Entry,
         interface: InterfaceId,
         bytes: &[u8],
         edit: Option<(&Header, &Edit)>,
@@ -516,10 +262,12 @@ impl<'a> Driver<'a> {
             self.flush()?;
         }
         if self.tap.len() == 0 {
-            self.began = at;
+            self.began = entry.at;
         }
-        self.latest = self.latest.max(at);
-        self.counts.fed += u64::from(number.is_some());
+        self.latest = self.latest.max(entry.at);
+        let is_captured = entry.number.is_some();
+        self.counts.fed += u64::from(is_captured);
+        self.counts.simulated += u64::from(!is_captured);
         let header = edit.map(|(header, _)| header);
         let offload = self.offload(header);
         let link = self.link_to(interface, bytes);
@@ -540,10 +288,11 @@ impl<'a> Driver<'a> {
         let tcp = match header {
             Some(header) => header.tcp(),
             // Of a simulated server's packet nothing is to be changed, but its close counts.
-            None => connection.and_then(|_| headers::read(bytes)).and_then(|header| header.tcp()),
+            None => entry.connection.and_then(|_| headers::read(bytes)).and_then(|header| header.tcp()),
         };
-        let flags = tcp.map_or(Flags(0), |tcp| tcp.flags);
-        self.entries.push(Entry { number, at, connection, is_from_client, flags, is_opening: false });
+        entry.flags = tcp.map_or(Flags(0), |tcp| tcp.flags);
+        entry.is_error = header.is_some_and(|header| matches!(header.kind, Kind::Error { .. }));
+        self.entries.push(entry);
         Ok(())
     }
 
@@ -571,19 +320,17 @@ impl<'a> Driver<'a> {
     }
 
     /// Hands over the batch, and then what was answered to it.
-    fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         self.run()?;
         while !self.answers.is_empty() {
-            let at = self.latest;
             while let Some(answer) = self.answers.pop_front() {
-                let Answer { interface, connection, bytes, is_frame } = answer;
-                self.counts.simulated += 1;
-                if is_frame {
-                    self.tap.put(interface, [&[], &bytes], Offload::default());
-                    let (number, is_from_client, flags, is_opening) = (None, false, Flags(0), false);
-                    self.entries.push(Entry { number, at, connection, is_from_client, flags, is_opening });
+                let entry = Entry::new(None, self.latest, answer.connection, false);
+                if answer.is_frame {
+                    self.counts.simulated += 1;
+                    self.tap.put(answer.interface, [&[], &answer.bytes], Offload::default());
+                    self.entries.push(entry);
                 } else {
-                    self.feed(None, at, connection, false, interface, &bytes, None)?;
+                    self.feed(entry, answer.interface, &answer.bytes, None)?;
                 }
                 if self.tap.is_full() {
                     break;
@@ -592,6 +339,12 @@ impl<'a> Driver<'a> {
             self.run()?;
         }
         Ok(())
+    }
+
+    /// Hands over the batch where there is no room for another packet.
+    #[inline]
+    pub(super) fn make_room(&mut self) -> io::Result<()> {
+        if self.tap.is_full() { self.flush() } else { Ok(()) }
     }
 
     /// One turn of the engine with the batch, or with nothing but time.
@@ -603,6 +356,7 @@ impl<'a> Driver<'a> {
         let _ = step(&mut self.engine, &mut self.tap, self.latest);
         let has_opened = self.engine.counters().flows_opened != opened;
         self.settle(has_opened);
+        self.answer_clients();
         self.answer_neighbours();
         if let Some(journal) = &mut self.journal {
             let seen = (&self.engine, &self.connections, &self.servers);
@@ -637,7 +391,7 @@ impl<'a> Driver<'a> {
             if let Some(Verdict::Drop(reason)) = slot.end() {
                 decisions.add(now, entry.connection.unwrap_or(u32::MAX), reason.name().as_bytes());
             }
-            let Some(number) = entry.connection else { continue };
+            let Some(number) = entry.connection.filter(|_| !entry.is_error) else { continue };
             let Some(connection) = connections.get_mut(number) else { continue };
             let packet = entry.number.unwrap_or(0);
             match slot.end() {
@@ -661,20 +415,43 @@ impl<'a> Driver<'a> {
                 entry.is_opening = true;
                 decisions.add(now, number, &decision(&connection.tuple, &way));
             }
-            if let Some(peers) = &mut self.peers
-                && entry.is_from_client
-                && let (Some(way), Some((_, bytes))) = (connection.way, slot.out())
-                && !way.is_one_sided
-                && let Some(header) = headers::read(neighbours::without_link(engine, slot, bytes))
-                && let Some(bytes) =
-                    peers.after(number, &header, neighbours::without_link(engine, slot, bytes))
-            {
-                let (interface, connection) = (way.interface, Some(number));
-                self.answers.push_back(Answer { interface, connection, bytes, is_frame: false });
-            }
         }
         for (interface, bytes) in tap.born() {
             wire.add(now, u32::from(interface.0), bytes);
+        }
+    }
+
+    /// Has the simulated servers answer what reached them.
+    fn answer_clients(&mut self) {
+        let Self { engine, tap, entries, connections, peers, answers, .. } = self;
+        let Some(peers) = peers else { return };
+        for (slot, entry) in tap.slots().iter().zip(entries) {
+            let (Some(number), Some((_, bytes))) = (entry.connection, slot.out()) else { continue };
+            let bytes = neighbours::without_link(engine, slot, bytes);
+            let way = connections.get(number).and_then(|connection| connection.way);
+            if let Some(way) = way.filter(|way| entry.is_from_client && !way.is_one_sided)
+                && let Some(bytes) =
+                    headers::read(bytes).and_then(|header| peers.after(number, &header, bytes))
+            {
+                let (interface, connection) = (way.interface, Some(number));
+                answers.push_back(Answer { interface, connection, bytes, is_frame: false });
+            }
+        }
+        // What had waited in the engine, for a neighbour or a first fragment, reaches its server now.
+        for (out, bytes) in tap.born() {
+            let bytes = neighbours::of_interface(engine, *out, bytes);
+            let Some(header) = headers::read(bytes) else { continue };
+            let flow = engine.flow(&header.tuple.reversed());
+            let Some(entry) = flow.filter(|flow| flow.direction == Direction::Reply).map(|flow| flow.entry)
+            else {
+                continue;
+            };
+            if let Some(number) = connections.find(&entry.tuple(Direction::Original))
+                && let Some(bytes) = peers.after(number, &header, bytes)
+            {
+                let (interface, connection) = (*out, Some(number));
+                answers.push_back(Answer { interface, connection, bytes, is_frame: false });
+            }
         }
     }
 
@@ -688,12 +465,6 @@ impl<'a> Driver<'a> {
             }
         }
     }
-}
-
-/// The same header with the ports of another part of the datagram.
-fn with_ports_of(header: &Header, tuple: &FiveTuple) -> Header {
-    let (source_port, destination_port) = (tuple.source_port, tuple.destination_port);
-    Header { tuple: FiveTuple { source_port, destination_port, ..header.tuple }, ..*header }
 }
 
 /// Where a datagram went that left no flow behind.

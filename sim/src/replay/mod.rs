@@ -11,7 +11,7 @@
 //! * `connections`, `fragments` what belongs together
 //! * `tap` the engine's device, which remembers what became of each packet
 //! * `peers`, `neighbours` who answers where the capture does not
-//! * `driver` the loop; `journal` what it writes; `outcome` what it came to
+//! * `route` which packet goes in how; `driver` the loop; `journal` what it writes; `outcome` what it came to
 //! * [`compare`] the same input through several schedulers
 //!
 //! Packets that were captured at most [`BATCH_SPAN`] apart are handed over together, up to 64, at the time of the latest,
@@ -29,6 +29,7 @@ mod journal;
 mod neighbours;
 mod outcome;
 mod peers;
+mod route;
 mod tap;
 mod text;
 

@@ -1,9 +1,9 @@
 //! The stations on an Ethernet of a replay: every address has one, which answers when it is asked for.
 
-use evenkeel_engine::Engine;
 use evenkeel_engine::plan::Layer;
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::wire::{Address, FiveTuple, Protocol};
+use evenkeel_engine::{Engine, InterfaceId};
 
 use super::edit::{ends, finish, pseudo_sum, sum};
 use super::tap::Slot;
@@ -32,9 +32,14 @@ fn link(to: [u8; 6], from: [u8; 6], [k0, k1]: [u8; 2]) -> [u8; LINK_BYTES] {
     [t0, t1, t2, t3, t4, t5, f0, f1, f2, f3, f4, f5, k0, k1]
 }
 
-/// The IP packet in what left by an interface.
+/// The IP packet in what left of a slot.
 pub(super) fn without_link<'a>(engine: &Engine, slot: &Slot, bytes: &'a [u8]) -> &'a [u8] {
     let out = slot.out().map_or_else(|| slot.interface(), |(interface, _)| interface);
+    of_interface(engine, out, bytes)
+}
+
+/// The IP packet in what left by an interface.
+pub(super) fn of_interface<'a>(engine: &Engine, out: InterfaceId, bytes: &'a [u8]) -> &'a [u8] {
     match engine.plan().interfaces.get(out.index()).map(|interface| interface.layer) {
         Some(Layer::Ethernet(_)) => bytes.get(LINK_BYTES..).unwrap_or_default(),
         Some(Layer::Ip) | None => bytes,
