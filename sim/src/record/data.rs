@@ -54,9 +54,9 @@ pub struct RunRecord {
     pub servers: Vec<ServerRecord>,
     /// Each forwarder.
     pub forwarders: Vec<ForwarderRecord>,
-    /// From the opening of a flow to its end, of flows that completed after the warm-up.
+    /// How long requests took that completed after the warm-up.
     pub latency: Histogram,
-    /// The same latencies in the order of their ends, in batches.
+    /// The same latencies in the order in which requests completed, in batches.
     pub batches: Batches,
     /// How evenly requests were spread after the warm-up; nothing without requests.
     pub balance: Option<Balance>,
@@ -164,7 +164,7 @@ pub struct LoadRecord {
     pub name: String,
     /// Flows that it opened.
     pub started: u64,
-    /// Flows that completed.
+    /// Requests that completed; a flow may carry several.
     pub completed: u64,
     /// Flows that broke.
     pub broken: u64,
@@ -247,13 +247,13 @@ pub struct Series {
     pub interval_ns: u64,
     /// Flows that were opened.
     pub started: Vec<u64>,
-    /// Flows that completed.
+    /// Requests that completed; a flow may carry several.
     pub completed: Vec<u64>,
     /// Flows that broke.
     pub broken: Vec<u64>,
     /// Flows that broke and that no load balancer could have kept.
     pub unavoidable: Vec<u64>,
-    /// The median latency of flows that completed in the interval, to 3 %; 0 without any.
+    /// The median latency of requests that completed in the interval, to 3 %; 0 without any.
     pub p50_ns: Vec<u64>,
     /// The latency that 99 % of them did not exceed, to 3 %.
     pub p99_ns: Vec<u64>,

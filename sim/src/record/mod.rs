@@ -27,6 +27,7 @@ pub mod paper;
 pub mod recorder;
 pub mod statistics;
 pub mod text;
+mod topology;
 
 pub use comparison::Comparison;
 pub use data::RunRecord;

@@ -1,8 +1,9 @@
 //! What a world feeds while it runs.
 //!
-//! In: flows that open, complete and break, what servers and tables hold, and marks, each with its time; times
-//! never go back. Out: the parts of a [`RunRecord`] that come from them. A call on the way of a flow adds to
-//! counters and allocates nothing, apart from buckets that a histogram meets for the first time.
+//! In: flows that open and break, requests that complete, what servers and tables hold, and marks, each with its
+//! time; times never go back. A flow that carries one request completes with it. Out: the parts of a
+//! [`RunRecord`] that come from them. A call on the way of a flow adds to counters and allocates nothing, apart
+//! from buckets that a histogram meets for the first time.
 //!
 //! ```text
 //! interval    0    1    2   ...  255     full: neighbours are joined, and intervals are twice as long
@@ -79,16 +80,16 @@ pub struct TableSetup {
     pub capacity: u64,
 }
 
-/// A flow that ended as it should.
+/// A request that was answered as it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completed {
-    /// The load that opened it.
+    /// The load that asked.
     pub load: usize,
     /// The server that answered, where that is known.
     pub server: Option<usize>,
-    /// From its opening to its end.
+    /// How long it took.
     pub latency: Duration,
-    /// Bytes that it carried, both ways.
+    /// Bytes of it and its answer.
     pub bytes: u64,
 }
 
@@ -224,7 +225,7 @@ impl Recorder {
         }
     }
 
-    /// A flow ended as it should.
+    /// A request was answered as it should.
     pub fn completed(&mut self, now: Instant, flow: Completed) {
         self.advance(now);
         let latency = u64::try_from(flow.latency.as_nanos()).unwrap_or(u64::MAX);

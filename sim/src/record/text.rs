@@ -78,7 +78,7 @@ fn latency(record: &RunRecord, text: &mut String) -> std::fmt::Result {
         return writeln!(text);
     }
     let mut rows =
-        vec![["latency", "flows", "mean", "p50", "p90", "p99", "p99.9", "longest"].map(str::to_owned)];
+        vec![["latency", "requests", "mean", "p50", "p90", "p99", "p99.9", "longest"].map(str::to_owned)];
     let all = ("all", &record.latency);
     let loads = record
         .loads

@@ -11,6 +11,7 @@ use crate::host::{Answer, Cause, Ending};
 use crate::record::data::{
     Cost, Drop, ExpectationRecord, ForwarderRecord, GuestRecord, Hashes, Mode, Packets,
 };
+use crate::record::drawing::Graph;
 use crate::record::recorder::{BrokenFlow, Completed, ServerSetup, Setup, TableSetup};
 use crate::record::{Recorder, RunRecord};
 use crate::report::Outcome;
@@ -152,17 +153,10 @@ impl World<'_> {
             decisions: outcome.decision_hash.clone(),
             metrics: String::new(),
         };
-        record.hashes.metrics = metrics_hash(&record);
+        record.topology = Graph::from(self.scenario).collapsed();
+        record.seal();
         record
     }
-}
-
-/// The hash of all the whole numbers of a record, in the form in which they are written.
-fn metrics_hash(record: &RunRecord) -> String {
-    let text = serde_json::to_vec(record).unwrap_or_default();
-    let mut trace = crate::trace::Trace::default();
-    trace.add(Instant::ZERO, 0, &text);
-    format!("{:016x}", trace.hash())
 }
 
 fn drops(outcome: &Outcome) -> Vec<Drop> {

@@ -7,6 +7,7 @@ pub(crate) mod conformance;
 pub(crate) mod ctl;
 pub(crate) mod demo;
 pub(crate) mod lab;
+pub(crate) mod pages;
 pub(crate) mod replay;
 pub(crate) mod routes;
 pub(crate) mod run;

@@ -11,7 +11,7 @@ use evenkeel_plugin_host::Mode;
 use evenkeel_sim::stdio::StdioError;
 use evenkeel_sim::{Options, Outcome, Scenario};
 
-use super::{ConfigArgument, attack, components, replay, sim_draw, sim_new};
+use super::{ConfigArgument, attack, components, pages, replay, sim_draw, sim_new};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -37,6 +37,27 @@ enum Command {
         /// The outcome as JSON
         #[arg(long)]
         json: bool,
+        /// Write result.json, report.html and a CSV file for each plot there
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
+    /// Compare runs: schedulers, rates or versions, over several seeds
+    ///
+    /// Runs with the same parameters are one row, with a mean over their
+    /// seeds. Differences are paired by seed.
+    Report {
+        /// Records: result.json files, or folders that have one
+        #[arg(required = true)]
+        results: Vec<PathBuf>,
+        /// What the page is called [default: the scenario's name]
+        #[arg(long, value_name = "TEXT")]
+        title: Option<String>,
+        /// The comparison as JSON
+        #[arg(long)]
+        json: bool,
+        /// Write comparison.json, report.html and CSV files there
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
     },
     /// The engine at the end of a pipe: one JSON object a line, in virtual time
     ///
@@ -56,7 +77,10 @@ enum Command {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
-        Command::Run { scenario, seed, json } => run_scenario(scenario, *seed, *json),
+        Command::Run { scenario, seed, json, out } => run_scenario(scenario, *seed, *json, out.as_deref()),
+        Command::Report { results, title, json, out } => {
+            pages::compare(results, title.as_deref(), out.as_deref(), *json)
+        }
         Command::Stdio { config } => stdio(config),
         Command::New(arguments) => sim_new::run(arguments),
         Command::Draw(arguments) => sim_draw::run(arguments),
@@ -66,8 +90,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn run_scenario(path: &Path, seed: Option<u64>, is_json: bool) -> Result<(), Failure> {
-    let outcome = simulate(path, seed)?;
+fn run_scenario(path: &Path, seed: Option<u64>, is_json: bool, out: Option<&Path>) -> Result<(), Failure> {
+    let mut outcome = simulate(path, seed)?;
+    if let Some(folder) = out {
+        let run = pages::command("run", [path].into_iter(), None);
+        outcome.record.command = format!("{run} --seed {}", outcome.seed);
+        pages::write_run(folder, &outcome.record)?;
+    }
     if is_json {
         let value = serde_json::to_value(&outcome).map_err(Failure::runtime)?;
         output::answer(&format!("{value:#}\n"))?;

@@ -269,7 +269,7 @@ fn write_latency(comparison: &Comparison, page: &mut Page) -> std::fmt::Result {
     page.section("latency", "Latency");
     let shown: Vec<(&str, &Histogram)> = latencies.iter().map(|(label, latency)| (*label, latency)).collect();
     let note = format!("Of all seeds together.{note}{}", left_out(count));
-    let mut chart = cdf("cdf", "How long flows took", note, &shown);
+    let mut chart = cdf("cdf", "How long requests took", note, &shown);
     chart.width = Width::Whole;
     page.body.push_str("<div class=\"figures\">");
     chart.write(&mut page.body)?;

@@ -84,8 +84,11 @@ fn tiles(record: &RunRecord) -> Vec<Tile> {
         };
         format!("{}; {kept}", number::percent_of(flows.broken, flows.started))
     };
-    let half =
-        if record.latency.count() > 0 { "half of the flows took no longer" } else { "no flow completed" };
+    let half = if record.latency.count() > 0 {
+        "half of the requests took no longer"
+    } else {
+        "no request completed"
+    };
     let mut tiles = vec![
         Tile::new("Flows completed", number::grouped(flows.completed), share(flows.completed)),
         Tile {
@@ -158,12 +161,12 @@ fn write_latency(record: &RunRecord, page: &mut Page) -> std::fmt::Result {
     body.push_str("<div class=\"figures\">");
     let with_own = record.loads.iter().filter(|load| load.latency.count() > 0);
     let loads: Vec<(&str, &Histogram)> = with_own.map(|load| (&load.name[..], &load.latency)).collect();
-    let all = [("all flows", &record.latency)];
+    let all = [("all requests", &record.latency)];
     let shown: Vec<(&str, &Histogram)> = match loads.len() {
         2..=7 => all.into_iter().chain(loads).collect(),
         _ => all.to_vec(),
     };
-    cdf("cdf", "How long flows took", cdf_note(record), &shown).write(body)?;
+    cdf("cdf", "How long requests took", cdf_note(record), &shown).write(body)?;
     latency_over_time(record).write(body)?;
     body.push_str("</div>\n");
     write_steadiness(record, body)
@@ -175,10 +178,7 @@ fn cdf_note(record: &RunRecord) -> String {
     } else {
         String::new()
     };
-    format!(
-        "From opening to end of the {} flows that completed{left_out}.",
-        number::grouped(record.latency.count())
-    )
+    format!("The {} requests that completed{left_out}.", number::grouped(record.latency.count()))
 }
 
 /// Distributions of latency, with the tail stretched.
@@ -210,12 +210,12 @@ pub(super) fn cdf<'a>(id: &'a str, title: &'a str, note: String, shown: &[(&str,
     let y = Axis {
         scale: Scale::Nines { most: nines },
         unit: Unit::Share,
-        label: "flows that took no longer (the slowest are stretched)".to_owned(),
+        label: "requests that took no longer (the slowest are stretched)".to_owned(),
     };
     let lines = shown.iter().enumerate().map(|(style, (name, histogram))| {
         Line::new(*name, style, Form::Straight, cdf_points(histogram, &x, &y))
     });
-    let mut values = Values { head: vec!["flows".to_owned()], rows: Vec::new(), is_upright: true };
+    let mut values = Values { head: vec!["requests".to_owned()], rows: Vec::new(), is_upright: true };
     values.head.extend(shown.iter().map(|(name, _)| (*name).to_owned()));
     for (share, name) in SHARES {
         let value = f64::from(share) / 1e6;
@@ -273,7 +273,7 @@ fn latency_over_time(record: &RunRecord) -> Chart<'static> {
     Chart {
         id: "latency-time",
         title: "Latency over time",
-        note: format!("Of the flows that completed in each {}.", number::duration(interval)),
+        note: format!("Of the requests that completed in each {}.", number::duration(interval)),
         width: Width::Half,
         x,
         y,
@@ -303,7 +303,7 @@ fn write_steadiness(record: &RunRecord, body: &mut String) -> std::fmt::Result {
     } else if warm_up.batches == 0 {
         "By MSER-5 the run is steady from its beginning.".to_owned()
     } else {
-        format!("By MSER-5 the run is steady after its first {} flows; the mean leaves them out.", number::grouped(left_out))
+        format!("By MSER-5 the run is steady after its first {} requests; the mean leaves them out.", number::grouped(left_out))
     });
     writeln!(body, "<p style=\"margin-top:12px\">{}</p>", escaped(&sentences.join(" ")))
 }
@@ -352,10 +352,10 @@ fn rates(record: &RunRecord) -> Chart<'static> {
         rates.map(|(index, rate)| (length(index) * float(series.interval_ns), rate)).collect()
     };
     let lines = vec![
-        Line::new("started", 0, Form::Steps, points(&series.started)),
-        Line::new("completed", 1, Form::Steps, points(&series.completed)),
+        Line::new("flows opened", 0, Form::Steps, points(&series.started)),
+        Line::new("requests completed", 1, Form::Steps, points(&series.completed)),
     ];
-    over_time(record, "rates", "Flows per second", String::new(), "flows per second", lines)
+    over_time(record, "rates", "Flows and requests per second", String::new(), "per second", lines)
 }
 
 fn breaks(record: &RunRecord) -> Chart<'static> {
