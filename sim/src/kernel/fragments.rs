@@ -13,7 +13,6 @@ use crate::packet::Packet;
 use super::address::Ip;
 use super::icmp::Refusal;
 use super::ip::{self, Head, V4_BYTES, V6_BYTES};
-use super::routes::DeviceId;
 use super::{Kernel, KernelDrop, Out, Timer};
 
 /// How long the fragments of a packet are waited for (`ipfrag_time`).
@@ -68,7 +67,6 @@ impl Kernel {
         now: Instant,
         packet: Packet,
         head: &Head,
-        _inlet: DeviceId,
         out: &mut Out,
     ) -> Option<Packet> {
         let fragment = head.fragment?;

@@ -18,54 +18,73 @@ const TUNNELS_MAX: u8 = 4;
 
 impl Kernel {
     /// A packet has come in by a device. Its header has been read.
+    #[inline]
     pub(super) fn input(
         &mut self,
         now: Instant,
         inlet: (DeviceId, Cast),
-        head: Head,
+        head: &Head,
         packet: Packet,
         out: &mut Out,
     ) -> Option<Up> {
+        if self.nat.is_some() {
+            return self.input_translated(now, inlet, head, packet, out);
+        }
         self.input_nested(now, inlet, head, packet, 0, out)
+    }
+
+    /// A packet has come in that source NAT may have to do with.
+    fn input_translated(
+        &mut self,
+        now: Instant,
+        inlet: (DeviceId, Cast),
+        head: &Head,
+        mut packet: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
+        let mut head = *head;
+        if head.fragment.is_some() {
+            // NAT needs ports, which only the first fragment has.
+            packet = self.gather(now, packet, &head, out)?;
+            head = match ip::read(&mut packet) {
+                Ok(head) => head,
+                Err(reason) => return self.end(reason, packet, out),
+            };
+        }
+        match self.translate_in(now, inlet.0, &mut packet, &head) {
+            Ok(true) => match ip::read(&mut packet) {
+                Ok(new) => head = new,
+                Err(reason) => return self.end(reason, packet, out),
+            },
+            Ok(false) => {}
+            Err(reason) => return self.end(reason, packet, out),
+        }
+        self.input_nested(now, inlet, &head, packet, 0, out)
     }
 
     pub(super) fn input_nested(
         &mut self,
         now: Instant,
         (inlet, cast): (DeviceId, Cast),
-        mut head: Head,
+        head: &Head,
         mut packet: Packet,
         depth: u8,
         out: &mut Out,
     ) -> Option<Up> {
-        if self.nat.is_some() {
-            if head.fragment.is_some() {
-                // NAT needs ports, which only the first fragment has.
-                packet = self.gather(now, packet, &head, inlet, out)?;
-                head = match ip::read(&mut packet) {
-                    Ok(head) => head,
-                    Err(reason) => return self.end(reason, packet, out),
-                };
-            }
-            match self.translate_in(now, inlet, &mut packet, &head) {
-                Ok(true) => match ip::read(&mut packet) {
-                    Ok(new) => head = new,
-                    Err(reason) => return self.end(reason, packet, out),
-                },
-                Ok(false) => {}
-                Err(reason) => return self.end(reason, packet, out),
-            }
-        }
-        match self.decide(now, inlet, &head, 0, &packet) {
+        match self.decide(now, inlet, head, 0, &packet) {
             Decision::Local => self.deliver(now, (inlet, cast), head, packet, depth, out),
             Decision::Forward { neighbour, device, mtu } => {
-                let packet = self.forward(now, (inlet, cast), &head, packet, (device, mtu), out)?;
-                self.transmit_whole(now, neighbour, packet, (inlet, mtu), out);
+                match self.forward(now, (inlet, cast), head, &mut packet, (device, mtu), out) {
+                    Ok(()) => self.transmit_whole(now, neighbour, packet, (inlet, mtu), out),
+                    Err(reason) => return self.end(reason, packet, out),
+                }
                 None
             }
             Decision::Tun { tun, device, mtu } => {
-                let packet = self.forward(now, (inlet, cast), &head, packet, (device, mtu), out)?;
-                self.hand_to_tun(usize::from(tun), packet, mtu, out)
+                match self.forward(now, (inlet, cast), head, &mut packet, (device, mtu), out) {
+                    Ok(()) => self.hand_to_tun(usize::from(tun), packet, mtu, out),
+                    Err(reason) => self.end(reason, packet, out),
+                }
             }
             Decision::Drop(reason) => self.end(reason, packet, out),
             Decision::Refuse(reason) => {
@@ -78,6 +97,7 @@ impl Kernel {
     }
 
     /// What becomes of a packet: as of the last one like it, or looked up.
+    #[inline]
     pub(super) fn decide(
         &mut self,
         now: Instant,
@@ -97,6 +117,25 @@ impl Kernel {
             | u64::from(protocol.0) << 16
             | u64::from(inlet);
         let key = Key { source: head.source.0, destination: head.destination.0, rest, mark };
+        if !self.routing.has_spread
+            && let Some(decision) = self.cache.find(&key)
+        {
+            return decision;
+        }
+        let (source, destination) = (head.source, head.destination);
+        let flow = Flow { inlet, source, destination, protocol, ports, mark };
+        self.decide_anew(now, key, flow, head, packet)
+    }
+
+    #[cold]
+    fn decide_anew(
+        &mut self,
+        now: Instant,
+        key: Key,
+        mut flow: Flow,
+        head: &Head,
+        packet: &Packet,
+    ) -> Decision {
         let is_message = matches!(head.protocol, Protocol::ICMP | Protocol::ICMPV6);
         let quoted = if self.routing.has_spread && is_message { quoted(packet, head) } else { None };
         if quoted.is_none()
@@ -104,10 +143,8 @@ impl Kernel {
         {
             return decision;
         }
-        let (source, destination) = (head.source, head.destination);
-        let mut flow = Flow { inlet, source, destination, protocol, ports, mark };
         flow.mark = self.routing.mark(&flow);
-        let (decision, is_stable) = if inlet == LOOPBACK {
+        let (decision, is_stable) = if flow.inlet == LOOPBACK {
             self.decide_out(now, &flow, quoted)
         } else {
             self.decide_in(now, &flow, quoted)
@@ -289,68 +326,80 @@ impl Kernel {
         all.any(|own| own.net.address == address)
     }
 
-    /// What a router does to a packet before it leaves. Gives it back if it may.
+    /// What a router does to a packet before it leaves.
+    #[inline]
     fn forward(
         &mut self,
         now: Instant,
         (inlet, cast): (DeviceId, Cast),
         head: &Head,
-        mut packet: Packet,
+        packet: &mut Packet,
         (outlet, mtu): (DeviceId, u16),
         out: &mut Out,
-    ) -> Option<Packet> {
+    ) -> Result<(), KernelDrop> {
         if cast != Cast::Host {
-            self.end(KernelDrop::OtherHost, packet, out);
-            return None;
+            return Err(KernelDrop::OtherHost);
         }
         if head.ttl <= 1 {
-            self.refuse(now, Refusal::TtlExceeded, &packet, out);
-            self.end(KernelDrop::TtlExceeded, packet, out);
-            return None;
+            self.refuse(now, Refusal::TtlExceeded, packet, out);
+            return Err(KernelDrop::TtlExceeded);
         }
         if packet.range.len() > usize::from(mtu) && !head.may_fragment {
-            self.refuse(now, Refusal::TooBig(mtu), &packet, out);
-            self.end(KernelDrop::TooBig, packet, out);
-            return None;
+            self.refuse(now, Refusal::TooBig(mtu), packet, out);
+            return Err(KernelDrop::TooBig);
         }
         ip::take_hop(packet.bytes_mut());
-        if self.nat.is_some()
-            && let Err(reason) = self.translate_out(now, (inlet, outlet), &mut packet, head)
-        {
-            self.end(reason, packet, out);
-            return None;
+        if self.nat.is_some() {
+            self.translate_out(now, (inlet, outlet), packet, head)?;
         }
         self.counts.forwarded += 1;
-        Some(packet)
+        Ok(())
     }
 
     /// A packet for the machine itself.
+    #[inline]
     pub(super) fn deliver(
         &mut self,
         now: Instant,
-        (inlet, cast): (DeviceId, Cast),
-        mut head: Head,
+        inlet: (DeviceId, Cast),
+        head: &Head,
+        packet: Packet,
+        depth: u8,
+        out: &mut Out,
+    ) -> Option<Up> {
+        let is_plain = head.protocol == Protocol::TCP || head.protocol == Protocol::UDP && !self.has_tunnels;
+        if !is_plain || head.fragment.is_some() {
+            return self.deliver_slowly(now, inlet, head, packet, depth, out);
+        }
+        self.counts.to_host += 1;
+        Some(Up::Host(packet))
+    }
+
+    /// The same where it is a fragment, a message or the outside of another packet.
+    fn deliver_slowly(
+        &mut self,
+        now: Instant,
+        inlet: (DeviceId, Cast),
+        head: &Head,
         mut packet: Packet,
         depth: u8,
         out: &mut Out,
     ) -> Option<Up> {
+        let mut head = *head;
         if head.fragment.is_some() {
-            packet = self.gather(now, packet, &head, inlet, out)?;
+            packet = self.gather(now, packet, &head, out)?;
             head = match ip::read(&mut packet) {
                 Ok(head) => head,
                 Err(reason) => return self.end(reason, packet, out),
             };
         }
-        match head.protocol {
-            Protocol::ICMP | Protocol::ICMPV6 => {
-                return self.deliver_message(now, (inlet, cast), &head, packet, out);
-            }
-            _ if self.has_tunnels && head.protocol != Protocol::TCP => {
-                if let Some((tunnel, kind)) = self.tunnel_of(&head) {
-                    return self.decapsulate(now, (tunnel, kind), &head, packet, depth, out);
-                }
-            }
-            _ => {}
+        if matches!(head.protocol, Protocol::ICMP | Protocol::ICMPV6) {
+            return self.deliver_message(now, inlet, &head, packet, out);
+        }
+        if self.has_tunnels
+            && let Some((tunnel, kind)) = self.tunnel_of(&head)
+        {
+            return self.decapsulate(now, (tunnel, kind), &head, packet, depth, out);
         }
         self.counts.to_host += 1;
         Some(Up::Host(packet))
@@ -372,7 +421,7 @@ impl Kernel {
             return self.end(KernelDrop::TunnelMalformed, packet, out);
         }
         match ip::read(&mut packet) {
-            Ok(inner) => self.input_nested(now, (tunnel, Cast::Host), inner, packet, depth + 1, out),
+            Ok(inner) => self.input_nested(now, (tunnel, Cast::Host), &inner, packet, depth + 1, out),
             Err(reason) => self.end(reason, packet, out),
         }
     }

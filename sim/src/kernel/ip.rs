@@ -65,6 +65,7 @@ pub(super) fn read(packet: &mut Packet) -> Result<Head, KernelDrop> {
 }
 
 /// Reads the header of an IPv4 packet, and cuts off what is behind the packet's end.
+#[inline]
 pub(super) fn read_v4(packet: &mut Packet) -> Result<Head, KernelDrop> {
     let (head, total) = parse_v4(packet.bytes())?;
     packet.range.end = packet.range.start + total;
@@ -88,6 +89,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, KernelDrop> {
     }
 }
 
+#[inline]
 fn parse_v4(bytes: &[u8]) -> Result<(Head, usize), KernelDrop> {
     let header = bytes.first_chunk::<V4_BYTES>().ok_or(KernelDrop::Malformed)?;
     let [first, _, t0, t1, i0, i1, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
@@ -190,6 +192,7 @@ fn ports(protocol: Protocol, bytes: &[u8], offset: usize, total: usize) -> (u16,
 }
 
 /// Takes one off the time to live of a packet that has more than one left.
+#[inline]
 pub(super) fn take_hop(bytes: &mut [u8]) {
     match bytes {
         [first, _, _, _, _, _, _, _, ttl, _, c0, c1, ..] if *first >> 4 == 4 => {

@@ -217,14 +217,14 @@ impl Kernel {
             frame::IPV4 => {
                 frame::take_front(&mut packet, frame::ETHERNET_BYTES);
                 match ip::read_v4(&mut packet) {
-                    Ok(head) => self.input(now, (inlet, cast), head, packet, out),
+                    Ok(head) => self.input(now, (inlet, cast), &head, packet, out),
                     Err(reason) => self.end(reason, packet, out),
                 }
             }
             frame::IPV6 => {
                 frame::take_front(&mut packet, frame::ETHERNET_BYTES);
                 match ip::read_v6(&mut packet) {
-                    Ok(head) => self.input(now, (inlet, cast), head, packet, out),
+                    Ok(head) => self.input(now, (inlet, cast), &head, packet, out),
                     Err(reason) => self.end(reason, packet, out),
                 }
             }
@@ -265,7 +265,7 @@ impl Kernel {
             return self.end(KernelDrop::InterfaceDown, packet, out);
         };
         match ip::read(&mut packet) {
-            Ok(head) => self.input(now, (inlet, Cast::Host), head, packet, out),
+            Ok(head) => self.input(now, (inlet, Cast::Host), &head, packet, out),
             Err(reason) => self.end(reason, packet, out),
         }
     }
@@ -340,6 +340,7 @@ impl Kernel {
     }
 
     /// A packet ends.
+    #[cold]
     fn end(&mut self, reason: KernelDrop, packet: Packet, out: &mut Out) -> Option<Up> {
         self.counts.drop(reason);
         out.end(reason, packet);

@@ -94,6 +94,17 @@ impl Neighbour {
         self.mac
     }
 
+    /// Whether packets to it leave at once; it is taken as used then.
+    #[inline]
+    pub(super) const fn use_now(&mut self, now: Instant) -> bool {
+        let is_known =
+            matches!(self.state, NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe);
+        if is_known {
+            self.used = now;
+        }
+        is_known
+    }
+
     fn set_mac(&mut self, mac: MacAddress) {
         self.mac = mac;
         let ethertype = if self.address.is_v4() { frame::IPV4 } else { frame::IPV6 };
@@ -104,9 +115,7 @@ impl Neighbour {
 /// What to do with a packet for a neighbour.
 #[derive(Debug)]
 pub(super) enum Sending {
-    /// It leaves.
-    Go,
-    /// It leaves, and the neighbour is to be looked at later: send it again.
+    /// It leaves, and the neighbour is to be looked at later.
     Starts,
     /// It waits, and the neighbour is to be asked for, if so said. Another one may have had to give way.
     Waits { ask: bool, displaced: Option<Packet> },
@@ -231,7 +240,7 @@ impl Neighbours {
         before != self.all.len()
     }
 
-    /// A packet is to go to a neighbour that is not simply reachable. It is taken where it has to wait.
+    /// A packet is to go to a neighbour whose packets do not leave at once. It is taken where it has to wait.
     pub(super) fn send(
         &mut self,
         place: usize,
@@ -241,17 +250,11 @@ impl Neighbours {
     ) -> Option<Sending> {
         let neighbour = self.all.get_mut(place)?;
         neighbour.used = now;
-        match neighbour.state {
-            NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe => {
-                return Some(Sending::Go);
-            }
-            NeighbourState::Stale => {
-                neighbour.state = NeighbourState::Delay;
-                neighbour.updated = now;
-                neighbour.due = now.after(DELAY_PROBE);
-                return Some(Sending::Starts);
-            }
-            NeighbourState::None | NeighbourState::Failed | NeighbourState::Incomplete => {}
+        if neighbour.state == NeighbourState::Stale {
+            neighbour.state = NeighbourState::Delay;
+            neighbour.updated = now;
+            neighbour.due = now.after(DELAY_PROBE);
+            return Some(Sending::Starts);
         }
         let ask = neighbour.state != NeighbourState::Incomplete;
         if ask {

@@ -28,7 +28,7 @@ impl Kernel {
         };
         match self.decide(now, LOOPBACK, &head, mark, &packet) {
             Decision::Local => {
-                if let Some(up) = self.deliver(now, (LOOPBACK, Cast::Host), head, packet, 0, out) {
+                if let Some(up) = self.deliver(now, (LOOPBACK, Cast::Host), &head, packet, 0, out) {
                     out.up.push(up);
                 }
                 Ok(())
@@ -61,6 +61,7 @@ impl Kernel {
     }
 
     /// Sends a packet to a neighbour, in pieces where it is too large for the link.
+    #[inline]
     pub(super) fn transmit_whole(
         &mut self,
         now: Instant,
@@ -70,8 +71,21 @@ impl Kernel {
         out: &mut Out,
     ) {
         if packet.range.len() <= usize::from(mtu) {
-            return self.transmit(now, neighbour, packet, inlet, out);
+            self.transmit(now, neighbour, packet, inlet, out);
+        } else {
+            self.transmit_pieces(now, neighbour, packet, (inlet, mtu), out);
         }
+    }
+
+    #[cold]
+    fn transmit_pieces(
+        &mut self,
+        now: Instant,
+        neighbour: u32,
+        packet: Packet,
+        (inlet, mtu): (DeviceId, u16),
+        out: &mut Out,
+    ) {
         let pieces = self.cut(&packet, mtu, out);
         if pieces.is_empty() {
             self.end(KernelDrop::TooBig, packet, out);
@@ -84,17 +98,33 @@ impl Kernel {
     }
 
     /// Sends a packet to a neighbour whose link address may have to be asked for.
+    #[inline]
     fn transmit(&mut self, now: Instant, neighbour: u32, mut packet: Packet, inlet: DeviceId, out: &mut Out) {
+        let place = usize::try_from(neighbour).unwrap_or(usize::MAX);
+        if let Some(neighbour) = self.neighbours.all.get_mut(place)
+            && neighbour.use_now(now)
+        {
+            frame::put_header(&mut packet, &neighbour.header);
+            self.counts.transmitted += 1;
+            out.frames.push((usize::from(neighbour.device), packet));
+            return;
+        }
+        self.transmit_slowly(now, neighbour, packet, inlet, out);
+    }
+
+    /// The same where the neighbour has first to be asked for, or to be looked at later.
+    #[cold]
+    fn transmit_slowly(
+        &mut self,
+        now: Instant,
+        neighbour: u32,
+        mut packet: Packet,
+        inlet: DeviceId,
+        out: &mut Out,
+    ) {
         let place = usize::try_from(neighbour).unwrap_or(usize::MAX);
         let sending = self.neighbours.send(place, &mut packet, inlet, now);
         match sending {
-            Some(Sending::Go) => {
-                if let Some(neighbour) = self.neighbours.all.get(place) {
-                    frame::put_header(&mut packet, &neighbour.header);
-                    self.counts.transmitted += 1;
-                    out.frames.push((usize::from(neighbour.device), packet));
-                }
-            }
             Some(Sending::Starts) => {
                 self.schedule(self.neighbours.due(place), Timer::Neighbour(place));
                 self.transmit(now, neighbour, packet, inlet, out);

@@ -24,6 +24,7 @@ pub const TAG_BYTES: usize = 4;
 const TAGS_MAX: usize = 2;
 
 /// Destination, source and type of a frame.
+#[inline]
 #[must_use]
 pub fn header(frame: &[u8]) -> Option<(MacAddress, MacAddress, u16)> {
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *frame.first_chunk::<ETHERNET_BYTES>()?;
@@ -70,6 +71,7 @@ pub const fn header_bytes(
 }
 
 /// Puts a header in front of an IP packet, which makes it a frame.
+#[inline]
 pub fn put_header(packet: &mut Packet, header: &[u8; ETHERNET_BYTES]) {
     grow_front(packet, ETHERNET_BYTES);
     if let Some(place) = packet.bytes_mut().first_chunk_mut() {
@@ -78,18 +80,24 @@ pub fn put_header(packet: &mut Packet, header: &[u8; ETHERNET_BYTES]) {
 }
 
 /// Takes the first `bytes` bytes off, as far as there are any.
+#[inline]
 pub fn take_front(packet: &mut Packet, bytes: usize) {
     packet.range.start = packet.range.start.saturating_add(bytes).min(packet.range.end);
 }
 
 /// Makes room for `bytes` more in front; where the buffer has none, what it holds moves back.
+#[inline]
 pub fn grow_front(packet: &mut Packet, bytes: usize) {
     if packet.range.start < bytes {
-        let missing = HEADROOM_BYTES.max(bytes);
-        packet.buffer.splice(0..0, core::iter::repeat_n(0, missing));
-        packet.range = packet.range.start + missing..packet.range.end + missing;
+        move_back(packet, HEADROOM_BYTES.max(bytes));
     }
     packet.range.start -= bytes;
+}
+
+#[cold]
+fn move_back(packet: &mut Packet, bytes: usize) {
+    packet.buffer.splice(0..0, core::iter::repeat_n(0, bytes));
+    packet.range = packet.range.start + bytes..packet.range.end + bytes;
 }
 
 /// Puts a VLAN tag into a frame.

@@ -1,5 +1,7 @@
 //! Machines on a wire: kernels joined by switches, with a plain clock. What one test says of one behaviour of Linux.
 
+mod demonstrations;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
