@@ -17,6 +17,8 @@ pub mod frame;
 mod quality;
 mod red;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use quality::{Delay, Discipline, Loss, Quality, Red, Reorder};

@@ -26,6 +26,8 @@ pub struct Quality {
     /// The most bytes behind the Ethernet header and its tags. Default 9,216: what switches carry; machines have limits of
     /// their own.
     pub mtu_bytes: u32,
+    /// Bytes that a frame takes on the cable besides its own. Default 0; 24 is Ethernet with preamble, check sequence and gap.
+    pub overhead_bytes: u32,
 }
 
 impl Default for Quality {
@@ -40,6 +42,7 @@ impl Default for Quality {
             duplicate_millionths: 0,
             corrupt_millionths: 0,
             mtu_bytes: 9_216,
+            overhead_bytes: 0,
         }
     }
 }

@@ -298,9 +298,10 @@ impl Wire {
         if !self.leaving.is_empty() || matches!(self.quality.queue, Discipline::Red(_)) {
             self.admit(packet, idle_ps)?;
         }
+        let taken = to_u64(bytes) + u64::from(self.quality.overhead_bytes);
         let duration_ps = match self.byte_ps {
-            Some(byte_ps) => to_u64(bytes).saturating_mul(byte_ps),
-            None => serialisation_ps(bytes, self.quality.rate_bits),
+            Some(byte_ps) => taken.saturating_mul(byte_ps),
+            None => serialisation_ps(taken, self.quality.rate_bits),
         };
         self.busy_until_ps = self.busy_until_ps.max(now_ps).saturating_add(duration_ps);
         let departure = self.busy_until_ps.div_ceil(1_000);
@@ -413,8 +414,8 @@ impl Wire {
 }
 
 /// How long `bytes` take at a rate that does not divide evenly, in whole picoseconds.
-fn serialisation_ps(bytes: usize, rate_bits: u64) -> u64 {
-    let picoseconds = u128::from(to_u64(bytes)) * u128::from(BYTE_PS) / u128::from(rate_bits.max(1));
+fn serialisation_ps(bytes: u64, rate_bits: u64) -> u64 {
+    let picoseconds = u128::from(bytes) * u128::from(BYTE_PS) / u128::from(rate_bits.max(1));
     u64::try_from(picoseconds).unwrap_or(u64::MAX)
 }
 
