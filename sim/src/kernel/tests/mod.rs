@@ -1,6 +1,9 @@
 //! Machines on a wire: kernels joined by switches, with a plain clock. What one test says of one behaviour of Linux.
 
 mod demonstrations;
+mod forwarding;
+mod neighbours;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -58,6 +61,102 @@ pub(super) fn default_route(gateway: &str) -> Route {
 pub(super) fn udp(from: (&str, u16), to: (&str, u16), length: usize) -> Packet {
     let end = |(address, port): (&str, u16)| End { address: address.parse().unwrap(), port };
     packet::build(Vec::new(), (end(from), end(to)), Header::Udp, length, |payload| payload.fill(7))
+}
+
+/// An echo request.
+pub(super) fn echo_request(from: &str, to: &str, id: u16, payload: &[u8]) -> Packet {
+    let (from, to) = (ip(from), ip(to));
+    let mut bytes = Vec::new();
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let builder = etherparse::PacketBuilder::ipv4(from.octets(), to.octets(), 64);
+            builder.icmpv4_echo_request(id, 1).write(&mut bytes, payload).unwrap();
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let builder = etherparse::PacketBuilder::ipv6(from.octets(), to.octets(), 64);
+            builder.icmpv6_echo_request(id, 1).write(&mut bytes, payload).unwrap();
+        }
+        _ => panic!("two families"),
+    }
+    Packet::copied_into(Vec::new(), &bytes)
+}
+
+/// Asserts that lengths and checksums of a frame are right, as another reader of packets sees them.
+pub(super) fn assert_sound(bytes: &[u8]) {
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    let sliced = SlicedPacket::from_ethernet(bytes).unwrap_or_else(|error| panic!("{error}: {bytes:02x?}"));
+    let (source, destination) = match &sliced.net {
+        Some(NetSlice::Ipv4(slice)) => {
+            let header = slice.header();
+            assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum(), "{bytes:02x?}");
+            assert_eq!(usize::from(header.total_len()), bytes.len() - 14);
+            if slice.payload().fragmented {
+                return;
+            }
+            (header.source().to_vec(), header.destination().to_vec())
+        }
+        Some(NetSlice::Ipv6(slice)) => {
+            let header = slice.header();
+            assert_eq!(usize::from(header.payload_length()), bytes.len() - 54);
+            if slice.payload().fragmented {
+                return;
+            }
+            (header.source().to_vec(), header.destination().to_vec())
+        }
+        _ => return,
+    };
+    let pseudo = |protocol: u8, length: usize| {
+        let mut bytes = [&source[..], &destination[..]].concat();
+        bytes.extend(u32::try_from(length).unwrap().to_be_bytes());
+        bytes.extend([0, 0, 0, protocol]);
+        bytes
+    };
+    let covered = match &sliced.transport {
+        Some(TransportSlice::Udp(udp)) if udp.checksum() == 0 => return,
+        Some(TransportSlice::Udp(udp)) => [pseudo(17, udp.slice().len()), udp.slice().to_vec()].concat(),
+        Some(TransportSlice::Tcp(tcp)) => [pseudo(6, tcp.slice().len()), tcp.slice().to_vec()].concat(),
+        Some(TransportSlice::Icmpv4(icmp)) => icmp.slice().to_vec(),
+        Some(TransportSlice::Icmpv6(icmp)) => {
+            [pseudo(58, icmp.slice().len()), icmp.slice().to_vec()].concat()
+        }
+        Some(TransportSlice::Igmp(_)) | None => return,
+    };
+    let words = covered.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    assert_eq!(sum, 0xffff, "{bytes:02x?}");
+}
+
+/// A packet in a frame.
+pub(super) fn framed(from: MacAddress, to: MacAddress, mut packet: Packet) -> Packet {
+    let is_v4 = packet.bytes()[0] >> 4 == 4;
+    let ethertype = if is_v4 { frame::IPV4 } else { frame::IPV6 };
+    frame::put_header(&mut packet, &frame::header_bytes(to, from, ethertype));
+    packet
+}
+
+/// A request by ARP to all stations.
+pub(super) fn arp_request(from: MacAddress, sender: &str, target: &str) -> Packet {
+    arp(1, (from, sender), (MacAddress::default(), target), MacAddress::BROADCAST)
+}
+
+/// An answer by ARP to one station.
+pub(super) fn arp_reply(from: (MacAddress, &str), to: (MacAddress, &str)) -> Packet {
+    arp(2, from, to, to.0)
+}
+
+fn arp(operation: u8, sender: (MacAddress, &str), target: (MacAddress, &str), to: MacAddress) -> Packet {
+    let octets = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    let mut bytes = vec![0, 1, 8, 0, 6, 4, 0, operation];
+    for (mac, address) in [sender, target] {
+        bytes.extend(mac.0);
+        bytes.extend(octets(address));
+    }
+    let mut packet = Packet::copied_into(Vec::new(), &bytes);
+    frame::put_header(&mut packet, &frame::header_bytes(to, sender.0, frame::ARP));
+    packet
 }
 
 /// What a machine got.
@@ -191,6 +290,7 @@ impl Lab {
         for (interface, packet) in std::mem::take(&mut self.out.frames) {
             let (network, port) = self.ports[&(machine, interface)];
             let bytes = packet.bytes().to_vec();
+            assert_sound(&bytes);
             self.seen.push(Seen { at: self.now, network, from: machine, bytes });
             let mut exits = Vec::new();
             let _ = self.networks[network].forward(port, &packet, self.now, &mut exits);
