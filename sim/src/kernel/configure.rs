@@ -7,7 +7,6 @@ use evenkeel_engine::plan::Prefix;
 
 use super::address::{Ip, Net, link_local};
 use super::nat::Nat;
-use super::neighbours::Neighbours;
 use super::plan::{
     Hop, Interface, KernelPlan, MTU_MIN_BYTES, Masquerade, Outlet, Route, RouteKind, Rule, Selector, Spread,
     SpreadKey, Sysctl, Tun,
@@ -381,14 +380,13 @@ impl Kernel {
     }
 
     /// Forgets every neighbour and every way that was found, as after a crash; configuration stays.
-    pub fn restart(&mut self, max_neighbours: usize, out: &mut Out) {
+    pub fn restart(&mut self, out: &mut Out) {
         for device in (0..self.devices.len()).filter_map(|device| DeviceId::try_from(device).ok()) {
             for packet in self.neighbours.flush(device) {
                 self.counts.waiting -= 1;
                 self.end(KernelDrop::InterfaceDown, packet, out);
             }
         }
-        self.neighbours = Neighbours::new(max_neighbours, self.reachable);
         self.cache.clear();
     }
 

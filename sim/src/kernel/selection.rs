@@ -50,7 +50,9 @@ impl Kernel {
         let EntryKind::Unicast { hops, .. } = &entry.kind else { return None };
         let is_up = |device: DeviceId| self.routing.is_up.get(usize::from(device)) == Some(&true);
         let hop = hops.iter().find(|hop| is_up(hop.device))?;
-        self.select_on(hop.device, hop.gateway.unwrap_or(destination))
+        // Linux looks for an address near the router with IPv4, and near the destination with IPv6 (RFC 6724 s.5).
+        let target = hop.gateway.filter(|_| destination.is_v4()).unwrap_or(destination);
+        self.select_on(hop.device, target)
     }
 
     /// The best address of a device for a target (`inet_select_addr`, scope link).

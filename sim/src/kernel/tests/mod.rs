@@ -1,9 +1,15 @@
 //! Machines on a wire: kernels joined by switches, with a plain clock. What one test says of one behaviour of Linux.
 
+mod changes;
 mod demonstrations;
 mod forwarding;
+mod home_router;
 mod neighbours;
+mod properties;
 mod settings;
+mod spread;
+mod tunnels;
+mod version_6;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
