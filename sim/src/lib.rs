@@ -24,6 +24,7 @@
 pub mod attack;
 pub mod conformance;
 pub mod device;
+pub mod flow_mode;
 mod forwarder;
 mod host;
 pub mod library;
