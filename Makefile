@@ -24,7 +24,7 @@ INSTALL := CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 
 .DEFAULT_GOAL := help
 .PHONY: help toolchain build demo test test-exhaustive lint lint-format lint-clippy lint-engine lint-deny \
-        bench bench-instructions bench-memory bench-sim bench-e2e docs fuzz clean
+        bench bench-instructions bench-memory bench-sim bench-e2e truth truth-quick docs fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,8 +94,14 @@ bench-instructions: toolchain ## instruction counts under valgrind, compared wit
 bench-memory: toolchain ## resident memory of 1,048,576 established flows
 	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin memory
 
-bench-sim: toolchain ## packets per CPU second of the simulator
-	$(CARGO) test --release --locked --package evenkeel-sim --test speed -- --ignored --nocapture
+bench-sim: toolchain ## packets and requests per CPU second of the simulator
+	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed -- --ignored --nocapture
+
+truth: toolchain ## the simulator against theory with many requests: writes docs/src/simulator/truth.md
+	$(CARGO) test --release --locked --package evenkeel-sim --test truth -- --ignored --nocapture --exact write_the_page
+
+truth-quick: toolchain # only the rows that every test run measures
+	$(CARGO) test --release --locked --package evenkeel-sim --test truth -- --ignored --nocapture --exact write_the_quick_rows
 
 bench-e2e: build ## the forwarder against the kernel's NAT and others, on namespaces (root)
 	$(CARGO) run --release --locked --package evenkeel-bench-e2e

@@ -78,6 +78,17 @@ pub(super) enum Refused {
     NotPermitted,
 }
 
+/// What the plan of today says of a flow of an older one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Validity {
+    /// It goes on.
+    Valid,
+    /// It has ended.
+    Gone,
+    /// Its packets are dropped until its server is back.
+    Refused,
+}
+
 /// A forwarder at work.
 #[derive(Debug)]
 pub(super) struct Forwarder {
@@ -225,14 +236,20 @@ impl Forwarder {
         now: Instant,
     ) -> bool {
         let is_one_sided = self.is_one_sided(place);
-        let found = self.table.find(hash, tuple);
-        let Some((id, entry)) = found.and_then(|id| Some((id, self.table.entry_mut(id)?))) else {
-            return is_one_sided;
-        };
-        if entry.expires <= now {
+        // Where answers do not come by, only the client's close does.
+        if is_one_sided && !is_last {
+            return true;
+        }
+        let Some(id) = self.table.find(hash, tuple) else { return is_one_sided };
+        if self.table.entry(id).is_none_or(|entry| entry.expires <= now) {
             self.end(id, now);
             return is_one_sided;
         }
+        match self.validity(id, now) {
+            Validity::Valid => {}
+            Validity::Gone | Validity::Refused => return is_one_sided,
+        }
+        let Some(entry) = self.table.entry_mut(id) else { return is_one_sided };
         if !is_one_sided {
             let (state, is_timed) = (entry.state, entry.expires != Instant::NEVER);
             entry.packets_reply = entry.packets_reply.wrapping_add(1);
@@ -404,19 +421,13 @@ impl Forwarder {
             return None;
         }
         let (place, slot, state) = (entry.director, entry.server_slot, entry.state);
-        if entry.generation != self.generation {
-            let server = self.directors.at(place).and_then(|director| director.server(slot));
-            if !server.is_some_and(|server| server.view.is_some()) {
-                if !self.plan.handling.expires_nodest {
-                    return Some(Err(Refused::ServerRemoved));
-                }
-                self.end(id, now);
-                return None;
-            }
+        match self.validity(id, now) {
+            Validity::Valid => {}
+            Validity::Gone => return None,
+            Validity::Refused => return Some(Err(Refused::ServerRemoved)),
         }
-        let (generation, lifetime) = (self.generation, self.lifetime(state));
+        let lifetime = self.lifetime(state);
         let entry = self.table.entry_mut(id)?;
-        entry.generation = generation;
         entry.packets_original = entry.packets_original.wrapping_add(1);
         // A second datagram shows that somebody has answered.
         let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
@@ -428,6 +439,26 @@ impl Forwarder {
         }
         let machine = self.machine(place, slot);
         Some(Ok(Reached { machine, place, slot, way: Way::Listed(id), is_new: false }))
+    }
+
+    /// Whether the plan of today still has the server of a flow of an older one.
+    fn validity(&mut self, id: EntryId, now: Instant) -> Validity {
+        let generation = self.generation;
+        let Some(entry) = self.table.entry_mut(id) else { return Validity::Gone };
+        if entry.generation == generation {
+            return Validity::Valid;
+        }
+        let director = self.directors.at(entry.director);
+        let server = director.and_then(|director| director.server(entry.server_slot));
+        if server.is_some_and(|server| server.view.is_some()) {
+            entry.generation = generation;
+            return Validity::Valid;
+        }
+        if !self.plan.handling.expires_nodest {
+            return Validity::Refused;
+        }
+        self.end(id, now);
+        Validity::Gone
     }
 
     /// Nanoseconds that a flow lives in a state; nothing where flows do not run out.

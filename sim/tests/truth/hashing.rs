@@ -59,7 +59,13 @@ pub fn v12(effort: Effort) -> Vec<Row> {
     let tolerance = effort.choose(0.01, 0.001);
     vec![
         Row::of_seeds("V12", "modulo, 10 to 9 servers: flows that move", &moved(10, 9), 0.9, tolerance),
-        Row::of_seeds("V12", "modulo, 10 to 11 servers: flows that move", &moved(10, 11), 10.0 / 11.0, tolerance),
+        Row::of_seeds(
+            "V12",
+            "modulo, 10 to 11 servers: flows that move",
+            &moved(10, 11),
+            10.0 / 11.0,
+            tolerance,
+        ),
     ]
 }
 
@@ -108,7 +114,13 @@ fn maglev_of_a_thousand(
         let name = format!("maglev, {size} entries, {removed} of 1,000 leave");
         let tolerance = effort.choose(0.15, 0.08);
         rows.push(Row::of_seeds(id, format!("{name}: entries that change"), &all, *all_of, tolerance));
-        rows.push(Row::of_seeds(id, format!("{name}: those of servers that stay"), &survivors, *survivors_of, tolerance));
+        rows.push(Row::of_seeds(
+            id,
+            format!("{name}: those of servers that stay"),
+            &survivors,
+            *survivors_of,
+            tolerance,
+        ));
     }
     rows
 }

@@ -11,7 +11,14 @@ use crate::row::{Effort, Row};
 
 /// A run of so many requests, whose service takes a millisecond on average, at a load of all cores. The first tenth
 /// warms it up.
-pub fn queues(seed: u64, servers: usize, queue: QueueSpec, work: Law, utilisation: f64, requests: u64) -> Setup {
+pub fn queues(
+    seed: u64,
+    servers: usize,
+    queue: QueueSpec,
+    work: Law,
+    utilisation: f64,
+    requests: u64,
+) -> Setup {
     let cores = servers as f64 * f64::from(queue.cores);
     let per_second = utilisation * cores * 1_000.0;
     let load = load(Arrivals::Poisson { per_second }, work, requests);
@@ -54,9 +61,7 @@ const LINE: QueueSpec = QueueSpec { discipline: Discipline::Fcfs, cores: 1, back
 
 pub fn v1_and_v2(effort: Effort) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (load, requests, tolerance) in
-        [(0.5, 30_000, 0.02), (0.8, 60_000, 0.05), (0.9, 120_000, 0.10)]
-    {
+    for (load, requests, tolerance) in [(0.5, 30_000, 0.02), (0.8, 60_000, 0.05), (0.9, 120_000, 0.10)] {
         let outcomes = one_queue(effort, (requests, 5_000_000), LINE, &EXPONENTIAL, load);
         let tolerance = effort.choose(tolerance, tolerance / 10.0);
         let case = format!("M/M/1, load {load}: mean time");
@@ -110,7 +115,13 @@ pub fn v6(effort: Effort) -> Vec<Row> {
     let row = |(name, work, tolerance): (&str, Law, f64)| {
         let outcomes = one_queue(effort, (50_000, 2_000_000), queue, &work, 0.8);
         let case = format!("M/G/1 with a shared core, {name}, load 0.8: mean time");
-        Row::of_seeds("V6", case, &means(&outcomes), exact::mm1_mean(0.8), effort.choose(tolerance, tolerance / 6.0))
+        Row::of_seeds(
+            "V6",
+            case,
+            &means(&outcomes),
+            exact::mm1_mean(0.8),
+            effort.choose(tolerance, tolerance / 6.0),
+        )
     };
     laws.into_iter().map(row).collect()
 }

@@ -38,7 +38,13 @@ pub struct Row {
 
 impl Row {
     /// From one number for each seed. `tolerance` is relative to the exact value.
-    pub fn of_seeds(id: &'static str, case: impl Into<String>, seeds: &[f64], exact: f64, tolerance: f64) -> Self {
+    pub fn of_seeds(
+        id: &'static str,
+        case: impl Into<String>,
+        seeds: &[f64],
+        exact: f64,
+        tolerance: f64,
+    ) -> Self {
         let count = seeds.len() as f64;
         let mean = seeds.iter().sum::<f64>() / count;
         let square = seeds.iter().map(|one| (one - mean) * (one - mean)).sum::<f64>() / (count - 1.0);
@@ -59,8 +65,11 @@ impl Row {
         }
         let apart = 100.0 * (self.measured - self.exact) / self.exact;
         let apart = if self.exact == 0.0 { String::new() } else { format!("{apart:+.2} %") };
-        let tolerance =
-            if self.exact == 0.0 { "0".to_owned() } else { format!("{:.2} %", 100.0 * self.tolerance / self.exact) };
+        let tolerance = if self.exact == 0.0 {
+            "0".to_owned()
+        } else {
+            format!("{:.2} %", 100.0 * self.tolerance / self.exact)
+        };
         format!(
             "| {} | {} | {measured} | {} | {apart} | {tolerance} |",
             self.id,

@@ -343,7 +343,8 @@ impl Pair {
                 self.ask(client, FIN | ACK);
                 self.reply(client, FIN | ACK);
             }
-            assert_eq!(self.forwarder.answer(&tuple, hash, 0, is_last, now), got_through);
+            let here = self.forwarder.answer(&tuple, hash, 0, is_last, now);
+            assert_eq!(here, got_through, "{:?}", self.clients[client]);
         }
         if is_last {
             self.clients[client].is_open = false;
@@ -373,22 +374,33 @@ impl Pair {
     }
 
     /// Both have the same flows, loads and ports.
-    fn compare(&self) {
+    fn compare(&self, step: u32, client: usize, kind: u64) {
         let forwarder = &self.forwarder;
-        assert_eq!(forwarder.table.len(), self.engine.flow_count());
-        assert_eq!(forwarder.table.half_open(), self.engine.half_open_count());
-        assert_eq!(forwarder.ports.held(), self.engine.ports_held());
-        assert_eq!(forwarder.sticky.len(), self.engine.sticky_count());
         let counters = self.engine.counters();
-        assert_eq!((forwarder.opened, forwarder.closed), (counters.flows_opened, counters.flows_closed));
-        assert_eq!(forwarder.evicted, counters.half_open_evicted);
-        assert_eq!(forwarder.scheduler_calls, counters.scheduler_calls);
+        let here = (
+            (forwarder.table.len(), forwarder.table.half_open()),
+            (forwarder.ports.held(), forwarder.sticky.len()),
+            (forwarder.opened, forwarder.closed, forwarder.evicted, forwarder.scheduler_calls),
+        );
+        let there = (
+            (self.engine.flow_count(), self.engine.half_open_count()),
+            (self.engine.ports_held(), self.engine.sticky_count()),
+            (
+                counters.flows_opened,
+                counters.flows_closed,
+                counters.half_open_evicted,
+                counters.scheduler_calls,
+            ),
+        );
+        let dropped: Vec<_> = counters.drops().filter(|(_, count)| *count > 0).collect();
+        let client = self.clients[client];
+        assert_eq!(here, there, "step {step}, kind {kind}, {client:?}, {dropped:?}");
         let status = &self.engine.directors()[0];
         let here: Vec<_> = forwarder.directors.iter().next().unwrap().members().collect();
         assert_eq!(here.len(), status.servers.len());
         for (here, there) in here.iter().zip(&status.servers) {
             let load = ServerLoad { active: there.active, inactive: there.inactive };
-            assert_eq!((here.load, here.flows), (load, there.flows), "{}", here.name);
+            assert_eq!((here.load, here.flows), (load, there.flows), "step {step}: {}", here.name);
         }
     }
 }
@@ -406,11 +418,12 @@ fn port(client: usize) -> u16 {
 fn play(case: &Case, steps: u32) {
     let mut pair = Pair::new(case);
     let mut draws = Stream::new(case.seed, "forwarder", "test");
-    for _ in 0..steps {
+    for step in 0..steps {
         let client = usize::try_from(draws.below(CLIENTS as u64)).unwrap();
         let server = u8::try_from(draws.below(SERVERS.into())).unwrap();
         let is_open = pair.clients[client].is_open;
-        match draws.below(40) {
+        let kind = draws.below(40);
+        match kind {
             0..10 if !is_open => pair.open(client, false),
             10 if !is_open => pair.open(client, true),
             // A flood: nobody answers.
@@ -436,7 +449,7 @@ fn play(case: &Case, steps: u32) {
             28..32 => pair.pass(draws.below(6 * SECOND)),
             _ => pair.pass(draws.below(SECOND / 10)),
         }
-        pair.compare();
+        pair.compare(step, client, kind);
     }
 }
 
