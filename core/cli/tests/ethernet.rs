@@ -547,6 +547,29 @@ interface = "tun0"
 }
 
 #[test]
+fn in_a_tunnel_super_packets_are_cut_and_the_stream_arrives_byte_for_byte() {
+    const BYTES: usize = 5_000_000;
+    let Some(world) = one_arm() else { return };
+    have_vips(&world);
+    world.end_tunnel(4, 0);
+    let before = world.state();
+    let directors = r#"
+[director.bulk]
+bind = "10.0.3.3:9000/tcp"
+mode = "tunnel"
+tunnel = { encapsulation = "ipip" }
+server = [{ name = "s1", address = "10.0.3.20" }]
+"#;
+    let forwarder = Forwarder::start(&world, &config(ONE_ARM, directors));
+    assert!(forwarder.log().contains("one by one"), "{}", forwarder.log());
+    transfer(&world, &[("s", "10.0.3.3")], "10.0.3.3:9000", BYTES);
+    let stats = forwarder.stats();
+    assert!(stats["device"]["packets_cut"].as_u64().unwrap() > 0, "{stats:#}");
+    assert_eq!(stats["device"]["write_errors"], 0, "{stats:#}");
+    stop(forwarder, &world, &before);
+}
+
+#[test]
 fn a_link_that_goes_down_and_comes_up_is_used_on_and_announced() {
     let Some(world) = two_arms() else { return };
     let mut forwarder = Forwarder::start(&world, &config(TWO_ARMS, &directors("198.51.100.3", "fd98::3")));

@@ -262,6 +262,7 @@ fn counted(counters: DeviceCounters) -> Value {
         "queue_full": counters.queue_full,
         "refused": counters.refused,
         "buffers_exhausted": counters.buffers_exhausted,
+        "packets_cut": counters.packets_cut,
         "links_down": counters.links_down,
         "queue_overflows": counters.queue_overflows,
         "completion_overflows": counters.completion_overflows,

@@ -18,7 +18,7 @@ pub(crate) fn open(plan: &mut Plan, who: Who) -> Result<Vec<Port>, DeviceError> 
     let takes_whole = has_tunnel(plan);
     let open_one = |interface: &InterfacePlan| match interface.layer {
         Layer::Ip => open_tun(interface, who, takes_whole).map(Port::from),
-        Layer::Ethernet(mac) => open_ethernet(interface, mac).map(Port::from),
+        Layer::Ethernet(mac) => open_ethernet(interface, mac, takes_whole).map(Port::from),
     };
     let ports = plan.interfaces.iter().map(open_one).collect::<Result<Vec<Port>, _>>()?;
     fill_in_macs(plan, &macs(&ports));
@@ -35,11 +35,16 @@ fn open_tun(interface: &InterfacePlan, who: Who, takes_whole: bool) -> Result<Tu
     Tun::open(&options)
 }
 
-fn open_ethernet(interface: &InterfacePlan, mac: MacAddress) -> Result<Ethernet, DeviceError> {
+fn open_ethernet(
+    interface: &InterfacePlan,
+    mac: MacAddress,
+    takes_whole: bool,
+) -> Result<Ethernet, DeviceError> {
     Ethernet::open(&EthernetOptions {
         mac: (mac != MacAddress::UNSPECIFIED).then_some(mac),
         // What is passed on is for others.
         is_promiscuous: interface.passes_to.is_some(),
+        has_offloads: !takes_whole,
         mtu_bytes: Some(interface.mtu_bytes),
         ..EthernetOptions::new(&interface.name)
     })

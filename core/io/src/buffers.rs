@@ -36,7 +36,7 @@ pub(crate) const SEND_BUFFERS: usize = BATCH_MAX;
 pub(crate) const BUFFERS: usize = RECEIVE_BUFFERS + SEND_BUFFERS;
 
 /// In front of what the engine sees: the header, rounded up so that packets lie on 16 bytes.
-const FRONT_BYTES: usize = 16;
+pub(crate) const FRONT_BYTES: usize = 16;
 
 /// The largest packet: what the length field of IPv4 can say.
 pub(crate) const PACKET_BYTES_MAX: usize = 65_535;
@@ -130,14 +130,24 @@ impl Pool {
         target: &mut Buffer,
         at: usize,
     ) -> bool {
-        let source = std::ptr::from_ref(self.bytes_mut(source));
-        // SAFETY: two slices of one mapping can only be had by hand. `source` is borrowed until the end of
-        // this function, and it is another buffer than `target`, as each is there once: nobody writes to it.
-        let source = unsafe { &*source };
+        let (source, target) = self.pair(source, target);
         let (Some(end), Some(bytes)) = (at.checked_add(from.len()), source.get(from)) else { return false };
-        let Some(place) = self.bytes_mut(target).get_mut(at..end) else { return false };
+        let Some(place) = target.get_mut(at..end) else { return false };
         place.copy_from_slice(bytes);
         true
+    }
+
+    /// One whole buffer to read from, and another to write to.
+    pub(crate) fn pair<'a>(
+        &'a mut self,
+        source: &'a mut Buffer,
+        target: &'a mut Buffer,
+    ) -> (&'a [u8], &'a mut [u8]) {
+        let source = std::ptr::from_ref(self.bytes_mut(source));
+        // SAFETY: two slices of one mapping can only be had by hand. `source` is borrowed as long as both slices
+        // are, and it is another buffer than `target`, as each is there once: nobody writes to it.
+        let source = unsafe { &*source };
+        (source, self.bytes_mut(target))
     }
 
     /// Gives a buffer to the kernel and says where it begins and under which number it comes back.

@@ -130,6 +130,9 @@ impl KernelDevice {
             if port.takes_super_datagrams() {
                 slots.allow_super_datagrams(index);
             }
+            if port.takes_whole() {
+                slots.take_whole(index);
+            }
         }
         let ring = match choice {
             IoChoice::Auto | IoChoice::IoUring => Ring::new(&ports, &wakeup, &mut slots).map_err(Some),
@@ -158,6 +161,9 @@ impl KernelDevice {
         if let Some((interface, error)) = self.slots.gone {
             let name = self.ports.get(interface).map_or("?", Port::name).to_owned();
             return Err(DeviceError::Gone { name, error: error.into() });
+        }
+        if self.slots.can_go_on() {
+            return Ok(Wake::Ready);
         }
         match &mut self.driver {
             Driver::Ring(ring) => ring
@@ -206,6 +212,7 @@ impl KernelDevice {
 
 impl Device for KernelDevice {
     fn receive(&mut self) -> usize {
+        self.slots.go_on();
         match &mut self.driver {
             Driver::Ring(ring) => ring.receive(&mut self.slots, &self.ports, &self.wakeup),
             Driver::Epoll(epoll) => epoll.receive(&mut self.slots, &self.ports),

@@ -96,9 +96,10 @@ impl std::fmt::Debug for Epoll {
     }
 }
 
-/// Reads from one interface until it is empty or the batch is full.
+/// Reads from one interface until it is empty or the batch is full, or a super-packet is being cut: buffers that wait
+/// behind it are missing where its segments are to go.
 fn read_all(slots: &mut Slots, interface: usize, port: &Port) {
-    while !slots.is_full() {
+    while !slots.is_full() && !slots.is_cutting() {
         let Some(buffer) = slots.pool.take() else {
             slots.counters.buffers_exhausted += 1;
             return;

@@ -23,6 +23,7 @@ mod error;
 mod offload;
 mod port;
 mod ring;
+mod segment;
 mod slots;
 mod sys;
 

@@ -29,6 +29,15 @@ impl Port {
         }
     }
 
+    /// Whether packets are to be finished before anybody sees them, since the kernel can not be asked to.
+    pub(crate) fn takes_whole(&self) -> bool {
+        match self {
+            // Asked when it was opened.
+            Self::Tun(_) => false,
+            Self::Ethernet(ethernet) => !ethernet.has_offloads(),
+        }
+    }
+
     /// Whether datagrams that leave there may be joined to super-packets.
     pub(crate) fn takes_super_datagrams(&self) -> bool {
         match self {

@@ -4,6 +4,9 @@
 //! takes those out and gives every other one back. What both backends count is counted here, so that
 //! it means the same. No system call is made here.
 
+mod incoming;
+
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
@@ -11,13 +14,11 @@ use evenkeel_engine::InterfaceId;
 use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES, Offload, PacketBuffer};
 use rustix::io::Errno;
 
-use crate::buffers::{
-    Buffer, FRAME_BYTES_MAX, FRAME_RANGE, PACKET_BYTES_MAX, Pool, READ_RANGE, engine_part, leaving_part,
-};
+use crate::buffers::{BUFFERS, Buffer, Pool, engine_part, leaving_part};
 use crate::coalesce::{self, Coalescer, HEADERS_BYTES, Reading};
 use crate::offload::{HEADER_BYTES, VirtioNetHeader};
 use crate::port::Port;
-use crate::sys::packet::{Arrived, VlanTag};
+use crate::segment::Cut;
 
 /// The most packets that leave at once: a whole batch, and as many born in the engine.
 const OUTGOING_MAX: usize = 2 * BATCH_MAX;
@@ -52,6 +53,8 @@ pub struct DeviceCounters {
     pub refused: u64,
     /// Times that the kernel had packets, but no buffer was free to take them.
     pub buffers_exhausted: u64,
+    /// Super-packets that were cut before the engine saw them. Each is one of the packets read.
+    pub packets_cut: u64,
     /// Times that an Ethernet interface has gone down. It is read on when it is up again.
     pub links_down: u64,
     /// Frames that found the queue of an Ethernet interface towards us full, by the kernel's count.
@@ -72,6 +75,13 @@ struct Filled {
     start: usize,
     length_bytes: usize,
     header: VirtioNetHeader,
+}
+
+/// A super-packet that is being cut.
+#[derive(Debug)]
+struct BeingCut {
+    whole: Filled,
+    cut: Cut,
 }
 
 /// A packet that waits to leave.
@@ -103,6 +113,14 @@ pub(crate) struct Slots {
     coalescer: Coalescer,
     /// By interface, whether it takes super-packets of datagrams.
     takes_super_datagrams: Vec<bool>,
+    /// By interface, whether its frames are finished before the engine sees them.
+    takes_whole: Vec<bool>,
+    /// What the rest of the batch, and the next ones, begin with.
+    being_cut: Option<BeingCut>,
+    /// What has come behind it, in order. Each has a buffer, so that they are no more than those.
+    behind: VecDeque<Filled>,
+    /// Segments that were cut off for this batch.
+    segments: usize,
     interfaces: usize,
     /// Errors of reading since the last packet.
     errors_in_row: u32,
@@ -124,71 +142,13 @@ impl Slots {
             spare: Vec::with_capacity(OUTGOING_MAX),
             coalescer: Coalescer::new(),
             takes_super_datagrams: vec![false; interfaces],
+            takes_whole: vec![false; interfaces],
+            being_cut: None,
+            behind: VecDeque::with_capacity(BUFFERS),
+            segments: 0,
             interfaces,
             errors_in_row: 0,
         })
-    }
-
-    /// Takes in a buffer into which `read_bytes` bytes were read from the TUN `interface`, header included.
-    ///
-    /// Gives the buffer back when that is not a packet.
-    pub(crate) fn fill(&mut self, buffer: Buffer, interface: usize, read_bytes: usize) -> Option<Buffer> {
-        let read_bytes = read_bytes.min(HEADER_BYTES + PACKET_BYTES_MAX);
-        self.put_in(buffer, interface, READ_RANGE.start..READ_RANGE.start + read_bytes, None)
-    }
-
-    /// Takes in a buffer in whose range for frames a frame of the Ethernet interface `interface` was read.
-    ///
-    /// Gives the buffer back when that is not a whole frame.
-    pub(crate) fn fill_frame(
-        &mut self,
-        buffer: Buffer,
-        interface: usize,
-        arrived: Arrived,
-    ) -> Option<Buffer> {
-        let Arrived { length_bytes, is_truncated, vlan } = arrived;
-        if is_truncated || length_bytes > HEADER_BYTES + FRAME_BYTES_MAX {
-            self.counters.read_errors += 1;
-            return Some(buffer);
-        }
-        self.put_in(buffer, interface, FRAME_RANGE.start..FRAME_RANGE.start + length_bytes, vlan)
-    }
-
-    /// Puts header and packet, which lie at `place` of the whole buffer, into the batch.
-    fn put_in(
-        &mut self,
-        mut buffer: Buffer,
-        interface: usize,
-        place: Range<usize>,
-        vlan: Option<VlanTag>,
-    ) -> Option<Buffer> {
-        let bytes = self.pool.bytes_mut(&mut buffer);
-        let read = bytes.get_mut(place.clone()).and_then(|read| read.split_first_chunk_mut());
-        let (Some((header, packet)), Ok(index)) = (read, u16::try_from(interface)) else {
-            self.counters.read_errors += 1;
-            return Some(buffer);
-        };
-        let mut header = VirtioNetHeader::parse(*header);
-        let mut length_bytes = packet.len();
-        let mut start = engine_start(place.start + HEADER_BYTES);
-        if let Some(tag) = vlan {
-            let Some(tagged) = put_back_tag(engine_part(bytes), start, length_bytes, header, tag) else {
-                self.counters.read_errors += 1;
-                return Some(buffer);
-            };
-            (start, length_bytes, header) = (start - TAG_BYTES, length_bytes + TAG_BYTES, tagged);
-        }
-        self.errors_in_row = 0;
-        self.counters.packets_read += 1;
-        self.counters.bytes_read += length_bytes as u64;
-        self.filled.push(Filled {
-            buffer: Some(buffer),
-            interface: InterfaceId(index),
-            start,
-            length_bytes,
-            header,
-        });
-        None
     }
 
     /// Whether the batch takes no more packets.
@@ -369,6 +329,7 @@ impl Slots {
         for buffer in self.spare.drain(..) {
             release(&mut self.pool, buffer);
         }
+        self.segments = 0;
     }
 
     /// Counts what became of a write of `wanted_bytes` bytes, header included, that holds `packets` packets.
@@ -405,36 +366,6 @@ impl Slots {
     }
 }
 
-/// Where a place in the whole buffer lies in the engine's part: what is read there first is a header, at the end of the
-/// headroom.
-const fn engine_start(place: usize) -> usize {
-    place + HEADROOM_BYTES - (READ_RANGE.start + HEADER_BYTES)
-}
-
-/// Bytes of a VLAN tag.
-const TAG_BYTES: usize = 4;
-
-/// Puts a VLAN tag that the kernel has taken off back behind the addresses of the frame of `length_bytes` bytes at
-/// `start`, which begins that much earlier then. Gives the header that describes it; nothing where it has no room.
-fn put_back_tag(
-    part: &mut [u8],
-    start: usize,
-    length_bytes: usize,
-    header: VirtioNetHeader,
-    tag: VlanTag,
-) -> Option<VirtioNetHeader> {
-    /// Two addresses of six bytes.
-    const ADDRESSES_BYTES: usize = 12;
-    let early = start.checked_sub(TAG_BYTES)?;
-    let frame = part.get_mut(early..start + length_bytes)?;
-    frame.get(TAG_BYTES..TAG_BYTES + ADDRESSES_BYTES)?;
-    frame.copy_within(TAG_BYTES..TAG_BYTES + ADDRESSES_BYTES, 0);
-    let place = frame.get_mut(ADDRESSES_BYTES..)?.first_chunk_mut::<TAG_BYTES>()?;
-    let ([k0, k1], [c0, c1]) = (tag.kind.to_be_bytes(), tag.control.to_be_bytes());
-    *place = [k0, k1, c0, c1];
-    header.moved(start, early)
-}
-
 /// The header that a packet leaves with, and the packet.
 fn parts<'a>(pool: &'a mut Pool, outgoing: &'a mut Outgoing) -> (VirtioNetHeader, &'a [u8]) {
     let bytes = pool.bytes_mut(&mut outgoing.buffer).get(outgoing.range.clone()).unwrap_or_default();
@@ -455,7 +386,7 @@ fn write_header(whole: &mut [u8], start: usize, header: VirtioNetHeader) {
 mod tests {
     use super::*;
     use crate::Tun;
-    use crate::buffers::{BUFFERS, ENGINE_BYTES};
+    use crate::buffers::{ENGINE_BYTES, PACKET_BYTES_MAX, READ_RANGE};
 
     fn slots_with(header: VirtioNetHeader, packets: &[&[u8]]) -> Slots {
         let mut slots = Slots::new(2).unwrap();
@@ -469,7 +400,7 @@ mod tests {
         slots
     }
 
-    fn leave(slots: &mut Slots) -> Vec<(usize, Vec<u8>)> {
+    pub(super) fn leave(slots: &mut Slots) -> Vec<(usize, Vec<u8>)> {
         let mut list = slots.take_outgoing();
         let mut sent = Vec::new();
         for mut outgoing in list.drain(..) {
@@ -604,67 +535,5 @@ mod tests {
         let count = (0..).take_while(|_| slots.count_read_error(0, &port, Errno::NOMEM)).count();
         assert_eq!(count + 1, ERRORS_IN_ROW_MAX as usize);
         assert_eq!(slots.gone, Some((0, Errno::NOMEM)));
-    }
-
-    /// A frame with this header, as it is read from interface 1.
-    fn slots_with_frame(header: VirtioNetHeader, frame: &[u8], arrived: Arrived) -> Slots {
-        let mut slots = Slots::new(2).unwrap();
-        let mut buffer = slots.pool.take().unwrap();
-        let bytes = &mut slots.pool.bytes_mut(&mut buffer)[FRAME_RANGE];
-        bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        bytes[HEADER_BYTES..][..frame.len()].copy_from_slice(frame);
-        if let Some(unused) = slots.fill_frame(buffer, 1, arrived) {
-            slots.pool.give(unused);
-        }
-        slots
-    }
-
-    #[test]
-    fn a_frame_is_where_its_ip_packet_is_aligned_and_leaves_as_a_packet_of_a_tun() {
-        let header =
-            VirtioNetHeader { flags: 1, checksum_start: 34, checksum_offset: 6, ..VirtioNetHeader::WHOLE };
-        let frame = b"to....from..\x08\0packet";
-        let arrived = Arrived { length_bytes: HEADER_BYTES + frame.len(), is_truncated: false, vlan: None };
-        let mut slots = slots_with_frame(header, frame, arrived);
-        let packet = slots.packet(0);
-        assert_eq!(&packet.buffer[packet.range.clone()], frame);
-        assert!(packet.range.start >= HEADROOM_BYTES);
-        let inner = packet.range.start + 14..packet.range.end;
-        assert!(slots.forward(0, InterfaceId(0), &inner));
-        let as_ip = VirtioNetHeader { checksum_start: 20, ..header };
-        assert_eq!(leave(&mut slots), [(0, [&as_ip.to_bytes()[..], b"packet"].concat())]);
-    }
-
-    #[test]
-    fn a_tag_is_put_back_where_it_was() {
-        let header =
-            VirtioNetHeader { flags: 1, checksum_start: 34, header_bytes: 54, ..VirtioNetHeader::WHOLE };
-        let frame = b"to....from..\x08\0packet";
-        let vlan = Some(VlanTag { kind: 0x8100, control: 0x2007 });
-        let arrived = Arrived { length_bytes: HEADER_BYTES + frame.len(), is_truncated: false, vlan };
-        let mut slots = slots_with_frame(header, frame, arrived);
-        let packet = slots.packet(0);
-        let (range, tagged) = (packet.range.clone(), b"to....from..\x81\0\x20\x07\x08\0packet");
-        assert_eq!(&packet.buffer[range.clone()], tagged);
-        assert_eq!(slots.counters.bytes_read, tagged.len() as u64);
-        assert!(slots.forward(0, InterfaceId(0), &range));
-        let moved = VirtioNetHeader { checksum_start: 38, header_bytes: 58, ..header };
-        assert_eq!(leave(&mut slots), [(0, [&moved.to_bytes()[..], tagged].concat())]);
-    }
-
-    #[test]
-    fn what_is_no_whole_frame_is_counted() {
-        let vlan = Some(VlanTag { kind: 0x8100, control: 7 });
-        for (length_bytes, is_truncated, vlan) in [
-            (HEADER_BYTES - 1, false, None),
-            (HEADER_BYTES + 60, true, None),
-            (HEADER_BYTES + FRAME_BYTES_MAX + 1, false, None),
-            (HEADER_BYTES + 11, false, vlan),
-        ] {
-            let arrived = Arrived { length_bytes, is_truncated, vlan };
-            let slots = slots_with_frame(VirtioNetHeader::WHOLE, b"", arrived);
-            assert_eq!((slots.counters.read_errors, slots.filled.len()), (1, 0), "{arrived:?}");
-            assert_eq!(slots.pool.free_count(), BUFFERS);
-        }
     }
 }

@@ -52,6 +52,8 @@ pub struct EthernetOptions {
     pub mac: Option<MacAddress>,
     /// Whether frames to other stations are wanted too. Default: no, unless `mac` is not the interface's own.
     pub is_promiscuous: bool,
+    /// Whether super-packets and open checksums are wanted as they come. Default: yes; else they are cut and completed.
+    pub has_offloads: bool,
     /// The longest IP packet that it must carry, in bytes. Default: any MTU will do.
     pub mtu_bytes: Option<u16>,
 }
@@ -60,7 +62,7 @@ impl EthernetOptions {
     /// Frames to the interface's own address, and to groups.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), mac: None, is_promiscuous: false, mtu_bytes: None }
+        Self { name: name.to_owned(), mac: None, is_promiscuous: false, has_offloads: true, mtu_bytes: None }
     }
 }
 
@@ -70,6 +72,7 @@ pub struct Ethernet {
     socket: OwnedFd,
     name: String,
     mac: MacAddress,
+    has_offloads: bool,
     /// Frames that found the socket's queue full, as far as the kernel has been asked.
     dropped: AtomicU64,
 }
@@ -140,7 +143,8 @@ impl Ethernet {
         let is_promiscuous = options.is_promiscuous || mac != own;
         join(&socket, index, is_promiscuous).map_err(refused("PACKET_ADD_MEMBERSHIP"))?;
         bind(&socket, index).map_err(refused("bind"))?;
-        Ok(Self { socket, name: name.to_owned(), mac, dropped: AtomicU64::new(0) })
+        let (name, has_offloads) = (name.to_owned(), options.has_offloads);
+        Ok(Self { socket, name, mac, has_offloads, dropped: AtomicU64::new(0) })
     }
 
     /// The interface's name.
@@ -153,6 +157,11 @@ impl Ethernet {
     #[must_use]
     pub const fn mac(&self) -> MacAddress {
         self.mac
+    }
+
+    /// Whether super-packets and open checksums are wanted as they come.
+    pub(crate) const fn has_offloads(&self) -> bool {
+        self.has_offloads
     }
 
     /// Whether the interface is still there. It may be down.
