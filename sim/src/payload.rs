@@ -10,13 +10,27 @@
 
 use std::net::IpAddr;
 
+use evenkeel_engine::wire::Protocol;
+
 /// Bytes of a head.
 pub const HEAD_BYTES: u32 = 16;
 /// The largest message of a TCP exchange: what a simulated window of patterns costs nothing for, and what
 /// a lab moves in a second.
 pub const MESSAGE_MAX_BYTES: u32 = 16 << 20;
-/// The largest datagram that fits into one packet of 1,500 bytes.
+/// The largest datagram that fits into one packet of 1,500 bytes, with IPv4.
 pub const DATAGRAM_MAX_BYTES: u32 = 1_472;
+/// How much longer the header of IPv6 is than that of IPv4.
+const IPV6_LONGER_BYTES: u32 = 20;
+
+/// The largest message that can be asked of a service.
+#[must_use]
+pub const fn message_max_bytes(protocol: Protocol, address: IpAddr) -> u32 {
+    match (protocol, address) {
+        (Protocol::UDP, IpAddr::V4(_)) => DATAGRAM_MAX_BYTES,
+        (Protocol::UDP, IpAddr::V6(_)) => DATAGRAM_MAX_BYTES - IPV6_LONGER_BYTES,
+        _ => MESSAGE_MAX_BYTES,
+    }
+}
 
 const REQUEST: [u8; 4] = *b"EKQ1";
 const RESPONSE: [u8; 4] = *b"EKA1";

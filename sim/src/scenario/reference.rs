@@ -53,13 +53,14 @@ fn actions() -> String {
 fn laws() -> String {
     let mut text = String::from(
         "\n## Laws\n\nWhat `law` can be where sizes and durations are drawn, except in the delays of links.\n\n\
-         | `law` | needs |\n|---|---|\n",
+         A message is never smaller than 16 bytes, nor larger than a message may be: what is drawn beyond is cut.\n\n\
+         | `law` | needs | values |\n|---|---|---|\n",
     );
-    for (name, needed) in LAWS {
-        let _ = writeln!(text, "| `{name}` | {} |", code(needed));
+    for (name, needed, like) in LAWS {
+        let _ = writeln!(text, "| `{name}` | {} | {like} |", code(needed));
     }
     let sizes: Vec<&str> = NAMES.iter().copied().filter(|name| !TIMES.contains(name)).collect();
-    let _ = writeln!(text, "| {} | nothing; these are sizes |", code(&sizes));
-    let _ = writeln!(text, "| {} | nothing; these are durations |", code(&TIMES));
+    let _ = writeln!(text, "| {} | nothing | sizes as in traces of data centres |", code(&sizes));
+    let _ = writeln!(text, "| {} | nothing | durations as in traces of data centres |", code(&TIMES));
     text
 }

@@ -5,10 +5,10 @@ use evenkeel_engine::{Duration, Instant};
 use super::World;
 use crate::host::Opening;
 use crate::net::{Event, Net};
-use crate::payload::{HEAD_BYTES, MESSAGE_MAX_BYTES};
+use crate::payload::{HEAD_BYTES, message_max_bytes};
 use crate::random::Stream;
 use crate::report::LoadCounts;
-use crate::scenario::{Arrivals, Extent, Load};
+use crate::scenario::{Arrivals, Extent, Load, Service};
 use crate::work::{LawError, Sampler};
 
 /// One load at work.
@@ -169,8 +169,8 @@ impl World<'_> {
             load: index,
             number,
             service: load.service,
-            request_bytes: size(&state.request, &mut state.requests),
-            response_bytes: size(&state.response, &mut state.responses),
+            request_bytes: size(&state.request, &mut state.requests, load.service),
+            response_bytes: size(&state.response, &mut state.responses, load.service),
             rounds: load.exchange.rounds,
             pause: load.exchange.pause,
             deadline: load.deadline.map_or(Instant::NEVER, |deadline| now.after(deadline)),
@@ -195,8 +195,9 @@ impl World<'_> {
 const POWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A drawn size, within what a message may have.
-fn size(law: &Sampler, draw: &mut Stream) -> u32 {
-    u32::try_from(law.draw(draw)).unwrap_or(u32::MAX).clamp(HEAD_BYTES, MESSAGE_MAX_BYTES)
+fn size(law: &Sampler, draw: &mut Stream, service: Service) -> u32 {
+    let max = message_max_bytes(service.protocol, service.address);
+    u32::try_from(law.draw(draw)).unwrap_or(u32::MAX).clamp(HEAD_BYTES, max)
 }
 
 /// Whether a load opens no flow at `at` any more.

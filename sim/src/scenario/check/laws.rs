@@ -10,15 +10,19 @@ use crate::scenario::written::{DurationLaw, DurationText, SizeLaw, SizeText};
 use crate::scenario::{DURATION_MAX, quantity};
 use crate::work::{Cdf, Law, NAMES, Shape};
 
-/// The laws with keys: the name, the keys that it needs.
-pub(in crate::scenario) const LAWS: [(&str, &[&str]); 7] = [
-    ("uniform", &["low", "high"]),
-    ("exponential", &["mean"]),
-    ("lognormal", &["mean", "cv"]),
-    ("bimodal", &["small", "large", "share_large"]),
-    ("bounded-pareto", &["low", "high", "shape"]),
-    ("truncated-normal", &["mean", "deviation"]),
-    ("hyperexponential", &["mean", "cv"]),
+/// The laws with keys: the name, the keys that it needs, and what it is like.
+pub(in crate::scenario) const LAWS: [(&str, &[&str], &str); 7] = [
+    ("uniform", &["low", "high"], "each value between them is as likely as any other"),
+    ("exponential", &["mean"], "without memory"),
+    ("lognormal", &["mean", "cv"], "by the mean and the variation of the values themselves"),
+    ("bimodal", &["small", "large", "share_large"], "mostly small, now and then large"),
+    ("bounded-pareto", &["low", "high", "shape"], "few are very large, and those carry much of the sum"),
+    (
+        "truncated-normal",
+        &["mean", "deviation"],
+        "normal, drawn again where it falls below 0, so that the mean of what comes out is larger",
+    ),
+    ("hyperexponential", &["mean", "cv"], "of two exponentials; more varied than one (`cv` is 1 or more)"),
 ];
 /// The laws with a name of their own whose values are durations; those of all others are sizes.
 pub(in crate::scenario) const TIMES: [&str; 2] = ["hadoop-connection-duration", "silkroad-upgrade"];
@@ -138,7 +142,7 @@ impl Checker<'_, '_> {
         unit: Unit,
     ) -> Option<Law> {
         let name = law.value.as_str();
-        let Some((_, needed)) = LAWS.iter().find(|(known, _)| *known == name) else {
+        let Some((_, needed, _)) = LAWS.iter().find(|(known, ..)| *known == name) else {
             let fits = |known: &&str| TIMES.contains(known) == (unit == Unit::Nanoseconds);
             let of_unit = NAMES.iter().copied().filter(fits);
             if NAMES.contains(&name) && !of_unit.clone().any(|known| known == name) {
@@ -147,7 +151,7 @@ impl Checker<'_, '_> {
                 return None;
             }
             if !NAMES.contains(&name) {
-                let known = LAWS.iter().map(|(known, _)| *known).chain(of_unit);
+                let known = LAWS.iter().map(|(known, ..)| *known).chain(of_unit);
                 self.unknown(&law.span, "law", name, known);
                 return None;
             }

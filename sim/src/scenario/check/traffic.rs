@@ -5,11 +5,10 @@ use std::ops::Range;
 
 use evenkeel_config::document::{At, OneOrMany};
 use evenkeel_engine::Duration;
-use evenkeel_engine::wire::Protocol;
 
 use super::Checker;
 use super::roster::Roster;
-use crate::payload::{DATAGRAM_MAX_BYTES, HEAD_BYTES, MESSAGE_MAX_BYTES};
+use crate::payload::{HEAD_BYTES, MESSAGE_MAX_BYTES, message_max_bytes};
 use crate::scenario::written::{self, PatternText, Process, SizeLaw};
 use crate::scenario::{Arrivals, DURATION_MAX, Exchange, Extent, Load, Scenario, Service, quantity};
 use crate::work::Law;
@@ -172,16 +171,16 @@ impl Checker<'_, '_> {
     }
 
     fn exchange(&mut self, load: &written::Load, service: Option<Service>) -> Exchange {
-        let is_udp = service.is_some_and(|service| service.protocol == Protocol::UDP);
+        let max = service.map_or(MESSAGE_MAX_BYTES, |it| message_max_bytes(it.protocol, it.address));
         Exchange {
-            request: self.size(load.request.as_ref(), is_udp),
-            response: self.size(load.response.as_ref(), is_udp),
+            request: self.size(load.request.as_ref(), max),
+            response: self.size(load.response.as_ref(), max),
             rounds: load.rounds.as_ref().and_then(|at| u32::try_from(at.value).ok()).unwrap_or(1),
             pause: self.duration_or(load.pause.as_ref(), Duration::ZERO..=DURATION_MAX, Duration::ZERO),
         }
     }
 
-    fn size(&mut self, written: Option<&At<SizeLaw>>, is_udp: bool) -> Law {
+    fn size(&mut self, written: Option<&At<SizeLaw>>, max: u32) -> Law {
         let Some(At { span, value }) = written else { return Law::Fixed { value: SIZE_DEFAULT } };
         let Some(size) = &value.size else { return self.size_law(span, value) };
         if value.law.is_some() || value.cdf.is_some() || !value.law_keys().is_empty() {
@@ -189,7 +188,6 @@ impl Checker<'_, '_> {
             self.errors.add(size.span.clone(), message);
         }
         let bytes = self.value(&size.span, &size.value.0, quantity::bytes).unwrap_or(HEAD_BYTES);
-        let max = if is_udp { DATAGRAM_MAX_BYTES } else { MESSAGE_MAX_BYTES };
         if !(HEAD_BYTES..=max).contains(&bytes) {
             let message = format!("{bytes} bytes are outside of {HEAD_BYTES} to {max}");
             self.errors.add(size.span.clone(), message);
