@@ -12,6 +12,9 @@ use crate::time::Instant;
 use crate::wire::{Address, FiveTuple, Protocol};
 use proptest::prelude::*;
 
+mod hashing;
+mod loads;
+
 fn servers(weights: &[u32]) -> Vec<ServerView> {
     let server = |(place, weight): (usize, &u32)| ServerView {
         id: ServerId(1000 + place as u64),
