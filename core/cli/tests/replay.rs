@@ -28,7 +28,9 @@ impl Folder {
         std::fs::create_dir_all(&path).unwrap();
         let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sim/scenarios");
         let configuration = std::fs::read_to_string(scenarios.join("nat-two-nic-evenkeel.toml")).unwrap();
-        std::fs::write(path.join("evenkeel.toml"), configuration).unwrap();
+        // The page's configuration has one director.
+        let (web, _) = configuration.split_once("[director.names]").unwrap();
+        std::fs::write(path.join("evenkeel.toml"), web).unwrap();
         std::fs::write(path.join("web.pcap"), pcap(&connections(14, ("192.0.2.80", 80)))).unwrap();
         Self(path)
     }
