@@ -349,10 +349,10 @@ flows    6,000 started, 5,964 completed, 36 broken, 0 unfinished
          35 broken: the other side stopped to answer (35 could not have been kept)
 packets  640,000 sent, 639,120 received, 412 sent again, 0 stray
 
-latency  flows     mean      p50      p90      p99    p99.9  longest
-all      5,964  1.24 ms   948 µs  2.47 ms  4.57 ms  6.57 ms  8.02 ms
-web      3,965  1.18 ms   907 µs  2.32 ms  4.28 ms  6.24 ms  7.27 ms
-names    1,999  1.36 ms  1.06 ms  2.71 ms  5.13 ms  6.67 ms  8.02 ms
+latency  requests     mean      p50      p90      p99    p99.9  longest
+all         5,964  1.24 ms   948 µs  2.47 ms  4.57 ms  6.57 ms  8.02 ms
+web         3,965  1.18 ms   907 µs  2.32 ms  4.28 ms  6.24 ms  7.27 ms
+names       1,999  1.36 ms  1.06 ms  2.71 ms  5.13 ms  6.67 ms  8.02 ms
 
 server    address    weight  requests   share  by weight  most active  broken
 server.0  10.0.3.20       1     1,971  33.0 %     33.3 %           34       0
