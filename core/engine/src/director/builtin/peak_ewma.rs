@@ -18,7 +18,7 @@ use super::draw::Draw;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
 use crate::director::{
-    FlowAnswered, FlowClosed, FlowEnd, Scheduler, Selection, ServerId, ServerLoad, ServerView,
+    FlowClosed, FlowEnd, FlowEvent, Scheduler, Selection, ServerId, ServerLoad, ServerView, Wishes,
 };
 use crate::plan::Options;
 use crate::time::{Duration, Instant};
@@ -64,6 +64,11 @@ impl Estimate {
         };
         Self { nanoseconds, at: now }
     }
+}
+
+/// Whether the server never answered, or refused: a reset after at most one packet to it.
+fn is_failure(flow: &FlowClosed) -> bool {
+    flow.end == FlowEnd::Unanswered || (flow.end == FlowEnd::Reset && flow.packets_to <= 1)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a float's 53 bits are enough for an estimate")]
@@ -142,28 +147,17 @@ impl Scheduler for PeakEwma {
         }
     }
 
-    fn wants_closed_flows(&self) -> bool {
-        true
+    fn wishes(&self) -> Wishes {
+        Wishes { answered: true, closed: true, ..Wishes::default() }
     }
 
-    fn flows_closed(&mut self, flows: &[FlowClosed], now: Instant) {
-        let decay = self.decay;
-        for flow in flows {
-            // A reset after at most one packet to the server: it refused.
-            let is_refused = flow.end == FlowEnd::Reset && flow.packets_to <= 1;
-            if flow.end == FlowEnd::Unanswered || is_refused {
-                self.note(flow.server, decay, now);
+    fn hear(&mut self, events: &[FlowEvent], now: Instant) {
+        for event in events {
+            match event {
+                FlowEvent::Answered(flow) => self.note(flow.server, flow.after, now),
+                FlowEvent::Closed(flow) if is_failure(flow) => self.note(flow.server, self.decay, now),
+                FlowEvent::Closed(_) | FlowEvent::Opened(_) => {}
             }
-        }
-    }
-
-    fn wants_answers(&self) -> bool {
-        true
-    }
-
-    fn flows_answered(&mut self, flows: &[FlowAnswered], now: Instant) {
-        for flow in flows {
-            self.note(flow.server, flow.after, now);
         }
     }
 }

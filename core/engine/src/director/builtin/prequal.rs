@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 
 use super::draw::Draw;
 use super::shares::Shares;
-use crate::director::{FlowAnswered, ProbeAnswer, Scheduler, Selection, ServerId, ServerView};
+use crate::director::{FlowEvent, ProbeAnswer, Scheduler, Selection, ServerId, ServerView, Wishes};
 use crate::plan::{Options, ProbeSource};
 use crate::time::{Duration, Instant};
 
@@ -247,22 +247,20 @@ impl Scheduler for Prequal {
         }
     }
 
-    fn wants_answers(&self) -> bool {
-        self.source == ProbeSource::Flows
+    fn wishes(&self) -> Wishes {
+        let is_own = self.source == ProbeSource::Flows;
+        Wishes { answered: is_own, probes: !is_own, ..Wishes::default() }
     }
 
-    fn flows_answered(&mut self, flows: &[FlowAnswered], _now: Instant) {
-        for flow in flows {
+    fn hear(&mut self, events: &[FlowEvent], _now: Instant) {
+        for event in events {
+            let FlowEvent::Answered(flow) = event else { continue };
             if let Some((_, latency)) = self.seen.get_mut(usize::from(flow.server)) {
                 let is_first = *latency == Duration::ZERO;
                 let kept = *latency / SMOOTHING * (SMOOTHING - 1);
                 *latency = if is_first { flow.after } else { kept + flow.after / SMOOTHING };
             }
         }
-    }
-
-    fn sends_probes(&self) -> bool {
-        self.source == ProbeSource::Servers
     }
 
     fn poll_probe(&mut self, _now: Instant) -> Option<u16> {
