@@ -74,7 +74,9 @@ fn mix(number: u64) -> u64 {
     number ^ number >> 31
 }
 
-fn setup(options: &str) -> Setup {
+/// What a guest is told when it begins, with these options.
+#[must_use]
+pub fn setup(options: &str) -> Setup {
     Setup { name: "kit".to_owned(), options: options.to_owned(), seed: 1, now: 0, worker: 0 }
 }
 

@@ -10,6 +10,7 @@ pub mod builtin;
 mod scheduler;
 mod service;
 pub mod slow_start;
+mod state;
 pub mod sticky;
 mod table;
 

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use super::draw::Draw;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
+use crate::director::state::{Reader, Writer};
 use crate::director::{
     FlowClosed, FlowEnd, FlowEvent, Scheduler, Selection, ServerId, ServerLoad, ServerView, Wishes,
 };
@@ -145,6 +146,31 @@ impl Scheduler for PeakEwma {
                 selection.assign(flow, server);
             }
         }
+    }
+
+    fn save(&mut self, _now: Instant) -> Option<Vec<u8>> {
+        let mut state = Writer::new(self.name());
+        state.numbers(&[self.draw.place()]);
+        for (id, estimate) in &self.estimates {
+            let Some(Estimate { nanoseconds, at }) = estimate else { continue };
+            state.numbers(&[id.0, nanoseconds.to_bits(), at.as_nanos()]);
+        }
+        Some(state.finish())
+    }
+
+    fn restore(&mut self, state: &[u8], _now: Instant) -> bool {
+        let Some(mut state) = Reader::new(state, self.name()) else { return false };
+        let Some(place) = state.number() else { return false };
+        let mut estimates = Vec::new();
+        while let (Some(id), Some(bits), Some(at)) = (state.number(), state.number(), state.number()) {
+            let estimate = Estimate { nanoseconds: f64::from_bits(bits), at: Instant::from_nanos(at) };
+            estimates.push((ServerId(id), Some(estimate)));
+        }
+        let is_whole = state.is_over();
+        if is_whole {
+            (self.draw, self.estimates) = (Draw::new(place), estimates);
+        }
+        is_whole
     }
 
     fn wishes(&self) -> Wishes {

@@ -20,6 +20,7 @@ use alloc::vec::Vec;
 
 use super::draw::Draw;
 use super::shares::Shares;
+use crate::director::state::{Reader, Writer};
 use crate::director::{FlowEvent, ProbeAnswer, Scheduler, Selection, ServerId, ServerView, Wishes};
 use crate::plan::{Options, ProbeSource};
 use crate::time::{Duration, Instant};
@@ -211,6 +212,42 @@ impl Prequal {
     }
 }
 
+/// What outlives a scheduler.
+struct Kept {
+    draw: Draw,
+    due: u32,
+    removes_oldest: bool,
+    seen: Vec<(ServerId, Duration)>,
+    pool: VecDeque<Answer>,
+}
+
+/// What a state says, or nothing where it is broken.
+fn read(state: &[u8], form: &str) -> Option<Kept> {
+    let mut state = Reader::new(state, form)?;
+    let draw = Draw::new(state.number()?);
+    let due = u32::try_from(state.number()?).ok().filter(|due| *due < 100)?;
+    let removes_oldest = state.number()? != 0;
+    let mut seen = Vec::new();
+    for _ in 0..state.number()?.min(u64::from(u16::MAX)) {
+        seen.push((ServerId(state.number()?), Duration::from_nanos(state.number()?)));
+    }
+    let mut pool = VecDeque::new();
+    while !state.is_over() {
+        pool.push_back(Answer {
+            server: usize::try_from(state.number()?).ok().filter(|server| *server < seen.len())?,
+            in_flight: u32::try_from(state.number()?).ok()?,
+            latency: Duration::from_nanos(state.number()?),
+            at: Instant::from_nanos(state.number()?),
+            uses_left: u32::try_from(state.number()?).ok()?,
+        });
+    }
+    Some(Kept { draw, due, removes_oldest, seen, pool })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Scheduler for Prequal {
     fn name(&self) -> &'static str {
         "prequal"
@@ -245,6 +282,29 @@ impl Scheduler for Prequal {
             selection.assign(flow, server);
             self.remove_one();
         }
+    }
+
+    fn save(&mut self, _now: Instant) -> Option<Vec<u8>> {
+        let mut state = Writer::new(self.name());
+        let oldest = u64::from(self.removes_oldest);
+        state.numbers(&[self.draw.place(), self.due.into(), oldest, self.seen.len() as u64]);
+        self.seen.iter().for_each(|(id, latency)| state.numbers(&[id.0, nanoseconds(*latency)]));
+        for answer in &self.pool {
+            let Answer { server, in_flight, latency, at, uses_left } = *answer;
+            let latency = nanoseconds(latency);
+            state.numbers(&[server as u64, in_flight.into(), latency, at.as_nanos(), uses_left.into()]);
+        }
+        Some(state.finish())
+    }
+
+    fn restore(&mut self, state: &[u8], _now: Instant) -> bool {
+        let Some(Kept { draw, due, removes_oldest, seen, pool }) = read(state, self.name()) else {
+            return false;
+        };
+        (self.draw, self.due, self.removes_oldest) = (draw, due, removes_oldest);
+        (self.seen, self.pool) = (seen, pool);
+        self.pool.truncate(self.pool_max);
+        true
     }
 
     fn wishes(&self) -> Wishes {
