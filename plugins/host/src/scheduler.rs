@@ -51,7 +51,7 @@ enum Guest {
         hashes: Vec<u64>,
     },
     Flows {
-        sandbox: Sandbox<Flows>,
+        sandbox: Box<Sandbox<Flows>>,
         flows: Vec<Flow>,
         loads: Vec<Load>,
         events: Vec<EventRecord>,
@@ -105,7 +105,7 @@ impl ComponentScheduler {
             }
             Offer::Hashes(terms) => Guest::Hashes { sandbox: Sandbox::new(terms), hashes: Vec::new() },
             Offer::Flows(terms) => Guest::Flows {
-                sandbox: Sandbox::new(terms),
+                sandbox: Box::new(Sandbox::new(terms)),
                 flows: Vec::new(),
                 loads: Vec::new(),
                 events: Vec::new(),
