@@ -35,6 +35,7 @@ mod host;
 pub mod kernel;
 pub mod library;
 mod net;
+mod openings;
 pub mod packet;
 pub mod payload;
 mod prepare;

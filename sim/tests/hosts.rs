@@ -51,7 +51,7 @@ fn udp_clients_ask_again_and_give_up_at_last() {
     assert!(outcome.flows.completed >= 295 && outcome.packets.retransmitted > 30, "{}", outcome.to_text());
     let dead = back_to_back("udp", 10, "", "loss = 1.0");
     let outcome = run_native(&dead, Options::default());
-    assert_eq!(outcome.flows.causes.get(&Cause::TimedOut), Some(&10));
+    assert_eq!(outcome.flows.causes.get(Cause::TimedOut.key()), Some(&10));
     assert_eq!(outcome.packets.retransmitted, 30);
 }
 
@@ -71,7 +71,7 @@ load.other = {{ from = "other", to = "10.0.0.1:9/udp", arrivals = {{ process = "
     };
     // 10.0.0.9 is nobody; a load to it makes nobody listen.
     let outcome = run_native(&scenario(&text("10.0.0.9:80/tcp")), Options::default());
-    assert_eq!(outcome.flows.causes.get(&Cause::TimedOut), Some(&5), "{}", outcome.to_text());
+    assert_eq!(outcome.flows.causes.get(Cause::TimedOut.key()), Some(&5), "{}", outcome.to_text());
     assert_eq!(outcome.packets.dropped_by_kernels.get("no_neighbour"), Some(&35));
 }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::director::sticky::{self, Sticky};
-use evenkeel_engine::director::{Director, Directors, NewFlow};
+use evenkeel_engine::director::{Director, Directors, Fault, GuestStats, NewFlow};
 use evenkeel_engine::flow::{Clients, Direction, FlowEntry, FlowState, InsertError, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
@@ -29,6 +29,9 @@ use super::setup::{Connections, ForwarderSetup, SetupError};
 
 /// Stands for a real server that is no machine; every one of a checked setup is.
 const NO_MACHINE: u32 = u32::MAX;
+
+/// Messages of faults that are kept; the first ones say most.
+const FAULTS_MAX: usize = 16;
 
 /// A request as a forwarder sees it.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +130,8 @@ pub(super) struct Forwarder {
     half_open_max: usize,
     opened: u64,
     closed: u64,
+    /// The first faults of components, in words.
+    pub(super) faults: Vec<String>,
 }
 
 impl Forwarder {
@@ -178,6 +183,7 @@ impl Forwarder {
             half_open_max: 0,
             opened: 0,
             closed: 0,
+            faults: Vec::new(),
             name,
             plan,
         };
@@ -360,6 +366,23 @@ impl Forwarder {
         }
     }
 
+    /// Weighs one real server anew. Gives its machine and its weight of before, if there is one.
+    pub(super) fn set_server_weight(
+        &mut self,
+        director: &str,
+        server: &str,
+        weight: u32,
+        now: Instant,
+    ) -> Option<(u32, u32)> {
+        let weight = weight.min(u32::from(u16::MAX));
+        let plan = self.plan.directors.iter_mut().find(|plan| plan.name == director)?;
+        let written = plan.servers.iter_mut().find(|written| written.name == server)?;
+        let before = std::mem::replace(&mut written.weight, weight);
+        let machine = *self.machine_of.get(&written.address)?;
+        self.directors.named_mut(director)?.set_weight(server, weight, now);
+        Some((machine, before))
+    }
+
     /// Stops and loses every flow, or starts again. Its schedulers keep what they know.
     pub(super) fn set_up(&mut self, is_up: bool, now: Instant) {
         self.is_up = is_up;
@@ -407,6 +430,28 @@ impl Forwarder {
 
     pub(super) fn capacity(&self) -> usize {
         self.table.capacity()
+    }
+
+    /// The machine that has this address.
+    pub(super) fn machine_at(&self, address: IpAddr) -> Option<u32> {
+        self.machine_of.get(&address).copied()
+    }
+
+    /// Flows that were opened.
+    pub(super) const fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// How often it began anew.
+    pub(super) fn restarts(&self) -> u64 {
+        u64::from(self.epoch) - u64::from(!self.is_up)
+    }
+
+    /// How often each director's and policy's component was called, and how it did.
+    pub(super) fn guests(&self) -> impl Iterator<Item = (String, GuestStats)> {
+        let directors =
+            self.directors.iter().map(|director| (director.name.clone(), director.scheduler().stats()));
+        directors.chain(self.policies.iter().map(|policy| (policy.name().to_owned(), policy.stats())))
     }
 
     /// Its directors, in the plan's order.
@@ -604,6 +649,8 @@ impl Forwarder {
             let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
             let asked = PolicyFlow { hash: packet.hash, tuple: packet.tuple, interface };
             policy.decide(&[asked], std::slice::from_mut(&mut verdict), now);
+            let fault = policy.take_fault();
+            note(&mut self.faults, policy.name(), fault);
             if verdict != PolicyVerdict::Skip {
                 break;
             }
@@ -635,6 +682,8 @@ impl Forwarder {
         let asked = NewFlow { hash: packet.hash, tuple };
         director.pick(std::slice::from_ref(&asked), std::slice::from_mut(&mut answer), now);
         self.scheduler_calls += 1;
+        let fault = director.scheduler_mut().take_fault();
+        note(&mut self.faults, &director.name, fault);
         let view = answer.ok_or(Refused::NoServer)?;
         if let (Some((key, timeout)), Some((slot, id))) = (stick, director.identity(view)) {
             self.sticky.open(key, slot, id, timeout, now);
@@ -804,6 +853,15 @@ fn policies(plan: &Plan, guests: &mut Guests) -> Vec<Box<dyn Policy>> {
         }
     };
     plan.policies.iter().filter_map(policy).collect()
+}
+
+/// Keeps a fault in words, unless there are enough of them.
+fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
+    if let Some(Fault { component, call, reason }) = fault
+        && faults.len() < FAULTS_MAX
+    {
+        faults.push(format!("{name}: {component} in {call}: {reason}"));
+    }
 }
 
 /// The ports among which a flow's was chosen.

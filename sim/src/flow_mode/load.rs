@@ -1,12 +1,15 @@
 //! A load at work: when its next session begins, with which five-tuple, and how much work a request is.
 
-use evenkeel_engine::Duration;
 use evenkeel_engine::wire::{Address, FiveTuple, Protocol};
+use evenkeel_engine::{Duration, Instant};
 
 use super::outcome::{Cause, LoadOutcome};
-use super::setup::{Extent, Keys, LoadSetup, Session, SetupError};
+use super::setup::{Beginnings, Extent, Keys, LoadSetup, MACHINES_MAX, Session, SetupError};
 use super::tuples::Tuples;
+use crate::host::PORT_FIRST;
+use crate::openings::Openings;
 use crate::random::Stream;
+use crate::scenario;
 use crate::work::arrivals::Running;
 use crate::work::{ArrivalProcess, LawError, Sampler, Zipf};
 
@@ -16,15 +19,18 @@ pub(super) struct Load {
     pub(super) name: String,
     pub(super) tuples: Tuples,
     pub(super) kind: Kind,
+    /// The place of its router.
+    pub(super) router: u16,
     /// When the next session of an open process begins; the end of time when none will.
     pub(super) next: u64,
     pub(super) started: u64,
-    pub(super) completed: u64,
+    completed: u64,
+    /// The same by machine, as far as one has completed any.
+    pub(super) completed_by: Vec<u64>,
     pub(super) broken: [u64; Cause::ALL.len()],
     protocol: Protocol,
     users: u32,
-    think: Option<Sampler>,
-    arrivals: Option<ArrivalProcess>,
+    beginnings: Source,
     extent: Extent,
     keys: KeySource,
     work: Sampler,
@@ -40,8 +46,21 @@ pub(super) enum Kind {
     Flood,
 }
 
+/// Where the times come from at which sessions begin.
+#[derive(Debug)]
+enum Source {
+    Process(ArrivalProcess),
+    /// Users who come back after this time.
+    Users(Sampler),
+    Openings(Box<Openings>),
+    /// None will any more.
+    Ended,
+}
+
 #[derive(Debug)]
 enum KeySource {
+    /// Machines in turn, which know their next ports: their places among all.
+    Callers(Vec<u32>),
     /// The next number, and how many there are before they begin anew.
     Fresh { next: u64, count: u64 },
     /// Which keys have opened a connection that they keep, by bits; empty where nobody keeps one.
@@ -77,10 +96,7 @@ impl Load {
         let law = |error: LawError| SetupError::Law { name: setup.name.clone(), error };
         let stream = |purpose| Stream::new(seed, &setup.name, purpose);
         let start = nanoseconds(setup.start);
-        let (arrivals, users, think) = match setup.arrivals.start(start).map_err(law)? {
-            Running::Open(process) => (Some(process), 0, None),
-            Running::Closed(closed) => (None, closed.users, Some(closed.think)),
-        };
+        let (beginnings, users, first) = beginnings(setup, seed, start).map_err(law)?;
         let kind = match &setup.session {
             Session::Request => Kind::Request,
             Session::Requests { count, gap } => {
@@ -96,8 +112,15 @@ impl Load {
             destination_port: setup.port,
             protocol: setup.protocol,
         };
-        let tuples = Tuples::new(&setup.clients, service);
+        let tuples = if setup.callers.is_empty() {
+            Tuples::new(&setup.clients, service)
+        } else {
+            Tuples::of_callers(setup.callers.iter().map(|(_, address)| *address), service)
+        };
         let keys = match setup.keys {
+            _ if !setup.callers.is_empty() => {
+                KeySource::Callers(setup.callers.iter().map(|(caller, _)| *caller).collect())
+            }
             Keys::Fresh => KeySource::Fresh { next: 0, count: tuples.count() },
             Keys::Shared { count, exponent } => {
                 let keeps = matches!(kind, Kind::Kept) && setup.protocol == Protocol::TCP;
@@ -110,14 +133,15 @@ impl Load {
             name: setup.name.clone(),
             tuples,
             kind,
+            router: setup.router,
             next: u64::MAX,
             started: 0,
             completed: 0,
+            completed_by: Vec::new(),
             broken: [0; Cause::ALL.len()],
             protocol: setup.protocol,
             users,
-            think,
-            arrivals,
+            beginnings,
             extent: setup.extent,
             keys,
             work: setup.work.sampler().map_err(law)?,
@@ -130,7 +154,10 @@ impl Load {
                 think: stream("think"),
             },
         };
-        load.plan_next();
+        match first {
+            Some(first) => load.plan(Some(first)),
+            None => load.plan_next(0),
+        }
         Ok(load)
     }
 
@@ -139,13 +166,21 @@ impl Load {
         self.users
     }
 
-    /// Finds out when the next session begins, after those that have begun.
+    /// Finds out when the next session begins, after those that have begun, the last one at `now`.
     #[inline]
-    pub(super) fn plan_next(&mut self) {
-        let time = self.arrivals.as_mut().and_then(|arrivals| arrivals.next(&mut self.draws.arrivals));
+    pub(super) fn plan_next(&mut self, now: u64) {
+        let time = match &mut self.beginnings {
+            Source::Process(process) => process.next(&mut self.draws.arrivals),
+            Source::Openings(openings) => openings.next(Instant::from_nanos(now)).map(Instant::as_nanos),
+            Source::Users(_) | Source::Ended => None,
+        };
+        self.plan(time);
+    }
+
+    fn plan(&mut self, time: Option<u64>) {
         let time = time.filter(|time| self.may_begin(*time));
-        if time.is_none() {
-            self.arrivals = None;
+        if time.is_none() && self.users == 0 {
+            self.beginnings = Source::Ended;
         }
         self.next = time.unwrap_or(u64::MAX);
     }
@@ -159,11 +194,24 @@ impl Load {
         }
     }
 
-    /// Begins a session.
+    /// Begins a session. `ports` are the next ports of the machines that call.
     #[inline]
-    pub(super) fn begin(&mut self) -> Begin {
+    pub(super) fn begin(&mut self, ports: &mut [u16]) -> Begin {
+        let turn = self.started;
         self.started += 1;
         let (number, is_opening, is_fresh) = match &mut self.keys {
+            KeySource::Callers(callers) => {
+                let count = u64::try_from(callers.len()).unwrap_or(u64::MAX);
+                let place = turn.checked_rem(count).unwrap_or(0);
+                let caller = usize::try_from(place).ok().and_then(|place| callers.get(place));
+                let caller = caller.and_then(|caller| usize::try_from(*caller).ok());
+                let port = caller.and_then(|caller| ports.get_mut(caller)).map_or(0, |next| {
+                    let port = *next;
+                    *next = next.checked_add(1).unwrap_or(PORT_FIRST);
+                    port
+                });
+                (Tuples::number(place, port), true, false)
+            }
             KeySource::Fresh { next, count } => {
                 let number = *next;
                 *next += 1;
@@ -201,7 +249,24 @@ impl Load {
 
     /// Nanoseconds from the end of a user's session to the next one; none without users.
     pub(super) fn think(&mut self) -> Option<u64> {
-        self.think.as_ref().map(|think| think.draw(&mut self.draws.think))
+        match &mut self.beginnings {
+            Source::Users(think) => Some(think.draw(&mut self.draws.think)),
+            Source::Openings(openings) => openings.pause().map(nanoseconds),
+            Source::Process(_) | Source::Ended => None,
+        }
+    }
+
+    /// Counts a session that a machine has completed.
+    #[inline]
+    pub(super) fn complete(&mut self, machine: u32) {
+        self.completed += 1;
+        let Ok(place) = usize::try_from(machine) else { return };
+        if place >= self.completed_by.len() && place < MACHINES_MAX {
+            self.completed_by.resize(place + 1, 0);
+        }
+        if let Some(count) = self.completed_by.get_mut(place) {
+            *count += 1;
+        }
     }
 
     /// Whether a later packet of a session opens a flow: any datagram does.
@@ -209,14 +274,22 @@ impl Load {
         self.protocol != Protocol::TCP
     }
 
+    /// Sessions that it will begin, where its extent says so.
+    pub(super) const fn expected(&self) -> Option<u64> {
+        match self.extent {
+            Extent::Sessions(count) => Some(count),
+            Extent::Never | Extent::Until(_) => None,
+        }
+    }
+
     /// Sessions that are open.
     pub(super) fn unfinished(&self) -> u64 {
         self.started - self.completed - self.broken.iter().sum::<u64>()
     }
 
-    /// Whether no session is open and none will begin.
-    pub(super) fn is_done(&self) -> bool {
-        let begins = self.next < u64::MAX || (self.users > 0 && self.may_begin(0));
+    /// Whether no session is open and none will begin after `now`.
+    pub(super) fn is_done(&self, now: u64) -> bool {
+        let begins = self.next < u64::MAX || (self.users > 0 && self.may_begin(now));
         !begins && self.unfinished() == 0
     }
 
@@ -228,6 +301,27 @@ impl Load {
             completed: self.completed,
             broken: broken.collect(),
             unfinished: self.unfinished(),
+        }
+    }
+}
+
+/// Where the times come from, how many users there are, and when the first session begins if that is not the next time.
+fn beginnings(setup: &LoadSetup, seed: u64, start: u64) -> Result<(Source, u32, Option<u64>), LawError> {
+    match &setup.arrivals {
+        Beginnings::Process(arrivals) => Ok(match arrivals.start(start)? {
+            Running::Open(process) => (Source::Process(process), 0, None),
+            Running::Closed(closed) => (Source::Users(closed.think), closed.users, None),
+        }),
+        Beginnings::Openings(arrivals) => {
+            let users = match arrivals {
+                scenario::Arrivals::Closed { outstanding, .. } => *outstanding,
+                scenario::Arrivals::Poisson { .. }
+                | scenario::Arrivals::Uniform { .. }
+                | scenario::Arrivals::OnOff { .. } => 0,
+            };
+            let mut openings = Openings::new(*arrivals, seed, &setup.name, Instant::from_nanos(start));
+            let first = openings.first(Instant::from_nanos(start)).map(Instant::as_nanos);
+            Ok((Source::Openings(Box::new(openings)), users, first))
         }
     }
 }

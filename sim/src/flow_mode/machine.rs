@@ -4,8 +4,9 @@ use evenkeel_engine::{Duration, Instant};
 
 use super::level::Level;
 use super::outcome::MachineOutcome;
-use super::setup::MachineSetup;
-use crate::work::{Refusal, ServerQueue, Speed};
+use super::setup::{MachineSetup, SetupError};
+use crate::random::Stream;
+use crate::work::{Law, Refusal, Sampler, ServerQueue, Speed};
 
 /// A machine at work.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub(super) struct Machine {
     /// How often it has forgotten its sessions.
     pub(super) epoch: u32,
     queue: ServerQueue,
+    work: Option<(Sampler, Stream)>,
     requests: u64,
     answered: u64,
     refused: u64,
@@ -23,18 +25,28 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(setup: &MachineSetup, warmup: u64) -> Self {
-        Self {
+    pub(super) fn new(setup: &MachineSetup, seed: u64, warmup: u64) -> Result<Self, SetupError> {
+        let work = setup.work.as_ref().map(Law::sampler).transpose();
+        let work = work.map_err(|error| SetupError::Law { name: setup.name.clone(), error })?;
+        Ok(Self {
             name: setup.name.clone(),
             epoch: 0,
             queue: ServerQueue::new(setup.queue),
+            // As in packet mode.
+            work: work.map(|work| (work, Stream::new(seed, &setup.name, "service"))),
             requests: 0,
             answered: 0,
             refused: 0,
             lost: 0,
             held: Level::new(warmup),
             busy: Level::new(warmup),
-        }
+        })
+    }
+
+    /// How much work the next request is, where that is not for its load to say.
+    #[inline]
+    pub(super) fn work(&mut self) -> Option<Duration> {
+        self.work.as_mut().map(|(work, draw)| Duration::from_nanos(work.draw(draw)))
     }
 
     /// When it is done with a request; the end of time if never.

@@ -10,6 +10,8 @@
 //! and windows, checksums. A request reaches its server in the instant in which it is sent, a handshake and
 //! a close take no time.
 //!
+//! A scenario with `mode = "flow"` becomes a setup in [`scenario`]; studies make theirs themselves.
+//!
 //! In: a [`Setup`] and for each forwarder a plan with its guests. Out: an [`Outcome`], and a
 //! [`crate::record::RunRecord`] for reports. The same input gives the same outcome on every machine. Of things that
 //! happen at the same time, flows that run out come first, then answers of servers in the order of the
@@ -22,6 +24,8 @@ mod level;
 mod load;
 mod machine;
 mod outcome;
+mod report;
+mod scenario;
 mod setup;
 mod steering;
 mod tell;
@@ -29,9 +33,11 @@ mod tournament;
 mod tuples;
 mod world;
 
+pub(crate) use report::run_scenario;
+
 pub use outcome::{Cause, LoadOutcome, MachineOutcome, Outcome, TableOutcome};
 pub use setup::{
-    Change, Churn, Clients, Connections, Extent, ForwarderSetup, Keys, LoadSetup, MachineSetup, Session,
-    Setup, SetupError, Steering, Timed,
+    Beginnings, Change, Churn, Clients, Connections, Extent, ForwarderSetup, Keys, LoadSetup, MachineSetup,
+    RouterSetup, Session, Setup, SetupError, Steering, Timed,
 };
 pub use world::{World, run};

@@ -32,6 +32,7 @@ pub enum Cause {
     /// The flow table was full.
     TableFull,
     /// No port of source NAT was left.
+    #[serde(rename = "no_mapping")]
     NoPort,
     /// A policy, a bound for its client, or no director for its address.
     Refused,
@@ -68,7 +69,7 @@ impl Cause {
             Self::ServerFull => "server_full",
             Self::NoServer => "no_server",
             Self::TableFull => "table_full",
-            Self::NoPort => "no_port",
+            Self::NoPort => "no_mapping",
             Self::Refused => "refused",
         }
     }

@@ -1,5 +1,6 @@
 //! What a run in flow mode is made of: plain data, checked when a world is made of it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::plan::Plan;
@@ -13,7 +14,7 @@ use crate::work::{Arrivals, Law, LawError, QueueSpec};
 /// The most forwarders, loads and requests of one flow; numbers of forwarders and loads are 16 bits wide.
 const PLACES_MAX: usize = 4_096;
 /// The most machines.
-const MACHINES_MAX: usize = 65_535;
+pub(super) const MACHINES_MAX: usize = 65_535;
 /// The most keys that clients share: a bit is kept for each.
 pub(super) const KEYS_MAX: u64 = 1 << 32;
 
@@ -28,10 +29,13 @@ pub struct Setup {
     pub warmup: Duration,
     /// The machines of real servers.
     pub machines: Vec<MachineSetup>,
+    /// Machines of clients that loads name, by their names: each counts its ports up from one that it draws.
+    pub callers: Vec<String>,
     /// Who asks.
     pub loads: Vec<LoadSetup>,
-    /// How the router in front spreads flows over several forwarders.
-    pub steering: Steering,
+    /// Routers in front of forwarders. Without any there is one, which spreads flows over all forwarders by
+    /// the remainder of a hash.
+    pub routers: Vec<RouterSetup>,
     /// What forwarders remember of flows.
     pub connections: Connections,
     /// What happens to machines and forwarders, and when. In any order.
@@ -51,15 +55,49 @@ pub struct ForwarderSetup {
     pub guests: Guests,
 }
 
-/// A machine on which real servers run. Those of one address share its cores, whatever their ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A machine on which real servers run. They share its cores, whatever their addresses and ports.
+#[derive(Clone, Debug, PartialEq)]
 pub struct MachineSetup {
-    /// Its name.
+    /// Its name, under which it draws random numbers.
     pub name: String,
-    /// Its address, as plans name it.
-    pub address: IpAddr,
+    /// Its addresses, as plans name them; reports show the first.
+    pub addresses: Vec<IpAddr>,
     /// What it does with many requests at once.
     pub queue: QueueSpec,
+    /// How much work a request is here, in nanoseconds of one core; that of its load where nothing is given.
+    pub work: Option<Law>,
+}
+
+impl MachineSetup {
+    /// A machine with one address, where requests are as much work as their loads say.
+    #[must_use]
+    pub fn new(name: &str, address: IpAddr, queue: QueueSpec) -> Self {
+        Self { name: name.to_owned(), addresses: vec![address], queue, work: None }
+    }
+}
+
+/// A router that spreads flows over forwarders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouterSetup {
+    /// How it spreads them.
+    pub steering: Steering,
+    /// The forwarders that it has a route to, by place.
+    pub forwarders: Vec<u16>,
+}
+
+/// When sessions begin.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Beginnings {
+    /// By a process.
+    Process(Arrivals),
+    /// As the load of a scenario says: at the same times as in packet mode.
+    Openings(crate::scenario::Arrivals),
+}
+
+impl From<Arrivals> for Beginnings {
+    fn from(arrivals: Arrivals) -> Self {
+        Self::Process(arrivals)
+    }
 }
 
 /// Somebody who asks.
@@ -73,12 +111,17 @@ pub struct LoadSetup {
     pub port: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// The clients.
+    /// The clients, unless `callers` names some.
     pub clients: Clients,
+    /// Machines of clients that begin sessions in turn: their places in [`Setup::callers`], and their addresses. They
+    /// have fresh keys.
+    pub callers: Vec<(u32, IpAddr)>,
+    /// The place of the router in front of the forwarders.
+    pub router: u16,
     /// Which five-tuple the next session has.
     pub keys: Keys,
     /// When sessions begin.
-    pub arrivals: Arrivals,
+    pub arrivals: Beginnings,
     /// When the first may begin.
     pub start: Duration,
     /// When no more begin.
@@ -92,15 +135,17 @@ pub struct LoadSetup {
 impl LoadSetup {
     /// A load of TCP connections from 2^16 clients, each of one request, for ever.
     #[must_use]
-    pub fn new(name: &str, address: IpAddr, port: u16, arrivals: Arrivals, work: Law) -> Self {
+    pub fn new(name: &str, address: IpAddr, port: u16, arrivals: impl Into<Beginnings>, work: Law) -> Self {
         Self {
             name: name.to_owned(),
             address,
             port,
             protocol: Protocol::TCP,
             clients: Clients::default(),
+            callers: Vec::new(),
+            router: 0,
             keys: Keys::Fresh,
-            arrivals,
+            arrivals: arrivals.into(),
             start: Duration::ZERO,
             extent: Extent::Never,
             session: Session::Request,
@@ -241,7 +286,7 @@ pub enum Change {
         /// Millionths of full speed; 0 hangs.
         millionths: u32,
     },
-    /// A forwarder stops and loses its flows; the router sends nothing there any more.
+    /// A forwarder stops and loses its flows; routers send nothing there any more.
     StopForwarder {
         /// The forwarder.
         forwarder: String,
@@ -250,6 +295,33 @@ pub enum Change {
     StartForwarder {
         /// The forwarder.
         forwarder: String,
+    },
+    /// A forwarder loses power, or has it back; routers know nothing of that, and what they send there is lost.
+    Power {
+        /// The forwarder.
+        forwarder: String,
+        /// Whether it has power.
+        is_up: bool,
+    },
+    /// A router has routes to other forwarders.
+    Routes {
+        /// The router.
+        router: u16,
+        /// The forwarders.
+        forwarders: Vec<u16>,
+    },
+    /// One forwarder weighs one real server anew.
+    ServerWeight {
+        /// The forwarder.
+        forwarder: String,
+        /// The director.
+        director: String,
+        /// The real server.
+        server: String,
+        /// The weight (0 to 65,535).
+        weight: u32,
+        /// After this time it has its weight of before.
+        lasting: Option<Duration>,
     },
 }
 
@@ -323,6 +395,49 @@ pub enum SetupError {
         /// The address.
         address: IpAddr,
     },
+    /// A load or a change names a router or a forwarder that is not there.
+    #[error("{name}: there is no {kind} number {place}")]
+    NoPlace {
+        /// Who names it.
+        name: String,
+        /// Router or forwarder.
+        kind: &'static str,
+        /// The number.
+        place: u32,
+    },
+    /// A load of a scenario calls what nobody serves.
+    #[error(
+        "load {name}: no director of any forwarder is bound to {service}; flow mode has only services behind forwarders"
+    )]
+    NoService {
+        /// The load.
+        name: String,
+        /// What it calls.
+        service: String,
+    },
+    /// Several forwarders serve what a load calls, and no router has ways to them.
+    #[error(
+        "load {name}: several forwarders serve {service}, and no router has a route to it via their addresses; flow mode \
+         does not see which of them has the address"
+    )]
+    NoWays {
+        /// The load.
+        name: String,
+        /// What it calls.
+        service: String,
+    },
+    /// Something of the timeline that has no meaning without packets.
+    #[error(
+        "timeline, at {at:?}: {what}{why}: that is in packet mode alone; set mode = \"packet\", or leave it out"
+    )]
+    OnlyPackets {
+        /// When.
+        at: Duration,
+        /// What.
+        what: &'static str,
+        /// To whom, where that is the reason.
+        why: String,
+    },
     /// Churn is no open process.
     #[error("churn: updates come by an open process, not by a closed loop")]
     ClosedChurn,
@@ -342,14 +457,38 @@ impl Setup {
                 return Err(SetupError::Count { what: "shared keys", count, range: "1 to 2^32" });
             }
         }
-        for (number, machine) in self.machines.iter().enumerate() {
-            let others = self.machines.iter().take(number);
-            if let Some(first) = others.into_iter().find(|other| other.address == machine.address) {
-                return Err(SetupError::AddressTaken {
-                    first: first.name.clone(),
-                    second: machine.name.clone(),
-                    address: machine.address,
-                });
+        let mut known: BTreeMap<IpAddr, &str> = BTreeMap::new();
+        for machine in &self.machines {
+            for address in &machine.addresses {
+                let Some(first) = known.insert(*address, &machine.name) else { continue };
+                let (first, second) = (first.to_owned(), machine.name.clone());
+                return Err(SetupError::AddressTaken { first, second, address: *address });
+            }
+        }
+        self.check_places(forwarders)
+    }
+
+    /// Checks the numbers by which loads and routers name each other.
+    fn check_places(&self, forwarders: usize) -> Result<(), SetupError> {
+        let is_in = |place: u32, count: usize| usize::try_from(place).is_ok_and(|place| place < count);
+        let lacking =
+            |name: &str, kind, place| Err(SetupError::NoPlace { name: name.to_owned(), kind, place });
+        let routes = self.timeline.iter().filter_map(|timed| {
+            if let Change::Routes { forwarders, .. } = &timed.change { Some(forwarders) } else { None }
+        });
+        for ways in self.routers.iter().map(|router| &router.forwarders).chain(routes) {
+            if let Some(place) = ways.iter().find(|place| !is_in(u32::from(**place), forwarders)) {
+                return lacking("router", "forwarder", (*place).into());
+            }
+        }
+        for load in &self.loads {
+            if !is_in(load.router.into(), self.routers.len().max(1)) {
+                return lacking(&load.name, "router", load.router.into());
+            }
+            if let Some((place, _)) =
+                load.callers.iter().find(|(place, _)| !is_in(*place, self.callers.len()))
+            {
+                return lacking(&load.name, "caller", *place);
             }
         }
         Ok(())

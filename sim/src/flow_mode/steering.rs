@@ -29,10 +29,15 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(steering: Steering, seed: u64, forwarders: u16) -> Self {
+    pub(super) fn new(steering: Steering, seed: u64, forwarders: Vec<u16>) -> Self {
         // Any key that is not the forwarders': two different hashes of the same seed.
         let [low, high] = [0u64, 1].map(|key| SipHasher13::new_with_keys(seed, key).hash(b"router"));
-        Self { steering, key: HashKey([low, high]), alive: (0..forwarders).collect() }
+        Self { steering, key: HashKey([low, high]), alive: forwarders }
+    }
+
+    /// It has routes to these forwarders from now on.
+    pub(super) fn set_routes(&mut self, forwarders: &[u16]) {
+        self.alive = forwarders.to_vec();
     }
 
     /// Whether there is a route to this forwarder from now on.
@@ -84,7 +89,7 @@ mod tests {
 
     /// The share of flows that move when the second of four forwarders goes, and of these the share that had it.
     fn moved(steering: Steering) -> (f64, f64) {
-        let mut router = Router::new(steering, 7, 4);
+        let mut router = Router::new(steering, 7, vec![0, 1, 2, 3]);
         let before: Vec<_> = (0..20_000).map(|number| router.steer(&tuple(number))).collect();
         router.set_alive(1, false);
         let after: Vec<_> = (0..20_000).map(|number| router.steer(&tuple(number))).collect();
@@ -109,7 +114,7 @@ mod tests {
     #[test]
     fn one_forwarder_has_everything_and_none_has_nothing() {
         for steering in [Steering::Modulo, Steering::HighestRandomWeight, Steering::Threshold] {
-            let mut router = Router::new(steering, 7, 1);
+            let mut router = Router::new(steering, 7, vec![0]);
             assert_eq!(router.steer(&tuple(1)), Some(0));
             router.set_alive(0, false);
             assert_eq!(router.steer(&tuple(1)), None);

@@ -5,7 +5,7 @@ use evenkeel_engine::{Duration, Instant};
 
 use super::forwarder::Forwarder;
 use super::machine::Machine;
-use super::outcome::{Cause, Outcome};
+use super::outcome::{Cause, LoadOutcome, Outcome};
 use super::setup::Setup;
 use crate::record::RunRecord;
 use crate::record::data::{Cost, ForwarderRecord, GuestRecord, Hashes, Mode, SCHEMA};
@@ -24,8 +24,8 @@ impl Tell {
         };
         let server = |machine: &super::setup::MachineSetup| recorder::ServerSetup {
             name: machine.name.clone(),
-            address: machine.address.to_string(),
-            weight: weight(machine.address),
+            address: machine.addresses.first().map(ToString::to_string).unwrap_or_default(),
+            weight: machine.addresses.iter().map(|address| weight(*address)).max().unwrap_or(0),
         };
         let table = |forwarder: &Forwarder| TableSetup {
             name: forwarder.name.clone(),
@@ -117,6 +117,11 @@ impl Tell {
             ..RunRecord::default()
         };
         recorder.finish(now, &mut record);
+        // Flows are counted by their ends, requests by their answers.
+        let sum = |count: fn(&LoadOutcome) -> u64| outcome.loads.iter().map(count).sum();
+        record.flows.started = sum(|load| load.started);
+        record.flows.completed = sum(|load| load.completed);
+        record.flows.unfinished = sum(|load| load.unfinished);
         Some(record)
     }
 }

@@ -11,31 +11,60 @@ const PORTS: u64 = 64_512;
 const FIRST_PORT: u64 = 1_024;
 
 /// Makes five-tuples of numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tuples {
-    first: IpAddr,
-    addresses: u64,
+    clients: Source,
     service: FiveTuple,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// Addresses one after the other.
+    Range { first: IpAddr, addresses: u64 },
+    /// Those of machines; the number has the port in its lowest 16 bits, and the place of the machine above.
+    Callers(Vec<Address>),
 }
 
 impl Tuples {
     /// `service` gives everything but the client's address and port.
     pub(super) fn new(clients: &Clients, service: FiveTuple) -> Self {
         let addresses = u64::from(clients.addresses.max(1));
-        Self { first: clients.first, addresses, service }
+        Self { clients: Source::Range { first: clients.first, addresses }, service }
+    }
+
+    /// The same for clients that are machines, which count their ports themselves.
+    pub(super) fn of_callers(addresses: impl Iterator<Item = IpAddr>, service: FiveTuple) -> Self {
+        Self { clients: Source::Callers(addresses.map(Address::from).collect()), service }
+    }
+
+    /// The number of the tuple of a caller, by its place, and a port.
+    pub(super) const fn number(place: u64, port: u16) -> u64 {
+        place << 16 | port as u64
     }
 
     /// How many differ.
-    pub(super) const fn count(&self) -> u64 {
-        self.addresses * PORTS
+    pub(super) fn count(&self) -> u64 {
+        match &self.clients {
+            Source::Range { addresses, .. } => addresses * PORTS,
+            Source::Callers(callers) => u64::try_from(callers.len()).unwrap_or(u64::MAX) * PORTS,
+        }
     }
 
     /// The tuple of a number. Clients take turns; each counts its ports up. Numbers beyond the last begin anew.
     #[inline]
     pub(super) fn tuple(&self, number: u64) -> FiveTuple {
-        let client = number % self.addresses;
-        let port = FIRST_PORT + number / self.addresses % PORTS;
-        let source = match self.first {
+        let (first, addresses) = match &self.clients {
+            Source::Range { first, addresses } => (*first, *addresses),
+            Source::Callers(callers) => {
+                let caller = usize::try_from(number >> 16).ok().and_then(|place| callers.get(place));
+                let source = caller.copied().unwrap_or(Address::UNSPECIFIED);
+                let source_port = u16::try_from(number & 0xffff).unwrap_or(0);
+                return FiveTuple { source, source_port, ..self.service };
+            }
+        };
+        let client = number % addresses;
+        let port = FIRST_PORT + number / addresses % PORTS;
+        let source = match first {
             IpAddr::V4(first) => {
                 let offset = u32::try_from(client).unwrap_or(0);
                 Address::from(Ipv4Addr::from_bits(first.to_bits().wrapping_add(offset)))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use evenkeel_engine::flow::FlowState;
-use evenkeel_engine::wire::HashKey;
+use evenkeel_engine::wire::{FiveTuple, HashKey};
 use evenkeel_engine::{Duration, Instant};
 use slab::Slab;
 
@@ -12,19 +12,24 @@ use super::agenda::Agenda;
 use super::forwarder::{Forwarder, Packet, Reached, Refused, Way};
 use super::load::{Kind, Load, nanoseconds};
 use super::machine::Machine;
-use super::outcome::{Cause, Outcome};
-use super::setup::{Change, Connections, ForwarderSetup, Setup, SetupError};
-use super::steering::Router;
+use super::outcome::{Cause, MachineOutcome, Outcome};
+use super::setup::{Change, Connections, ForwarderSetup, RouterSetup, Setup, SetupError};
+use super::steering::{Router, Steering};
 use super::tell::{Tell, weight_of};
 use super::tournament::Tournament;
+use crate::host::PORT_FIRST;
 use crate::random::Stream;
 use crate::record::{Histogram, RunRecord};
 use crate::work::arrivals::Running;
 use crate::work::{ArrivalProcess, Refusal, Sampler, Speed};
+use crate::world::Progress;
 
 /// The most sessions at a time; whoever comes then is turned away. 8 GiB of them are more than any machine that
 /// is simulated could hold.
 const SESSIONS_MAX: usize = 1 << 26;
+
+/// Events between two looks at the progress.
+const PROGRESS_EVENTS: u64 = 1 << 16;
 
 /// Runs to the end.
 ///
@@ -49,11 +54,13 @@ pub struct World {
     latency: Histogram,
     decisions: u64,
     decision_hash: u64,
-    router: Router,
+    routers: Vec<Router>,
     forwarders: Vec<Forwarder>,
     machines: Vec<Machine>,
     due: Tournament,
     agenda: Agenda<Wake>,
+    /// The next port of each machine that calls.
+    ports: Vec<u16>,
     loads: Vec<Load>,
     /// The load whose next session begins first, and when.
     next_load: (u64, usize),
@@ -83,7 +90,7 @@ enum Wake {
 }
 
 /// A change of the timeline, with places instead of names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Act {
     Weight(usize, u32),
     Remove(usize, bool),
@@ -91,6 +98,9 @@ enum Act {
     Start(usize),
     Speed(usize, Speed),
     Forwarder(usize, bool),
+    Power(usize, bool),
+    Routes(usize, Vec<u16>),
+    ServerWeight { forwarder: usize, director: String, server: String, weight: u32, lasting: Option<u64> },
 }
 
 #[derive(Debug)]
@@ -108,7 +118,6 @@ struct Exchange {
     hash: u64,
     /// The number of its five-tuple.
     number: u64,
-    began: u64,
     sent: u64,
     left: u32,
     machine: u32,
@@ -137,16 +146,21 @@ impl World {
     pub fn new(setup: &Setup, forwarders: Vec<ForwarderSetup>) -> Result<Self, SetupError> {
         setup.check(forwarders.len())?;
         let warmup = nanoseconds(setup.warmup);
-        let machine_of: BTreeMap<IpAddr, u32> =
-            setup.machines.iter().map(|machine| machine.address).zip(0..).collect();
+        let machine_of: BTreeMap<IpAddr, u32> = setup
+            .machines
+            .iter()
+            .zip(0..)
+            .flat_map(|(machine, number)| machine.addresses.iter().map(move |address| (*address, number)))
+            .collect();
         let forwarders = forwarders.into_iter();
         let forwarders: Vec<Forwarder> = forwarders
             .map(|forwarder| Forwarder::new(forwarder, setup.connections, &machine_of, warmup))
             .collect::<Result<_, _>>()?;
         let loads = setup.loads.iter().map(|load| Load::new(load, setup.seed));
         let loads: Vec<Load> = loads.collect::<Result<_, _>>()?;
+        let machines = setup.machines.iter().map(|machine| Machine::new(machine, setup.seed, warmup));
         let changes = changes(setup, &forwarders)?;
-        let stops = |change: &Act| matches!(change, Act::Forwarder(..) | Act::Stop(_));
+        let stops = |change: &Act| matches!(change, Act::Forwarder(..) | Act::Power(..) | Act::Stop(_));
         let anything_stops =
             changes.iter().any(stops) || setup.churn.as_ref().is_some_and(|churn| churn.stops);
         let mut world = Self {
@@ -160,17 +174,14 @@ impl World {
             latency: Histogram::new(),
             decisions: 0,
             decision_hash: 0,
-            router: Router::new(
-                setup.steering,
-                setup.seed,
-                u16::try_from(forwarders.len()).unwrap_or(u16::MAX),
-            ),
+            routers: routers(setup, forwarders.len()),
             key: forwarders.first().map_or(HashKey([0, 0]), Forwarder::key),
             may_be_private: setup.connections == Connections::Brief && !anything_stops,
             forwarders,
-            machines: setup.machines.iter().map(|machine| Machine::new(machine, warmup)).collect(),
+            machines: machines.collect::<Result<_, _>>()?,
             due: Tournament::new(setup.machines.len()),
             agenda: Agenda::new(),
+            ports: setup.callers.iter().map(|caller| first_port(setup.seed, caller)).collect(),
             loads,
             next_load: (u64::MAX, 0),
             sessions: Slab::new(),
@@ -221,6 +232,22 @@ impl World {
         while self.step() {}
     }
 
+    /// The same, and tells now and then how far it is: what sessions have ended, and how many there will be.
+    pub fn run_with_progress(&mut self, listener: &mut dyn FnMut(Progress)) {
+        while self.step() {
+            if self.events.is_multiple_of(PROGRESS_EVENTS) {
+                listener(self.progress());
+            }
+        }
+        listener(self.progress());
+    }
+
+    fn progress(&self) -> Progress {
+        let ended = self.loads.iter().map(|load| load.started - load.unfinished()).sum();
+        let expected = self.loads.iter().map(Load::expected).sum();
+        Progress { now: self.time(), flows: ended, flows_expected: expected }
+    }
+
     /// What the run has come to so far.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
@@ -244,6 +271,25 @@ impl World {
     pub fn take_record(&mut self) -> Option<RunRecord> {
         let outcome = self.outcome();
         self.tell.finish(self.time(), &outcome, &self.forwarders)
+    }
+
+    /// The forwarders, in the order of the setup.
+    pub(super) fn forwarders(&self) -> impl Iterator<Item = &Forwarder> {
+        self.forwarders.iter()
+    }
+
+    /// The machines, each with how many requests it has.
+    pub(super) fn machines(&self) -> impl Iterator<Item = (MachineOutcome, u64)> {
+        let held = |machine: &Machine| u64::try_from(machine.held()).unwrap_or(u64::MAX);
+        self.machines.iter().map(move |machine| (machine.outcome(self.now), held(machine)))
+    }
+
+    /// Sessions of a load that the machine with this address has completed.
+    pub(super) fn completed_by(&self, load: usize, address: IpAddr) -> u64 {
+        let machine = self.forwarders.first().and_then(|forwarder| forwarder.machine_at(address));
+        let place = machine.and_then(|machine| usize::try_from(machine).ok());
+        let load = self.loads.get(load);
+        place.and_then(|place| load?.completed_by.get(place)).copied().unwrap_or(0)
     }
 
     // The loop.
@@ -273,7 +319,7 @@ impl World {
             let load = self.next_load.1;
             self.begin(load);
             if let Some(load) = self.loads.get_mut(load) {
-                load.plan_next();
+                load.plan_next(self.now);
             }
             self.find_next_load();
         }
@@ -282,7 +328,9 @@ impl World {
 
     /// Every load is done. What is left in tables runs out unseen.
     fn is_over(&self) -> bool {
-        self.next_load.0 == u64::MAX && self.sessions.is_empty() && self.loads.iter().all(Load::is_done)
+        self.next_load.0 == u64::MAX
+            && self.sessions.is_empty()
+            && self.loads.iter().all(|load| load.is_done(self.now))
     }
 
     const fn time(&self) -> Instant {
@@ -306,7 +354,7 @@ impl World {
     fn begin(&mut self, number: usize) {
         let now = self.time();
         let Some(load) = self.loads.get_mut(number) else { return };
-        let begin = load.begin();
+        let begin = load.begin(&mut self.ports);
         let tuple = load.tuples.tuple(begin.number);
         let is_flood = matches!(load.kind, Kind::Flood);
         let is_private = begin.is_fresh && self.may_be_private && matches!(load.kind, Kind::Request);
@@ -315,7 +363,6 @@ impl World {
         let mut exchange = Exchange {
             hash: tuple.hash(self.key),
             number: begin.number,
-            began: self.now,
             sent: self.now,
             left: begin.requests,
             machine: u32::MAX,
@@ -346,16 +393,18 @@ impl World {
     /// A packet that opens a flow, which nobody answers.
     fn flood(&mut self, exchange: &Exchange, packet: &Packet) {
         let now = self.time();
-        let forwarder = self.router.steer(&packet.tuple);
-        let forwarder = forwarder.and_then(|place| self.forwarders.get_mut(usize::from(place)));
-        let Some(forwarder) = forwarder else { return self.break_off(exchange, Cause::ForwarderGone) };
+        let router = self.loads.get(usize::from(exchange.load)).map_or(0, |load| load.router);
+        let place = self.steer(router, &packet.tuple);
+        let forwarder = place.and_then(|place| self.forwarders.get_mut(usize::from(place)));
+        let Some(forwarder) = forwarder.filter(|forwarder| forwarder.is_up) else {
+            return self.break_off(exchange, Cause::ForwarderGone);
+        };
         match forwarder.deliver(packet, now) {
             Ok(reached) => {
                 self.note(packet.hash, reached.machine);
                 if let Some(load) = self.loads.get_mut(usize::from(exchange.load)) {
-                    load.completed += 1;
+                    load.complete(reached.machine);
                 }
-                self.tell.completed(now, exchange.load, reached.machine, Duration::ZERO);
             }
             Err(refused) => self.break_off(exchange, cause_of(refused).unwrap_or(Cause::Refused)),
         }
@@ -389,16 +438,19 @@ impl World {
         let now = self.time();
         self.requests += 1;
         let Some(load) = self.loads.get_mut(usize::from(exchange.load)) else { return Err(Cause::Refused) };
-        let work = load.work();
-        let number = self.router.steer(&packet.tuple).ok_or(Cause::ForwarderGone)?;
-        let Some(forwarder) = self.forwarders.get_mut(usize::from(number)) else {
+        let (work, router) = (load.work(), load.router);
+        let number = self.steer(router, &packet.tuple).ok_or(Cause::ForwarderGone)?;
+        let forwarder = self.forwarders.get_mut(usize::from(number));
+        let Some(forwarder) = forwarder.filter(|forwarder| forwarder.is_up) else {
             return Err(Cause::ForwarderGone);
         };
         if number > 0 && forwarder.key() != self.key {
             packet.hash = packet.tuple.hash(forwarder.key());
         }
         let mut sent = forwarder.deliver(&packet, now);
-        if sent.is_err_and(|refused| refused == Refused::NoFlow) && matches!(load.kind, Kind::Kept) {
+        let is_kept =
+            || self.loads.get(usize::from(exchange.load)).is_some_and(|load| matches!(load.kind, Kind::Kept));
+        if sent.is_err_and(|refused| refused == Refused::NoFlow) && is_kept() {
             // The client is reset and connects anew at once.
             packet.is_opening = true;
             sent = forwarder.deliver(&packet, now);
@@ -411,6 +463,12 @@ impl World {
             self.note(packet.hash, reached.machine);
         }
         self.hand_over(exchange, &packet, number, &reached, work, key)
+    }
+
+    /// The forwarder that a router sends a flow to.
+    #[inline]
+    fn steer(&self, router: u16, tuple: &FiveTuple) -> Option<u16> {
+        self.routers.get(usize::from(router))?.steer(tuple)
     }
 
     /// A request has reached a machine.
@@ -430,6 +488,7 @@ impl World {
         let machine = self.machines.get_mut(place).ok_or(Cause::NoServer)?;
         let is_its =
             is_first || (exchange.machine == reached.machine && exchange.machine_epoch == machine.epoch);
+        let work = if is_its { machine.work().unwrap_or(work) } else { work };
         let taken = if is_its { machine.arrive(key, work, now) } else { Err(Refusal::Full) };
         let (epoch, due) = (machine.epoch, machine.due());
         let Some(forwarder) = self.forwarders.get_mut(usize::from(number)) else {
@@ -479,9 +538,11 @@ impl World {
             return self.break_off(&exchange, cause);
         }
         self.answered += 1;
+        let latency = self.now - exchange.sent;
         if exchange.sent >= self.warmup {
-            self.latency.record(self.now - exchange.sent);
+            self.latency.record(latency);
         }
+        self.tell.completed(now, exchange.load, exchange.machine, Duration::from_nanos(latency));
         if exchange.left > 0 {
             let gap = self.loads.get_mut(usize::from(exchange.load)).map_or(0, Load::gap);
             let key = u32::try_from(key).unwrap_or(u32::MAX);
@@ -490,10 +551,8 @@ impl World {
         }
         self.sessions.remove(key);
         if let Some(load) = self.loads.get_mut(usize::from(exchange.load)) {
-            load.completed += 1;
+            load.complete(exchange.machine);
         }
-        let latency = Duration::from_nanos(self.now - exchange.began);
-        self.tell.completed(now, exchange.load, exchange.machine, latency);
         self.rest(exchange.load);
     }
 
@@ -605,7 +664,7 @@ impl World {
             }
             Wake::Change(number) => {
                 let change = usize::try_from(number).ok().and_then(|number| self.changes.get(number));
-                if let Some(change) = change.copied() {
+                if let Some(change) = change.cloned() {
                     self.change(change);
                 }
             }
@@ -616,7 +675,7 @@ impl World {
 
     fn change(&mut self, act: Act) {
         let now = self.time();
-        match act {
+        match act.clone() {
             Act::Weight(machine, weight) => {
                 self.forwarders.iter_mut().for_each(|one| one.set_weight(number(machine), weight, now));
                 self.tell.weighed(now, machine, weight);
@@ -637,12 +696,55 @@ impl World {
             Act::Forwarder(place, is_up) => {
                 if let Some(forwarder) = self.forwarders.get_mut(place) {
                     forwarder.set_up(is_up, now);
-                    self.router.set_alive(u16::try_from(place).unwrap_or(u16::MAX), is_up);
+                    let place = u16::try_from(place).unwrap_or(u16::MAX);
+                    self.routers.iter_mut().for_each(|router| router.set_alive(place, is_up));
                 }
+            }
+            Act::Power(place, is_up) => {
+                if let Some(forwarder) = self.forwarders.get_mut(place).filter(|one| one.is_up != is_up) {
+                    forwarder.set_up(is_up, now);
+                }
+            }
+            Act::Routes(router, forwarders) => {
+                if let Some(router) = self.routers.get_mut(router) {
+                    router.set_routes(&forwarders);
+                }
+            }
+            Act::ServerWeight { forwarder, director, server, weight, lasting } => {
+                self.set_server_weight(forwarder, (&director, &server), weight, lasting);
             }
         }
         let (machines, forwarders) = (&self.machines, &self.forwarders);
-        self.tell.mark(now, || words(act, machines, forwarders));
+        self.tell.mark(now, || words(&act, machines, forwarders));
+    }
+
+    /// A forwarder weighs one of its real servers anew, for a time or for good.
+    fn set_server_weight(
+        &mut self,
+        place: usize,
+        (director, server): (&str, &str),
+        weight: u32,
+        lasting: Option<u64>,
+    ) {
+        let now = self.time();
+        let Some(forwarder) = self.forwarders.get_mut(place).filter(|forwarder| forwarder.is_up) else {
+            return;
+        };
+        let Some((machine, before)) = forwarder.set_server_weight(director, server, weight, now) else {
+            return;
+        };
+        self.tell.weighed(now, usize::try_from(machine).unwrap_or(usize::MAX), weight);
+        let Some(lasting) = lasting else { return };
+        let back = Act::ServerWeight {
+            forwarder: place,
+            director: director.to_owned(),
+            server: server.to_owned(),
+            weight: before,
+            lasting: None,
+        };
+        // The timeline bounds how many there are.
+        self.agenda.push(self.now.saturating_add(lasting), Wake::Change(number(self.changes.len())));
+        self.changes.push(back);
     }
 
     fn set_removed(&mut self, machine: usize, is_removed: bool) {
@@ -660,7 +762,8 @@ impl World {
     /// A machine stops: what it had is lost.
     fn stop(&mut self, place: usize) {
         let now = self.time();
-        let Some(machine) = self.machines.get_mut(place) else { return };
+        let machine = self.machines.get_mut(place).filter(|machine| !machine.is_down());
+        let Some(machine) = machine else { return };
         let lost = machine.stop(now);
         self.due.set(place, machine.due());
         for key in lost {
@@ -746,26 +849,57 @@ fn changes(setup: &Setup, forwarders: &[Forwarder]) -> Result<Vec<Act>, SetupErr
             }
             Change::StopForwarder { forwarder: name } => Act::Forwarder(forwarder(name)?, false),
             Change::StartForwarder { forwarder: name } => Act::Forwarder(forwarder(name)?, true),
+            Change::Power { forwarder: name, is_up } => Act::Power(forwarder(name)?, *is_up),
+            Change::Routes { router, forwarders } => Act::Routes((*router).into(), forwarders.clone()),
+            Change::ServerWeight { forwarder: name, director, server, weight, lasting } => {
+                Act::ServerWeight {
+                    forwarder: forwarder(name)?,
+                    director: director.clone(),
+                    server: server.clone(),
+                    weight: *weight,
+                    lasting: lasting.map(nanoseconds),
+                }
+            }
         })
     };
     setup.timeline.iter().map(|timed| act(&timed.change)).collect()
 }
 
 /// A change in words, for the marks of a report.
-fn words(act: Act, machines: &[Machine], forwarders: &[Forwarder]) -> String {
+fn words(act: &Act, machines: &[Machine], forwarders: &[Forwarder]) -> String {
     let machine = |place: usize| machines.get(place).map_or("", |machine| &machine.name);
     let forwarder = |place: usize| forwarders.get(place).map_or("", |forwarder| &forwarder.name);
     match act {
-        Act::Weight(place, weight) => format!("{} has weight {weight}", machine(place)),
-        Act::Remove(place, true) => format!("{} leaves the plan", machine(place)),
-        Act::Remove(place, false) => format!("{} is back in the plan", machine(place)),
-        Act::Stop(place) => format!("{} stops", machine(place)),
-        Act::Start(place) => format!("{} starts", machine(place)),
-        Act::Speed(place, Speed::HUNG) => format!("{} hangs", machine(place)),
-        Act::Speed(place, speed) => format!("{} works at {} %", machine(place), speed.percent()),
-        Act::Forwarder(place, false) => format!("{} stops", forwarder(place)),
-        Act::Forwarder(place, true) => format!("{} starts", forwarder(place)),
+        Act::Weight(place, weight) => format!("{} has weight {weight}", machine(*place)),
+        Act::Remove(place, true) => format!("{} leaves the plan", machine(*place)),
+        Act::Remove(place, false) => format!("{} is back in the plan", machine(*place)),
+        Act::Stop(place) => format!("{} stops", machine(*place)),
+        Act::Start(place) => format!("{} starts", machine(*place)),
+        Act::Speed(place, Speed::HUNG) => format!("{} hangs", machine(*place)),
+        Act::Speed(place, speed) => format!("{} works at {} %", machine(*place), speed.percent()),
+        Act::Forwarder(place, false) | Act::Power(place, false) => format!("{} stops", forwarder(*place)),
+        Act::Forwarder(place, true) | Act::Power(place, true) => format!("{} starts", forwarder(*place)),
+        Act::Routes(router, ways) => format!("router {router} has {} ways", ways.len()),
+        Act::ServerWeight { forwarder: place, server, weight, .. } => {
+            format!("{server} has weight {weight} at {}", forwarder(*place))
+        }
     }
+}
+
+/// The routers: one for everything where the setup has none.
+fn routers(setup: &Setup, forwarders: usize) -> Vec<Router> {
+    let all = || (0..u16::try_from(forwarders).unwrap_or(u16::MAX)).collect();
+    if setup.routers.is_empty() {
+        return vec![Router::new(Steering::default(), setup.seed, all())];
+    }
+    let router = |router: &RouterSetup| Router::new(router.steering, setup.seed, router.forwarders.clone());
+    setup.routers.iter().map(router).collect()
+}
+
+/// The port from which a machine that calls counts up: that of packet mode.
+fn first_port(seed: u64, name: &str) -> u16 {
+    let span = u64::from(u16::MAX - PORT_FIRST);
+    PORT_FIRST + u16::try_from(Stream::new(seed, name, "numbers").below(span)).unwrap_or(0)
 }
 
 fn number(place: usize) -> u32 {

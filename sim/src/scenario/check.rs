@@ -5,6 +5,7 @@
 
 mod addresses;
 mod expect;
+mod flow;
 mod laws;
 mod links;
 mod machines;
@@ -89,6 +90,9 @@ pub(super) fn check(
     scenario.timeline = checker.timeline(file.timeline.as_ref(), &scenario, &roster);
     scenario.captures = checker.captures(file.capture.as_ref(), &scenario.segments);
     scenario.expectations = checker.expectations(file.expect.as_ref());
+    if scenario.mode == Mode::Flow {
+        checker.without_packets(file);
+    }
     scenario
 }
 

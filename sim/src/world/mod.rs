@@ -20,13 +20,14 @@ use std::net::IpAddr;
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
+use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, Ending, Host};
 use crate::net::{Event, Net};
 use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
-use crate::scenario::{Extent, Scenario, Service};
+use crate::scenario::{Extent, Mode, Scenario, Service};
 use crate::work::LawError;
 use load::LoadState;
 pub use machine::KernelCounts;
@@ -114,6 +115,12 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// Flow mode can not run it.
+    #[error("{error}")]
+    Flow {
+        /// Why.
+        error: Box<SetupError>,
+    },
     /// A plan has no interface.
     #[error("forwarder {forwarder}: the configuration has no interface")]
     NoInterface {
@@ -179,6 +186,14 @@ pub fn run_supplied<'a>(
     supplier: Option<&'a mut dyn Supply>,
     listener: &mut dyn FnMut(Progress),
 ) -> Result<Outcome, RunError> {
+    if scenario.mode == Mode::Flow {
+        let (wanted, given) = (scenario.forwarders.len(), equipment.len());
+        if wanted != given {
+            return Err(RunError::Equipment { wanted, given });
+        }
+        let outcome = flow_mode::run_scenario(scenario, equipment, options, listener);
+        return outcome.map_err(|error| RunError::Flow { error: Box::new(error) });
+    }
     let mut world = World::new(scenario, equipment, options)?;
     world.supplier = supplier;
     world.run(listener);

@@ -28,7 +28,7 @@ pub fn rip(number: usize) -> IpAddr {
 
 /// Machines of one kind.
 pub fn machines(count: usize, queue: QueueSpec) -> Vec<MachineSetup> {
-    let machine = |number| MachineSetup { name: format!("s{number}"), address: rip(number), queue };
+    let machine = |number| MachineSetup::new(&format!("s{number}"), rip(number), queue);
     (0..count).map(machine).collect()
 }
 
