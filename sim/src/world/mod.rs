@@ -4,6 +4,7 @@
 //! gives the same outcome on every machine and in every build. It reads no file and no clock.
 //!
 //! * [`build`] from the scenario to machines and cables
+//! * [`setting`] what its network stack is told
 //! * [`machine`] one machine: its kernel and what runs on it
 //! * [`load`] who opens flows when
 //! * [`timeline`] what happens besides
@@ -11,6 +12,7 @@
 mod build;
 mod load;
 mod machine;
+mod setting;
 mod telling;
 mod timeline;
 
@@ -22,6 +24,7 @@ use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, Ending, Host};
+use crate::kernel::KernelError;
 use crate::net::{Event, Net};
 use crate::prepare::Supply;
 use crate::random::Stream;
@@ -127,6 +130,14 @@ pub enum RunError {
         what: String,
         /// Why.
         error: LawError,
+    },
+    /// The kernel of a machine refuses what it is told.
+    #[error("{machine}: {error}")]
+    Kernel {
+        /// The machine.
+        machine: String,
+        /// Why.
+        error: KernelError,
     },
     /// A VIP or source-NAT address is a machine's own: that machine's kernel would keep its packets.
     #[error(

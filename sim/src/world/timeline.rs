@@ -107,12 +107,12 @@ impl World<'_> {
             }
             Action::RouteSet { targets, route } => {
                 for machine in targets {
-                    self.with_machine(*machine, |machine, net| machine.set_route(net, route));
+                    self.with_machine(*machine, |machine, _| machine.set_route(route));
                 }
             }
             Action::RouteDelete { targets, to, table } => {
                 for machine in targets {
-                    self.with_machine(*machine, |machine, net| machine.delete_route(net, *to, *table));
+                    self.with_machine(*machine, |machine, _| machine.delete_route(*to, *table));
                 }
             }
             Action::ClockJump { targets, by } => {
