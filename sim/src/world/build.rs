@@ -247,7 +247,7 @@ fn told(scenario: &Scenario, number: usize, network: &Network) -> KernelPlan {
 }
 
 /// The station of a machine's interface: locally administered, by number.
-fn mac(machine: usize, interface: usize) -> [u8; 6] {
+pub(crate) fn mac(machine: usize, interface: usize) -> [u8; 6] {
     let [_, m1, m2, m3] = u32::try_from(machine).unwrap_or(u32::MAX).to_be_bytes();
     let [_, i3] = u16::try_from(interface).unwrap_or(u16::MAX).to_be_bytes();
     [2, 0, m1, m2, m3, i3]
