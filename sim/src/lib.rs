@@ -45,6 +45,7 @@ pub mod scenario;
 pub mod stdio;
 pub mod tcp;
 pub mod trace;
+pub mod travel;
 pub mod watch;
 pub mod wires;
 pub mod work;

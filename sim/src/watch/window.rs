@@ -62,7 +62,7 @@ impl Window {
     }
 
     /// An event has been linked into a chain.
-    pub(super) fn link(
+    pub(crate) fn link(
         &mut self,
         kind: ChainKind,
         (number, hash): (u64, u64),
