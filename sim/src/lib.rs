@@ -45,6 +45,8 @@ pub mod scenario;
 pub mod stdio;
 pub mod tcp;
 pub mod trace;
+pub mod travel;
+pub mod watch;
 pub mod wires;
 pub mod work;
 mod world;
@@ -55,5 +57,6 @@ pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;
 pub use scenario::{Scenario, ScenarioErrors};
 pub use world::{
-    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_with_progress,
+    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_watched,
+    run_with_progress,
 };

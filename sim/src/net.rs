@@ -8,11 +8,13 @@ use std::net::IpAddr;
 use evenkeel_engine::Instant;
 use slab::Slab;
 
+use crate::capture::Way as Direction;
 use crate::checker::Checker;
 use crate::kernel::{Kernel, Out};
 use crate::packet::Packet;
 use crate::queue::EventQueue;
 use crate::trace::Trace;
+use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
 
 /// Something that is due.
@@ -74,7 +76,7 @@ struct Flight {
     at: Plug,
 }
 
-/// Watches frames as they arrive at the end of a cable; nothing that it does has an influence on the run.
+/// Looks at frames as they arrive at the end of a cable; nothing that it does has an influence on the run.
 pub(crate) trait Tap {
     /// A frame has arrived at a machine or a switch.
     fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, frame: &[u8]);
@@ -94,7 +96,8 @@ pub(crate) struct Net {
     /// What kernels send, and buffers for later.
     pub(crate) out: Out,
     exits: Vec<Exit>,
-    pub(crate) taps: Vec<Box<dyn Tap>>,
+    /// Who looks at the run, where somebody does.
+    pub(crate) watch: Option<Box<Watch>>,
     /// Judges from outside, where somebody wants to know.
     pub(crate) checker: Option<Box<Checker>>,
     /// Frames that machines sent, that arrived at a machine, and that arrived at one without power.
@@ -107,6 +110,9 @@ pub(crate) struct Net {
     pub(crate) events: u64,
     pub(crate) wire_trace: Trace,
     pub(crate) decision_trace: Trace,
+    pub(crate) answer_trace: Trace,
+    /// Packets that were sent for the first time.
+    packets: u64,
 }
 
 impl Net {
@@ -121,7 +127,7 @@ impl Net {
             flights: Slab::new(),
             out: Out::default(),
             exits: Vec::new(),
-            taps: Vec::new(),
+            watch: None,
             checker: None,
             sent: 0,
             arrived: 0,
@@ -131,6 +137,8 @@ impl Net {
             events: 0,
             wire_trace: Trace::default(),
             decision_trace: Trace::default(),
+            answer_trace: Trace::default(),
+            packets: 0,
         }
     }
 
@@ -195,8 +203,16 @@ impl Net {
     }
 
     /// Sends a frame out of an interface of a machine.
-    pub(crate) fn send(&mut self, machine: usize, interface: usize, frame: Packet) {
+    pub(crate) fn send(&mut self, machine: usize, interface: usize, mut frame: Packet) {
         self.sent += 1;
+        if frame.id == 0 {
+            self.packets += 1;
+            frame.id = self.packets;
+        }
+        if let Some(watch) = &mut self.watch {
+            let (now, way, id, bytes) = (self.now, Direction::Out, frame.id, frame.bytes());
+            watch.frame(&FrameSeen { now, machine, interface, way, id, bytes });
+        }
         let plug = self.machine_plugs.get(machine).and_then(|plugs| plugs.get(interface)).copied().flatten();
         let Some(plug) = plug else {
             self.unplugged += 1;
@@ -215,7 +231,7 @@ impl Net {
             Passage::Arrives { at: due, again } => {
                 if let Some(again) = again {
                     self.copied += 1;
-                    let copy = Packet::copied_into(self.buffer(), frame.bytes());
+                    let copy = Packet { id: frame.id, ..Packet::copied_into(self.buffer(), frame.bytes()) };
                     self.launch(again, at, copy);
                 }
                 self.launch(due, at, frame);
@@ -238,13 +254,16 @@ impl Net {
         if let Some(checker) = &mut self.checker {
             checker.frame(self.now, cable, socket, frame.bytes());
         }
-        for tap in &mut self.taps {
-            tap.frame(self.now, cable, socket, frame.bytes());
-        }
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
                 self.wire_trace.add(self.now, u32::try_from(machine).unwrap_or(u32::MAX), frame.bytes());
+                if let Some(watch) = &mut self.watch {
+                    let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
+                    let seen = FrameSeen { now, machine, interface, way, id, bytes };
+                    watch.frame(&seen);
+                    watch.wire_link(self.wire_trace.link(), &seen);
+                }
                 Some((machine, interface, frame))
             }
             Socket::Switch { switch, port } => {
@@ -266,7 +285,7 @@ impl Net {
         let last = exits.pop();
         for exit in exits.drain(..) {
             self.copied += 1;
-            let mut copy = Packet::copied_into(self.buffer(), frame.bytes());
+            let mut copy = Packet { id: frame.id, ..Packet::copied_into(self.buffer(), frame.bytes()) };
             exit.apply(&mut copy);
             match plug(self, &exit) {
                 Some(plug) => self.transmit(plug, copy),

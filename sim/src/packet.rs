@@ -35,6 +35,8 @@ pub struct Packet {
     pub buffer: Vec<u8>,
     /// Where the packet lies in it.
     pub range: Range<usize>,
+    /// What copies of one packet share while it travels, counted from 1; 0 for one that has not been sent yet.
+    pub id: u64,
 }
 
 impl Packet {
@@ -45,7 +47,7 @@ impl Packet {
         buffer.resize(HEADROOM_BYTES, 0);
         buffer.extend_from_slice(bytes);
         let range = HEADROOM_BYTES..buffer.len();
-        Self { buffer, range }
+        Self { buffer, range, id: 0 }
     }
 
     /// The bytes of the packet.
@@ -206,7 +208,7 @@ pub fn build<A: Into<IpAddr>>(
     buffer.clear();
     buffer.resize(HEADROOM_BYTES + ip_bytes + body_bytes, 0);
     let range = HEADROOM_BYTES..buffer.len();
-    let mut packet = Packet { buffer, range };
+    let mut packet = Packet { buffer, range, id: 0 };
     let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
         return Packet::default();
     };
@@ -280,7 +282,7 @@ pub fn icmp_about_with(
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
-    Some(Packet { buffer, range })
+    Some(Packet { buffer, range, id: 0 })
 }
 
 /// The ICMPv6 message of this type and code by `from` about the packet in `about`, of which as much is quoted as fits
@@ -327,7 +329,7 @@ pub fn icmpv6(
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
-    Packet { buffer, range }
+    Packet { buffer, range, id: 0 }
 }
 
 /// Computes the header checksum of the IPv4 packet in `bytes` anew, after an edit.

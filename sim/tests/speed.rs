@@ -29,7 +29,7 @@ fn measure(name: &str, load: &str, queue: Queue) {
     let equipment = native_equipment(&scenario, 1);
     let begin = cpu_seconds();
     let outcome: Outcome =
-        run(&scenario, equipment, Options { seed: None, queue, is_unchecked: true }).unwrap();
+        run(&scenario, equipment, Options { queue, is_unchecked: true, ..Options::default() }).unwrap();
     let seconds = cpu_seconds() - begin;
     assert_eq!(outcome.flows.broken, 0, "{}", outcome.to_text());
     let hosts: u64 = outcome.hosts.iter().map(|host| host.counts.received).sum();

@@ -12,7 +12,11 @@ pub(super) fn render(outcome: &Outcome) -> String {
     let _ = servers(outcome, &mut text);
     let _ = forwarders(&outcome.forwarders, &mut text);
     let _ = expectations(outcome, &mut text);
-    let _ = writeln!(text, "wire hash {}   decision hash {}", outcome.wire_hash, outcome.decision_hash);
+    let _ = writeln!(
+        text,
+        "wire hash {}   decision hash {}   metric hash {}   evenkeel {}",
+        outcome.wire_hash, outcome.decision_hash, outcome.metric_hash, outcome.version
+    );
     text
 }
 

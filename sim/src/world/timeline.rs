@@ -64,6 +64,9 @@ impl World<'_> {
         let scenario = self.scenario;
         let Some(happening) = scenario.timeline.get(index) else { return };
         self.telling.mark(self.net.now, happening.action.words().to_owned());
+        if let Some(watch) = &mut self.net.watch {
+            watch.happened(self.net.now, happening.action.words());
+        }
         let Some(draw) = self.fates.get_mut(index) else { return };
         let mut one = |targets: &[usize]| pick(draw, targets).copied();
         match &happening.action {
