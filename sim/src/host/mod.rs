@@ -34,7 +34,7 @@ use crate::work::LawError;
 /// Connections that a host keeps; a SYN beyond is dropped. Each costs about 400 bytes.
 const CONNECTIONS_MAX: usize = 1 << 20;
 /// The first port that clients use.
-const PORT_FIRST: u16 = 1_024;
+pub(crate) const PORT_FIRST: u16 = 1_024;
 /// How long a client waits for the answer to a datagram, the first time; then twice as long each time.
 const DATAGRAM_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a datagram is sent again.

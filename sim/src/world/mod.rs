@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
+use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
 use crate::kernel::KernelError;
@@ -29,7 +30,7 @@ use crate::net::{Event, Net};
 use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
-use crate::scenario::{Extent, Scenario, Service};
+use crate::scenario::{Extent, Mode, Scenario, Service};
 use crate::watch::{self, Watch};
 use crate::work::LawError;
 pub(crate) use setting::station;
@@ -121,6 +122,12 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// Flow mode can not run it.
+    #[error("{error}")]
+    Flow {
+        /// Why.
+        error: Box<SetupError>,
+    },
     /// A plan has no interface.
     #[error("forwarder {forwarder}: the configuration has no interface")]
     NoInterface {
@@ -209,6 +216,14 @@ pub fn run_watched<'a>(
     listener: &mut dyn FnMut(Progress),
     watch: &mut Watch,
 ) -> Result<Outcome, RunError> {
+    if scenario.mode == Mode::Flow {
+        let (wanted, given) = (scenario.forwarders.len(), equipment.len());
+        if wanted != given {
+            return Err(RunError::Equipment { wanted, given });
+        }
+        let outcome = flow_mode::run_scenario(scenario, equipment, options, listener);
+        return outcome.map_err(|error| RunError::Flow { error: Box::new(error) });
+    }
     let mut world = World::new(scenario, equipment, options)?;
     world.supplier = supplier;
     world.attach(std::mem::take(watch));
