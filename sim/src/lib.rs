@@ -30,6 +30,7 @@ pub mod conformance;
 pub mod device;
 mod forwarder;
 mod host;
+mod index;
 pub mod kernel;
 pub mod library;
 mod net;
