@@ -32,6 +32,7 @@ pub mod device;
 pub mod flow_mode;
 mod forwarder;
 mod host;
+mod index;
 pub mod kernel;
 pub mod library;
 mod net;

@@ -17,17 +17,17 @@ use crate::trace::Trace;
 use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
 
-/// Something that is due.
+/// Something that is due. Sixteen bytes, since many wait: machines and connections are numbered in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A frame has reached the other end of its cable.
-    Arrive { flight: usize },
+    Arrive { flight: u32 },
     /// A load opens a flow.
     Open { load: usize },
     /// A closed loop opens the next flow.
     Reopen { load: usize },
     /// A timer of a connection of a host.
-    Timer { machine: usize, connection: usize, generation: u32 },
+    Timer { machine: u32, connection: u32, generation: u32 },
     /// Requests on a host may have been worked on.
     Work { machine: usize, generation: u32 },
     /// A timer of a machine's kernel.
@@ -40,6 +40,16 @@ pub(crate) enum Event {
     Happen { happening: usize },
     /// What has happened for a while is over.
     Over { undoing: usize },
+}
+
+/// The short form of an index. Nothing that is counted here reaches 2^32 before memory ends.
+pub(crate) fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// The index of a short form.
+pub(crate) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// What a cable is plugged into.
@@ -242,12 +252,12 @@ impl Net {
 
     fn launch(&mut self, due: Instant, at: Plug, frame: Packet) {
         let flight = self.flights.insert(Flight { frame, at });
-        self.queue.push(due, Event::Arrive { flight });
+        self.queue.push(due, Event::Arrive { flight: number(flight) });
     }
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
-    pub(crate) fn arrive(&mut self, flight: usize) -> Option<(usize, usize, Packet)> {
-        let Flight { frame, at } = self.flights.try_remove(flight)?;
+    pub(crate) fn arrive(&mut self, flight: u32) -> Option<(usize, usize, Packet)> {
+        let Flight { frame, at } = self.flights.try_remove(index(flight))?;
         let cable = self.cables.get(at.cable)?;
         let [first, second] = cable.ends;
         let socket = if at.is_second { second } else { first };
@@ -257,7 +267,7 @@ impl Net {
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
-                self.wire_trace.add(self.now, u32::try_from(machine).unwrap_or(u32::MAX), frame.bytes());
+                self.wire_trace.add(self.now, number(machine), frame.bytes());
                 if let Some(watch) = &mut self.watch {
                     let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
                     let seen = FrameSeen { now, machine, interface, way, id, bytes };

@@ -43,8 +43,7 @@ impl Packet {
     /// A packet of these bytes, in `buffer`, whose old content is lost.
     #[must_use]
     pub fn copied_into(mut buffer: Vec<u8>, bytes: &[u8]) -> Self {
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES, 0);
+        set_length(&mut buffer, HEADROOM_BYTES);
         buffer.extend_from_slice(bytes);
         let range = HEADROOM_BYTES..buffer.len();
         Self { buffer, range, id: 0 }
@@ -205,8 +204,8 @@ pub fn build<A: Into<IpAddr>>(
     let (source, destination): (IpAddr, IpAddr) = (ends.0.address.into(), ends.1.address.into());
     let body_bytes = header_bytes + length;
     let ip_bytes = if source.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
-    buffer.clear();
-    buffer.resize(HEADROOM_BYTES + ip_bytes + body_bytes, 0);
+    // Every byte behind the headroom is written below.
+    set_length(&mut buffer, HEADROOM_BYTES + ip_bytes + body_bytes);
     let range = HEADROOM_BYTES..buffer.len();
     let mut packet = Packet { buffer, range, id: 0 };
     let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
@@ -239,6 +238,12 @@ pub fn build<A: Into<IpAddr>>(
         place.copy_from_slice(&sum.to_be_bytes());
     }
     packet
+}
+
+/// Makes a buffer so long; what it held stays, since whoever asks writes over it.
+fn set_length(buffer: &mut Vec<u8>, bytes: usize) {
+    buffer.truncate(bytes);
+    buffer.resize(bytes, 0);
 }
 
 /// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1; RFC 4443 s.3.1).

@@ -26,7 +26,7 @@ use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
 use crate::kernel::KernelError;
-use crate::net::{Event, Net};
+use crate::net::{Event, Net, index};
 use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
@@ -323,6 +323,7 @@ impl World<'_> {
             Event::Open { load } => self.open(load),
             Event::Reopen { load } => self.reopen(load),
             Event::Timer { machine, connection, generation } => {
+                let (machine, connection) = (index(machine), index(connection));
                 self.with_host(machine, |host, way| host.timeout(way, connection, generation));
                 self.collect(machine);
             }
@@ -369,8 +370,9 @@ impl World<'_> {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
             state.counts.end(ending.broken);
             let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
-            if let Some(server) = server {
-                *self.answers.entry((ending.service, server)).or_insert(0) += 1;
+            let service = self.scenario.loads.get(ending.load).map(|load| load.service);
+            if let (Some(service), Some(server)) = (service, server) {
+                *self.answers.entry((service, server)).or_insert(0) += 1;
             }
             if ending.broken.is_some() {
                 let is_unavoidable = match server {
