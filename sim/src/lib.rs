@@ -32,6 +32,7 @@ pub mod device;
 pub mod flow_mode;
 mod forwarder;
 mod host;
+mod index;
 pub mod kernel;
 pub mod library;
 mod net;
@@ -48,6 +49,8 @@ pub mod scenario;
 pub mod stdio;
 pub mod tcp;
 pub mod trace;
+pub mod travel;
+pub mod watch;
 pub mod wires;
 pub mod work;
 mod world;
@@ -58,5 +61,6 @@ pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;
 pub use scenario::{Scenario, ScenarioErrors};
 pub use world::{
-    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_with_progress,
+    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_watched,
+    run_with_progress,
 };

@@ -65,6 +65,11 @@ pub struct Outcome {
     pub wire_checkpoints: Vec<String>,
     /// The hash of how each flow ended and which server it had, as 16 hexadecimal digits.
     pub decision_hash: String,
+    /// The hash of the numbers of the run: every answer and how long it took, and all that the record counts, as 16
+    /// hexadecimal digits.
+    pub metric_hash: String,
+    /// The version of the program.
+    pub version: &'static str,
     /// Each expectation of the scenario.
     pub expectations: Vec<ExpectationReport>,
     /// What was taken down while the run went on, for pages and comparisons.
@@ -318,6 +323,8 @@ impl Outcome {
             wire_hash: hex(net.wire_trace.hash()),
             wire_checkpoints: net.wire_trace.checkpoints().iter().copied().map(hex).collect(),
             decision_hash: hex(net.decision_trace.hash()),
+            metric_hash: String::new(),
+            version: env!("CARGO_PKG_VERSION"),
             expectations: Vec::new(),
             record: RunRecord::default(),
         };
@@ -329,6 +336,7 @@ impl Outcome {
     pub(crate) fn take_down(&mut self, record: RunRecord) {
         self.unavoidable = record.flows.unavoidable;
         self.latency = LatencyReport::of(&record.latency);
+        self.metric_hash.clone_from(&record.hashes.metrics);
         self.record = record;
     }
 

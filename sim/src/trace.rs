@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
 /// Events between two checkpoints.
-const CHECKPOINT_EVENTS: u64 = 1 << 16;
+pub const CHECKPOINT_EVENTS: u64 = 1 << 16;
 
 /// One chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,12 @@ impl Trace {
     #[must_use]
     pub const fn events(&self) -> u64 {
         self.events
+    }
+
+    /// The number of the last event and the hash with it.
+    #[must_use]
+    pub const fn link(&self) -> (u64, u64) {
+        (self.events, self.chain)
     }
 
     /// The hash after every 65,536 events.

@@ -36,7 +36,9 @@ pub(crate) fn run_scenario(
     let record = world.take_record().unwrap_or_default();
     outcome.unavoidable = record.flows.unavoidable;
     outcome.judge(&scenario.expectations);
-    outcome.record = completed(record, scenario, &outcome);
+    let record = completed(record, scenario, &outcome);
+    outcome.metric_hash.clone_from(&record.hashes.metrics);
+    outcome.record = record;
     Ok(outcome)
 }
 
@@ -93,6 +95,8 @@ fn of(scenario: &Scenario, world: &World) -> Outcome {
         wire_hash: String::new(),
         wire_checkpoints: Vec::new(),
         decision_hash: sum.decision_hash,
+        metric_hash: String::new(),
+        version: env!("CARGO_PKG_VERSION"),
         expectations: Vec::new(),
         record: RunRecord::default(),
     }

@@ -15,12 +15,14 @@ pub(super) fn render(outcome: &Outcome) -> String {
     let _ = servers(outcome, &mut text);
     let _ = forwarders(outcome.mode, &outcome.forwarders, &mut text);
     let _ = expectations(outcome, &mut text);
-    let _ = match outcome.mode {
-        Mode::Packet => {
-            writeln!(text, "wire hash {}   decision hash {}", outcome.wire_hash, outcome.decision_hash)
-        }
-        Mode::Flow => writeln!(text, "decision hash {}", outcome.decision_hash),
-    };
+    if outcome.mode == Mode::Packet {
+        let _ = write!(text, "wire hash {}   ", outcome.wire_hash);
+    }
+    let _ = writeln!(
+        text,
+        "decision hash {}   metric hash {}   evenkeel {}",
+        outcome.decision_hash, outcome.metric_hash, outcome.version
+    );
     text
 }
 

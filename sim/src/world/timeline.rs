@@ -64,6 +64,9 @@ impl World<'_> {
         let scenario = self.scenario;
         let Some(happening) = scenario.timeline.get(index) else { return };
         self.telling.mark(self.net.now, happening.action.words().to_owned());
+        if let Some(watch) = &mut self.net.watch {
+            watch.happened(self.net.now, happening.action.words());
+        }
         let Some(draw) = self.fates.get_mut(index) else { return };
         let mut one = |targets: &[usize]| pick(draw, targets).copied();
         match &happening.action {
@@ -107,12 +110,12 @@ impl World<'_> {
             }
             Action::RouteSet { targets, route } => {
                 for machine in targets {
-                    self.with_machine(*machine, |machine, net| machine.set_route(net, route));
+                    self.with_machine(*machine, |machine, _| machine.set_route(route));
                 }
             }
             Action::RouteDelete { targets, to, table } => {
                 for machine in targets {
-                    self.with_machine(*machine, |machine, net| machine.delete_route(net, *to, *table));
+                    self.with_machine(*machine, |machine, _| machine.delete_route(*to, *table));
                 }
             }
             Action::ClockJump { targets, by } => {
