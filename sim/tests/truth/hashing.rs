@@ -1,11 +1,11 @@
-//! V12, V14 to V17 and V20: what hashes move, and how evenly they spread.
+//! V12 to V17 and V19 to V21: what hashes move, and how evenly they spread.
 
 use std::net::IpAddr;
 
 use evenkeel_engine::Instant;
-use evenkeel_engine::director::builtin::maglev_table;
+use evenkeel_engine::director::builtin::{maglev_table, native};
 use evenkeel_engine::director::{NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView};
-use evenkeel_engine::plan::Builtin;
+use evenkeel_engine::plan::{Builtin, Options, Tuned};
 use evenkeel_engine::wire::FiveTuple;
 use evenkeel_sim::flow_mode::{Connections, Setup};
 use evenkeel_sim::random::Stream;
@@ -67,6 +67,119 @@ pub fn v12(effort: Effort) -> Vec<Row> {
             tolerance,
         ),
     ]
+}
+
+/// Flows that move when one of 10 servers leaves, or an 11th comes; and among them those that need not have moved.
+pub fn v13(effort: Effort) -> Vec<Row> {
+    let keys = effort.choose(20_000, 1_000_000);
+    let mut rows = Vec::new();
+    for (name, kind) in [("rendezvous", Builtin::Rendezvous), ("AnchorHash", Builtin::Anchor)] {
+        let run = |seed, from: usize, to: usize| {
+            let (servers, hashes) = (servers(11, seed), hashes(keys, seed));
+            let mut scheduler = evenkeel_engine::director::builtin(kind);
+            let before = picks(&mut *scheduler, &servers[..from], &hashes);
+            let after = picks(&mut *scheduler, &servers[..to], &hashes);
+            // Whoever had one that stays, and has not one that has come, has moved in vain.
+            let (kept, new) = (&servers[..from.min(to)], servers.get(from..to).unwrap_or_default());
+            let is_in = |servers: &[ServerView], id: &ServerId| servers.iter().any(|server| server.id == *id);
+            let in_vain = before
+                .iter()
+                .zip(&after)
+                .filter(|(one, other)| one != other && is_in(kept, one) && !is_in(new, other))
+                .count();
+            (share_moved(&before, &after), in_vain as f64)
+        };
+        let tolerance = effort.choose(0.03, 0.01);
+        for (from, to, exact) in [(10, 9, 0.1), (10, 11, 1.0 / 11.0)] {
+            let (moved, in_vain): (Vec<f64>, Vec<f64>) = (1..=6).map(|seed| run(seed, from, to)).unzip();
+            let case = format!("{name}, {from} to {to} servers: flows that move");
+            rows.push(Row::of_seeds("V13", case, &moved, exact, tolerance));
+            let case = format!("{name}, {from} to {to} servers: flows that move between servers that stay");
+            rows.push(Row::of_seeds("V13", case, &in_vain, 0.0, 0.0));
+        }
+    }
+    rows
+}
+
+/// How uneven arcs of a ring are: the deviation of a server's share by the mean share. A share of v of n v points has
+/// Beta's law with the parameters v and v (n - 1), hence sqrt((n - 1) / (n v + 1)), which is 1 / sqrt(v) for many.
+pub fn v19(effort: Effort) -> Vec<Row> {
+    const SERVERS: usize = 100;
+    let keys = effort.choose(100_000, 1_000_000);
+    let row = |points: &u32| {
+        let deviation = |seed| {
+            let servers = servers(SERVERS, seed);
+            let options = Options { points: Some(*points), ..Options::default() };
+            let mut ring = native(&Tuned { kind: Builtin::Ring, options }, seed);
+            let mut counts = std::collections::BTreeMap::new();
+            for id in picks(&mut *ring, &servers, &hashes(keys, seed)) {
+                *counts.entry(id).or_insert(0_u64) += 1;
+            }
+            let mean = keys as f64 / SERVERS as f64;
+            let of = |server: &ServerView| counts.get(&server.id).copied().unwrap_or(0) as f64 / mean - 1.0;
+            let square = servers.iter().map(|server| of(server) * of(server)).sum::<f64>() / SERVERS as f64;
+            // What the flows add by chance, being a sample of the arcs.
+            (square - 1.0 / mean).max(0.0)
+        };
+        let squares: Vec<f64> = (1..=effort.choose(6, 20)).map(deviation).collect();
+        let deviations: Vec<f64> = squares.iter().map(|square| libm::sqrt(*square)).collect();
+        let (n, v) = (SERVERS as f64, f64::from(*points));
+        let case = format!("ring with {points} points, 100 servers: deviation of a share by the mean share");
+        let exact = libm::sqrt((n - 1.0) / (n * v + 1.0));
+        Row::of_seeds("V19", case, &deviations, exact, effort.choose(0.12, 0.05))
+    };
+    effort.choose(&[10, 160][..], &[10, 100, 160, 1_000]).iter().map(row).collect()
+}
+
+/// Consistent hashing with bounded loads: no server has more than ceil(c m / n) of m flows at any time, as long as none
+/// ends; with ends, no server is given a flow beyond. Counts of flows for which that is not so.
+pub fn v21(effort: Effort) -> Vec<Row> {
+    const SERVERS: usize = 20;
+    const FACTOR: u64 = 125;
+    let flows = effort.choose(2_000, 50_000);
+    let bound = |all: u64| (FACTOR * all).div_ceil(100 * SERVERS as u64);
+    let beyond = |seed: u64, ends: bool| {
+        let servers = servers(SERVERS, seed);
+        let options = Options { balance_factor: Some(125), ..Options::default() };
+        let mut bounded = native(&Tuned { kind: Builtin::Bounded, options }, seed);
+        bounded.update(&servers, Instant::ZERO);
+        let mut loads = vec![ServerLoad::default(); SERVERS];
+        let mut draws = Stream::new(seed, "truth", "bounded");
+        let mut open: Vec<usize> = Vec::new();
+        let mut beyond = 0;
+        for _ in 0..flows {
+            if ends && !open.is_empty() && draws.below(5) < 2 {
+                let gone = open.swap_remove(draws.below(open.len() as u64) as usize);
+                loads[gone].inactive -= 1;
+                continue;
+            }
+            // Few keys are asked for often.
+            let hash = draws.below(1 + draws.below(64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let flow = [NewFlow { hash, tuple: FiveTuple::default() }];
+            let mut answer = [None];
+            let mut selection = Selection::new(&flow, &servers, &mut loads, &mut answer);
+            bounded.pick(&mut selection, Instant::ZERO);
+            let server = usize::from(answer[0].unwrap());
+            open.push(server);
+            let most = if ends {
+                u64::from(loads[server].inactive)
+            } else {
+                loads.iter().map(|load| u64::from(load.inactive)).max().unwrap()
+            };
+            beyond += u64::from(most > bound(open.len() as u64));
+        }
+        beyond as f64
+    };
+    let rows = [
+        ("no flow ends: times that a server has more than its bound", false),
+        ("flows end: flows that a server gets beyond its bound", true),
+    ];
+    rows.into_iter()
+        .map(|(case, ends)| {
+            let seeds: Vec<f64> = (1..=6).map(|seed| beyond(seed, ends)).collect();
+            Row::of_seeds("V21", format!("bounded loads, factor 1.25, {case}"), &seeds, 0.0, 0.0)
+        })
+        .collect()
 }
 
 /// Entries of a table that change when servers leave: all, and those of servers that stay.

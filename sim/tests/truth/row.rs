@@ -71,7 +71,7 @@ impl Row {
             format!("{:.2} %", 100.0 * self.tolerance / self.exact)
         };
         format!(
-            "| {} | {} | {measured} | {} | {apart} | {tolerance} |",
+            "| {} | {} | {} | {measured} | {apart} | {tolerance} |",
             self.id,
             self.case,
             digits(self.exact),
@@ -89,7 +89,7 @@ impl Row {
 }
 
 /// The head of the table.
-pub const HEAD: &str = "| | case | measured | exact | apart | may be |\n|---|---|---|---|---|---|\n";
+pub const HEAD: &str = "| | case | exact | measured | apart | tolerance |\n|---|---|---|---|---|---|\n";
 
 /// Five digits that mean something.
 fn digits(value: f64) -> String {
@@ -108,7 +108,7 @@ fn student(freedom: usize) -> f64 {
 #[test]
 fn a_row_tells_what_is_apart() {
     let row = Row::of_seeds("V0", "three seeds", &[1.0, 1.1, 1.2], 1.0, 0.2);
-    assert_eq!(row.line(), "| V0 | three seeds | 1.1000 ± 0.24843 | 1.0000 | +10.00 % | 20.00 % |");
+    assert_eq!(row.line(), "| V0 | three seeds | 1.0000 | 1.1000 ± 0.24843 | +10.00 % | 20.00 % |");
     let far = Row::of("V0", "one value", 2.0, 1.0, 0.5);
     assert!(std::panic::catch_unwind(|| far.check()).is_err());
     assert!(std::panic::catch_unwind(|| row.check()).is_err(), "the interval is wider than the tolerance");

@@ -43,20 +43,31 @@ fn moved_router(seed: u64, flows: u64, servers: usize, removed: usize) -> Outcom
     run(&setup, forwarders.collect()).unwrap()
 }
 
-/// The share of entries of the servers that stay which change when the first `removed` leave.
-fn survivors_changed(servers: usize, removed: usize) -> f64 {
+/// The Maglev tables with all servers, and without the first `removed`.
+fn two_tables(servers: usize, removed: usize, address: impl Fn(usize) -> IpAddr, port: u16) -> [Vec<u16>; 2] {
     let view = |number| {
-        let address: IpAddr = rip(number);
-        let id = ServerId::of(Address::from(address), 80);
-        ServerView { id, address, port: 80, weight: 1, is_up: true, is_full: false }
+        let address: IpAddr = address(number);
+        let id = ServerId::of(Address::from(address), port);
+        ServerView { id, address, port, weight: 1, is_up: true, is_full: false }
     };
     let mut views: Vec<ServerView> = (0..servers).map(view).collect();
     let before = maglev_table(&views, 65_537);
     views.iter_mut().take(removed).for_each(|view| view.is_up = false);
-    let after = maglev_table(&views, 65_537);
+    [before, maglev_table(&views, 65_537)]
+}
+
+/// The share of entries that are of servers that stay and change when the first `removed` leave.
+fn survivors_changed(servers: usize, removed: usize) -> f64 {
+    let [before, after] = two_tables(servers, removed, rip, 80);
     let stays = |place: &u16| usize::from(*place) >= removed;
     let changed = before.iter().zip(&after).filter(|(before, after)| stays(before) && before != after);
     changed.count() as f64 / before.len() as f64
+}
+
+/// Entries that change when the first `removed` leave, of servers at these addresses and port 443.
+pub fn changed_entries(servers: usize, removed: usize, address: impl Fn(usize) -> IpAddr) -> usize {
+    let [before, after] = two_tables(servers, removed, address, 443);
+    before.iter().zip(&after).filter(|(before, after)| before != after).count()
 }
 
 pub fn v29(effort: Effort) -> Vec<Row> {
