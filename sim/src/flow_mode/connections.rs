@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use evenkeel_engine::Instant;
-use evenkeel_engine::flow::{Direction, FlowEntry, FlowId, FlowTable, InsertError};
+use evenkeel_engine::flow::{Birth, Departed, Direction, FlowEntry, FlowId, FlowTable, InsertError};
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::wire::FiveTuple;
+use evenkeel_engine::{Duration, Instant};
 use slab::Slab;
 
 use super::setup::Connections;
@@ -53,7 +53,7 @@ impl Table {
     pub(super) fn entry(&self, id: EntryId) -> Option<&FlowEntry> {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.entry(id),
-            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get(place).map(|node| &node.entry),
+            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get(place).map(|node| &node.flow.entry),
             _ => None,
         }
     }
@@ -61,7 +61,9 @@ impl Table {
     pub(super) fn entry_mut(&mut self, id: EntryId) -> Option<&mut FlowEntry> {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.entry_mut(id),
-            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get_mut(place).map(|node| &mut node.entry),
+            (Self::Lru(lru), EntryId::Lru(place)) => {
+                lru.nodes.get_mut(place).map(|node| &mut node.flow.entry)
+            }
             _ => None,
         }
     }
@@ -71,7 +73,7 @@ impl Table {
         &mut self,
         entry: FlowEntry,
         hash: u64,
-    ) -> Result<(EntryId, Option<FlowEntry>), InsertError> {
+    ) -> Result<(EntryId, Option<Departed>), InsertError> {
         match self {
             Self::Timed(table) => {
                 table.insert(entry, hash).map(|inserted| (EntryId::Timed(inserted.id), inserted.evicted))
@@ -84,7 +86,7 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, id: EntryId) -> Option<FlowEntry> {
+    pub(super) fn remove(&mut self, id: EntryId) -> Option<Departed> {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.remove(id),
             (Self::Lru(lru), EntryId::Lru(place)) => lru.remove(place),
@@ -92,24 +94,28 @@ impl Table {
         }
     }
 
-    /// Notes when a flow has begun whose first answer somebody waits for.
+    /// Notes that a flow has begun, for a scheduler that listens.
     pub(super) fn note_beginning(&mut self, id: EntryId, now: Instant) {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.note_beginning(id, now),
             (Self::Lru(lru), EntryId::Lru(place)) => {
                 if let Some(node) = lru.nodes.get_mut(place) {
-                    node.began = now;
+                    node.flow.birth = Some(Birth { at: now, answered: None });
                 }
             }
             _ => {}
         }
     }
 
-    /// When a flow has begun, where that was noted and nobody has answered yet.
-    pub(super) fn beginning(&self, id: EntryId) -> Option<Instant> {
+    /// Notes that a flow has been answered for the first time; says how long after it began, where that was noted.
+    pub(super) fn note_answer(&mut self, id: EntryId, now: Instant) -> Option<Duration> {
         match (self, id) {
-            (Self::Timed(table), EntryId::Timed(id)) => table.beginning(id),
-            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get(place).map(|node| node.began),
+            (Self::Timed(table), EntryId::Timed(id)) => table.note_answer(id, now),
+            (Self::Lru(lru), EntryId::Lru(place)) => {
+                let birth = lru.nodes.get_mut(place)?.flow.birth.as_mut()?;
+                let after = now.since(birth.at);
+                birth.answered.replace(after).is_none().then_some(after)
+            }
             _ => None,
         }
     }
@@ -127,7 +133,7 @@ impl Table {
         }
     }
 
-    pub(super) fn expire(&mut self, now: Instant) -> Option<FlowEntry> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Departed> {
         match self {
             Self::Timed(table) => table.expire(now),
             Self::Lru(_) | Self::None => None,
@@ -143,10 +149,10 @@ impl Table {
     }
 
     /// What was in it.
-    pub(super) fn into_entries(self) -> Vec<FlowEntry> {
+    pub(super) fn into_departed(self) -> Vec<Departed> {
         match self {
-            Self::Timed(table) => table.iter().cloned().collect(),
-            Self::Lru(lru) => lru.nodes.into_iter().map(|(_, node)| node.entry).collect(),
+            Self::Timed(table) => table.into_departed().collect(),
+            Self::Lru(lru) => lru.nodes.into_iter().map(|(_, node)| node.flow).collect(),
             Self::None => Vec::new(),
         }
     }
@@ -155,7 +161,7 @@ impl Table {
     pub(super) fn forget_generations(&mut self) {
         match self {
             Self::Timed(table) => table.set_generation(0),
-            Self::Lru(lru) => lru.nodes.iter_mut().for_each(|(_, node)| node.entry.generation = 0),
+            Self::Lru(lru) => lru.nodes.iter_mut().for_each(|(_, node)| node.flow.entry.generation = 0),
             Self::None => {}
         }
     }
@@ -200,9 +206,8 @@ pub(super) struct Lru {
 
 #[derive(Debug)]
 struct Node {
-    entry: FlowEntry,
+    flow: Departed,
     hash: u64,
-    began: Instant,
     newer: usize,
     older: usize,
 }
@@ -216,7 +221,7 @@ impl Lru {
     fn find(&mut self, hash: u64, tuple: &FiveTuple) -> Option<usize> {
         let place = *self.places.get(&hash)?;
         let node = self.nodes.get(place)?;
-        if !node.entry.is_tuple(Direction::Original, tuple) {
+        if !node.flow.entry.is_tuple(Direction::Original, tuple) {
             return None;
         }
         if self.newest != place {
@@ -226,22 +231,23 @@ impl Lru {
         Some(place)
     }
 
-    fn insert(&mut self, entry: FlowEntry, hash: u64) -> (usize, Option<FlowEntry>) {
+    fn insert(&mut self, entry: FlowEntry, hash: u64) -> (usize, Option<Departed>) {
         let in_the_way = self.places.get(&hash).copied();
         let full = (self.nodes.len() >= self.most).then_some(self.oldest);
         let evicted = in_the_way.or(full).and_then(|place| self.remove(place));
-        let place = self.nodes.insert(Node { entry, hash, began: Instant::NEVER, newer: NIL, older: NIL });
+        let place =
+            self.nodes.insert(Node { flow: Departed { entry, birth: None }, hash, newer: NIL, older: NIL });
         self.places.insert(hash, place);
         self.link(place);
         (place, evicted)
     }
 
-    fn remove(&mut self, place: usize) -> Option<FlowEntry> {
+    fn remove(&mut self, place: usize) -> Option<Departed> {
         self.nodes.get(place)?;
         self.unlink(place);
         let node = self.nodes.remove(place);
         self.places.remove(&node.hash);
-        Some(node.entry)
+        Some(node.flow)
     }
 
     /// Makes the node at `place`, which is in no list, the newest.
@@ -294,12 +300,12 @@ mod tests {
             let is_end = stream.below(4) == 0;
             plain.retain(|other| *other != number);
             match known {
-                Some(place) if is_end => assert_eq!(lru.remove(place).unwrap().client_port, number),
+                Some(place) if is_end => assert_eq!(lru.remove(place).unwrap().entry.client_port, number),
                 Some(_) => plain.insert(0, number),
                 None => {
                     let (_, evicted) = lru.insert(entry(number), hash);
                     let wanted = if plain.len() == 8 { plain.pop() } else { None };
-                    assert_eq!(evicted.map(|entry| entry.client_port), wanted);
+                    assert_eq!(evicted.map(|gone| gone.entry.client_port), wanted);
                     plain.insert(0, number);
                 }
             }
@@ -313,7 +319,7 @@ mod tests {
         lru.insert(entry(1), 5);
         assert_eq!(lru.find(5, &entry(2).tuple(Direction::Original)), None);
         let (_, evicted) = lru.insert(entry(2), 5);
-        assert_eq!(evicted.unwrap().client_port, 1);
+        assert_eq!(evicted.unwrap().entry.client_port, 1);
         assert_eq!(lru.nodes.len(), 1);
     }
 }

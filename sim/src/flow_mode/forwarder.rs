@@ -12,15 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::director::sticky::{self, Sticky};
-use evenkeel_engine::director::{Director, Directors, Fault, GuestStats, NewFlow};
-use evenkeel_engine::flow::{Clients, Direction, FlowEntry, FlowState, InsertError, Traits};
+use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats, NewFlow};
+use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, InsertError, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
 use evenkeel_engine::plan::{MidStream, Mode, Plan, PolicyPlan};
 use evenkeel_engine::policy::rules::Rules;
 use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
-use evenkeel_engine::{Duration, Guests, Instant, InterfaceId};
+use evenkeel_engine::{Guests, Instant, InterfaceId};
 
 use super::connections::{EntryId, Table};
 use super::level::Level;
@@ -117,13 +117,13 @@ pub(super) struct Forwarder {
     clients: Clients,
     ports: PortPools,
     routes: Routes,
-    generation: u16,
+    generation: u8,
     lifetimes: [u64; FlowState::ALL.len()],
     /// Whether no director and no bound needs to know more of a flow than its server.
     is_plain: bool,
     /// Flows that are counted without an entry, and what stands for their entries.
     unlisted: usize,
-    unlisted_entry: FlowEntry,
+    unlisted_flow: Departed,
     /// When the table wants to be looked at, if that is known.
     expiry: Option<u64>,
     entries: Level,
@@ -173,11 +173,7 @@ impl Forwarder {
             lifetimes: FlowState::ALL.map(|state| nanoseconds(&plan, state)),
             is_plain,
             unlisted: 0,
-            unlisted_entry: FlowEntry {
-                packets_original: 1,
-                packets_reply: 1,
-                ..FlowEntry::new(FlowState::TimeWait, 0)
-            },
+            unlisted_flow: Departed { entry: answered_once(), birth: None },
             expiry: None,
             entries: Level::new(warmup),
             half_open_max: 0,
@@ -190,6 +186,7 @@ impl Forwarder {
         forwarder.sticky.set_most(forwarder.plan.limits.persistent_max);
         forwarder.clients.set_most(forwarder.plan.limits.flows_per_client, std::iter::empty());
         forwarder.apply(&mut guests, Instant::ZERO);
+        forwarder.is_plain &= !forwarder.directors.iter().any(Director::times_flows);
         Ok(forwarder)
     }
 
@@ -210,31 +207,30 @@ impl Forwarder {
 
     /// The server of a new flow has taken it: the handshake is done, if the flow `is_opening` with one.
     pub(super) fn accepted(&mut self, reached: &Reached, is_opening: bool, now: Instant) {
-        let id = match reached.way {
-            Way::Listed(id) => id,
-            Way::Unlisted => return self.tell_answered(reached.place, reached.slot, Duration::ZERO, now),
-            Way::Stateless => return,
-        };
+        let Way::Listed(id) = reached.way else { return };
         let lifetime = self.lifetime(FlowState::Established);
         let Some(entry) = self.table.entry_mut(id) else { return };
-        let state = entry.state;
-        if matches!(state, FlowState::SynSent | FlowState::SynReceived) {
+        if matches!(entry.state, FlowState::SynSent | FlowState::SynReceived) {
             entry.state = FlowState::Established;
             // The client's acknowledgement: one that the server refused has sent a SYN and no more.
-            entry.packets_original = entry.packets_original.wrapping_add(is_opening.into());
-            entry.expires = lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime));
-            if state == FlowState::SynSent {
-                self.tell_answered(reached.place, reached.slot, Duration::ZERO, now);
+            if is_opening {
+                entry.count(Direction::Original, 0);
             }
+            entry.expires = lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime));
+            self.tell_answered(id, now);
             self.table.promote(id);
         }
     }
 
-    /// The server at `slot` has said its first word to a flow, this long after its beginning.
-    fn tell_answered(&mut self, place: u16, slot: u16, after: Duration, now: Instant) {
-        let director = self.directors.at_mut(place);
-        if let Some(director) = director.filter(|it| it.wants_answers() && !it.mode.is_one_sided()) {
-            director.answered(slot, after, now);
+    /// The server has said its first word to a flow.
+    fn tell_answered(&mut self, id: EntryId, now: Instant) {
+        let Some(after) = self.table.note_answer(id, now) else { return };
+        let Some(entry) = self.table.entry(id) else { return };
+        let (place, slot) = (entry.director, entry.server_slot);
+        let hash = entry.tuple(Direction::Original).hash(self.plan.hash_key);
+        if let Some(director) = self.directors.at_mut(place) {
+            let is_through_client = director.mode.is_one_sided();
+            director.answered(slot, FlowAnswered { hash, server: 0, after, is_through_client }, now);
         }
     }
 
@@ -278,13 +274,11 @@ impl Forwarder {
         let Some(entry) = self.table.entry_mut(id) else { return is_one_sided };
         if !is_one_sided {
             let (state, is_timed) = (entry.state, entry.expires != Instant::NEVER);
-            let slot = entry.server_slot;
-            entry.packets_reply = entry.packets_reply.wrapping_add(1);
+            entry.count(Direction::Reply, 0);
             let is_answered = entry.traits.has(Traits::HALF_OPEN);
             // Of a connection, the first word was the handshake.
-            if is_answered && state == FlowState::Udp && entry.packets_reply == 1 {
-                let began = self.table.beginning(id).unwrap_or(now);
-                self.tell_answered(place, slot, now.since(began), now);
+            if is_answered && state == FlowState::Udp && entry.tally(Direction::Reply).packets() == 1 {
+                self.tell_answered(id, now);
             }
             if is_timed && let Some(lifetime) = self.lifetime(state) {
                 self.extend(id, lifetime, now);
@@ -317,10 +311,10 @@ impl Forwarder {
         self.closed += 1;
         self.count_entries(now);
         let Some(director) = self.directors.at_mut(place) else { return };
-        self.unlisted_entry.server_slot = slot;
-        self.unlisted_entry.state = state;
+        self.unlisted_flow.entry.server_slot = slot;
+        self.unlisted_flow.entry.state = state;
         director.change_state(slot, FlowState::Established, state);
-        director.close(&self.unlisted_entry, hash, now);
+        director.close(&self.unlisted_flow, hash, now);
     }
 
     // Time.
@@ -329,17 +323,19 @@ impl Forwarder {
     #[inline]
     pub(super) fn next_timeout(&mut self) -> u64 {
         *self.expiry.get_or_insert_with(|| {
-            let sticky = self.sticky.next_expiry().map_or(u64::MAX, Instant::as_nanos);
-            self.table.next_expiry().min(sticky)
+            let others = [self.sticky.next_expiry(), self.directors.next_tick()];
+            let others = others.into_iter().flatten().map(Instant::as_nanos).min();
+            self.table.next_expiry().min(others.unwrap_or(u64::MAX))
         })
     }
 
     /// Takes out what is over at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        while let Some(entry) = self.table.expire(now) {
-            self.farewell(entry, now);
+        while let Some(departed) = self.table.expire(now) {
+            self.farewell(departed, now);
         }
         self.sticky.expire(now);
+        self.directors.handle_ticks(now);
         self.expiry = None;
         self.count_entries(now);
     }
@@ -393,8 +389,8 @@ impl Forwarder {
         }
         self.epoch += 1;
         let lost = std::mem::replace(&mut self.table, Table::new(self.connections, &self.plan));
-        for entry in lost.into_entries() {
-            self.farewell(entry, now);
+        for departed in lost.into_departed() {
+            self.farewell(departed, now);
         }
         self.sticky = Sticky::default();
         self.sticky.set_most(self.plan.limits.persistent_max);
@@ -499,7 +495,7 @@ impl Forwarder {
         }
         let lifetime = self.lifetime(state);
         let entry = self.table.entry_mut(id)?;
-        entry.packets_original = entry.packets_original.wrapping_add(1);
+        entry.count(Direction::Original, 0);
         // A second datagram shows that somebody has answered.
         let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
         if let Some(lifetime) = lifetime {
@@ -573,18 +569,19 @@ impl Forwarder {
 
     /// Takes a flow out.
     fn end(&mut self, id: EntryId, now: Instant) {
-        if let Some(entry) = self.table.remove(id) {
-            self.farewell(entry, now);
+        if let Some(departed) = self.table.remove(id) {
+            self.farewell(departed, now);
             self.count_entries(now);
         }
     }
 
     /// Settles what a flow that has left the table held.
-    fn farewell(&mut self, mut entry: FlowEntry, now: Instant) {
+    fn farewell(&mut self, mut departed: Departed, now: Instant) {
+        let entry = &mut departed.entry;
         self.closed += 1;
         self.expiry = None;
         if entry.traits.has(Traits::HOLDS_PORT) {
-            self.ports.release(pool_key(&entry), entry.mapped_port);
+            self.ports.release(pool_key(entry), entry.mapped_port);
         }
         self.clients.close(entry.client);
         let place = entry.director;
@@ -598,7 +595,7 @@ impl Forwarder {
             if !director.mode.is_one_sided() {
                 entry.traits = entry.traits.without(Traits::ONE_SIDED);
             }
-            director.close(&entry, hash, now);
+            director.close(&departed, hash, now);
         }
     }
 
@@ -630,7 +627,7 @@ impl Forwarder {
         let opened = if is_one_packet || matches!(self.connections, Connections::Stateless) {
             self.pass_by(place, view)
         } else if packet.is_private && self.is_plain {
-            self.open_unlisted(place, view, now)
+            self.open_unlisted(place, view, packet.hash, now)
         } else {
             self.open_listed(place, view, packet, now)
         };
@@ -649,7 +646,7 @@ impl Forwarder {
         let mut verdict = PolicyVerdict::Skip;
         for policy in &mut self.policies {
             let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
-            let asked = PolicyFlow { hash: packet.hash, tuple: packet.tuple, interface };
+            let asked = PolicyFlow::new(packet.hash, packet.tuple, interface);
             policy.decide(&[asked], std::slice::from_mut(&mut verdict), now);
             let fault = policy.take_fault();
             note(&mut self.faults, policy.name(), fault);
@@ -660,7 +657,8 @@ impl Forwarder {
         let place = match verdict {
             PolicyVerdict::Deny => None,
             PolicyVerdict::Skip if !self.plan.default_permit => None,
-            PolicyVerdict::Skip | PolicyVerdict::Permit => {
+            // By which way a packet leaves has no meaning here.
+            PolicyVerdict::Skip | PolicyVerdict::Permit | PolicyVerdict::Table(_) => {
                 self.directors.bound_to(destination, destination_port, protocol)
             }
             PolicyVerdict::Director(number) => self.directors.of_plan(number),
@@ -706,12 +704,12 @@ impl Forwarder {
 
     /// A flow that nobody will look up: it is counted as an entry would be.
     #[inline]
-    fn open_unlisted(&mut self, place: u16, view: u16, now: Instant) -> Result<Reached, Refused> {
+    fn open_unlisted(&mut self, place: u16, view: u16, hash: u64, now: Instant) -> Result<Reached, Refused> {
         if self.entries() - self.table.half_open() >= self.table.capacity() {
             return Err(Refused::TableFull);
         }
         let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        let slot = director.open(view, Protocol::TCP).ok_or(Refused::NoServer)?;
+        let slot = director.open(view, hash, Protocol::TCP, now).ok_or(Refused::NoServer)?;
         self.unlisted += 1;
         self.opened += 1;
         self.count_entries(now);
@@ -747,8 +745,8 @@ impl Forwarder {
             self.farewell(evicted, now);
         }
         let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        director.open(view, protocol);
-        if director.wants_answers() {
+        director.open(view, packet.hash, protocol, now);
+        if director.times_flows() {
             self.table.note_beginning(id, now);
         }
         if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
@@ -796,9 +794,9 @@ impl Forwarder {
             director: place,
             server_slot: director.identity(view).ok_or(Refused::NoServer)?.0,
             expires: lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime)),
-            packets_original: 1,
             ..FlowEntry::new(state, self.generation)
         };
+        entry.count(Direction::Original, 0);
         if !self.is_plain {
             let way = |to: Address| self.routes.find(to).map_or(InterfaceId(0), |hop| hop.interface);
             let (inside, outside) = (way(source), way(server.address));
@@ -850,11 +848,19 @@ impl Forwarder {
 fn policies(plan: &Plan, guests: &mut Guests) -> Vec<Box<dyn Policy>> {
     let policy = |policy: &PolicyPlan| -> Option<Box<dyn Policy>> {
         match policy {
-            PolicyPlan::Rules(flows) => Some(Box::new(Rules::new(flows.clone()))),
+            PolicyPlan::Rules(flows) => Some(Box::new(Rules::new(flows.clone(), plan.hash_key))),
             PolicyPlan::Guest { name, .. } => guests.policies.remove(name),
         }
     };
     plan.policies.iter().filter_map(policy).collect()
+}
+
+/// A flow with a packet from either side.
+fn answered_once() -> FlowEntry {
+    let mut entry = FlowEntry::new(FlowState::TimeWait, 0);
+    entry.count(Direction::Original, 0);
+    entry.count(Direction::Reply, 0);
+    entry
 }
 
 /// Keeps a fault in words, unless there are enough of them.
