@@ -20,9 +20,8 @@ use crate::kernel::{Device, InterfacePlan, KernelPlan, RouteEntry, TunPlan, Way}
 use crate::net::{Event, Net, Socket};
 use crate::payload::identity;
 use crate::queue::{EventQueue, HeapQueue, WheelQueue};
-use crate::random::Stream;
 use crate::scenario::{
-    Action, Attachment, Network, Route, RouteAction, Rule, Scenario, SegmentKind, Service, Subnet, TABLE_MAIN,
+    Action, Attachment, Network, Route, RouteAction, Rule, Scenario, SegmentKind, Service, Subnet, TABLE_MAIN, When,
 };
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
 
@@ -76,9 +75,7 @@ impl<'a> World<'a> {
             answers: BTreeMap::new(),
             identities: identities(scenario),
             undoings: Vec::new(),
-            fates: (0..scenario.timeline.len())
-                .map(|index| Stream::new(seed, &format!("timeline.{index}"), "fate"))
-                .collect(),
+            fates: (0..scenario.timeline.len()).map(|index| When::fate(seed, index)).collect(),
             telling,
             absences: Absences::default(),
             supplier: None,
