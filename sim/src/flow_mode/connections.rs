@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use evenkeel_engine::Instant;
-use evenkeel_engine::flow::{Direction, FlowEntry, FlowId, FlowTable, InsertError};
+use evenkeel_engine::flow::{Birth, Departed, Direction, FlowEntry, FlowId, FlowTable, InsertError};
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::wire::FiveTuple;
+use evenkeel_engine::{Duration, Instant};
 use slab::Slab;
 
 use super::setup::Connections;
@@ -71,7 +71,7 @@ impl Table {
         &mut self,
         entry: FlowEntry,
         hash: u64,
-    ) -> Result<(EntryId, Option<FlowEntry>), InsertError> {
+    ) -> Result<(EntryId, Option<Departed>), InsertError> {
         match self {
             Self::Timed(table) => {
                 table.insert(entry, hash).map(|inserted| (EntryId::Timed(inserted.id), inserted.evicted))
@@ -84,7 +84,7 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, id: EntryId) -> Option<FlowEntry> {
+    pub(super) fn remove(&mut self, id: EntryId) -> Option<Departed> {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.remove(id),
             (Self::Lru(lru), EntryId::Lru(place)) => lru.remove(place),
@@ -98,18 +98,26 @@ impl Table {
             (Self::Timed(table), EntryId::Timed(id)) => table.note_beginning(id, now),
             (Self::Lru(lru), EntryId::Lru(place)) => {
                 if let Some(node) = lru.nodes.get_mut(place) {
-                    node.began = now;
+                    node.birth = Some(Birth { at: now, answered: None });
                 }
             }
             _ => {}
         }
     }
 
-    /// When a flow has begun, where that was noted and nobody has answered yet.
-    pub(super) fn beginning(&self, id: EntryId) -> Option<Instant> {
+    /// Notes the first answer to a flow whose beginning was noted, and gives the time from there to here.
+    pub(super) fn note_answer(&mut self, id: EntryId, now: Instant) -> Option<Duration> {
         match (self, id) {
-            (Self::Timed(table), EntryId::Timed(id)) => table.beginning(id),
-            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get(place).map(|node| node.began),
+            (Self::Timed(table), EntryId::Timed(id)) => table.note_answer(id, now),
+            (Self::Lru(lru), EntryId::Lru(place)) => {
+                let birth = lru.nodes.get_mut(place)?.birth.as_mut()?;
+                if birth.answered.is_some() {
+                    return None;
+                }
+                let after = now.since(birth.at);
+                birth.answered = Some(after);
+                Some(after)
+            }
             _ => None,
         }
     }
@@ -127,7 +135,7 @@ impl Table {
         }
     }
 
-    pub(super) fn expire(&mut self, now: Instant) -> Option<FlowEntry> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Departed> {
         match self {
             Self::Timed(table) => table.expire(now),
             Self::Lru(_) | Self::None => None,
@@ -143,10 +151,10 @@ impl Table {
     }
 
     /// What was in it.
-    pub(super) fn into_entries(self) -> Vec<FlowEntry> {
+    pub(super) fn into_departed(self) -> Vec<Departed> {
         match self {
-            Self::Timed(table) => table.iter().cloned().collect(),
-            Self::Lru(lru) => lru.nodes.into_iter().map(|(_, node)| node.entry).collect(),
+            Self::Timed(table) => table.into_departed().collect(),
+            Self::Lru(lru) => lru.nodes.into_iter().map(|(_, node)| node.depart()).collect(),
             Self::None => Vec::new(),
         }
     }
@@ -202,9 +210,15 @@ pub(super) struct Lru {
 struct Node {
     entry: FlowEntry,
     hash: u64,
-    began: Instant,
+    birth: Option<Birth>,
     newer: usize,
     older: usize,
+}
+
+impl Node {
+    fn depart(self) -> Departed {
+        Departed { entry: self.entry, birth: self.birth }
+    }
 }
 
 impl Lru {
@@ -226,22 +240,22 @@ impl Lru {
         Some(place)
     }
 
-    fn insert(&mut self, entry: FlowEntry, hash: u64) -> (usize, Option<FlowEntry>) {
+    fn insert(&mut self, entry: FlowEntry, hash: u64) -> (usize, Option<Departed>) {
         let in_the_way = self.places.get(&hash).copied();
         let full = (self.nodes.len() >= self.most).then_some(self.oldest);
         let evicted = in_the_way.or(full).and_then(|place| self.remove(place));
-        let place = self.nodes.insert(Node { entry, hash, began: Instant::NEVER, newer: NIL, older: NIL });
+        let place = self.nodes.insert(Node { entry, hash, birth: None, newer: NIL, older: NIL });
         self.places.insert(hash, place);
         self.link(place);
         (place, evicted)
     }
 
-    fn remove(&mut self, place: usize) -> Option<FlowEntry> {
+    fn remove(&mut self, place: usize) -> Option<Departed> {
         self.nodes.get(place)?;
         self.unlink(place);
         let node = self.nodes.remove(place);
         self.places.remove(&node.hash);
-        Some(node.entry)
+        Some(node.depart())
     }
 
     /// Makes the node at `place`, which is in no list, the newest.
@@ -294,12 +308,12 @@ mod tests {
             let is_end = stream.below(4) == 0;
             plain.retain(|other| *other != number);
             match known {
-                Some(place) if is_end => assert_eq!(lru.remove(place).unwrap().client_port, number),
+                Some(place) if is_end => assert_eq!(lru.remove(place).unwrap().entry.client_port, number),
                 Some(_) => plain.insert(0, number),
                 None => {
                     let (_, evicted) = lru.insert(entry(number), hash);
                     let wanted = if plain.len() == 8 { plain.pop() } else { None };
-                    assert_eq!(evicted.map(|entry| entry.client_port), wanted);
+                    assert_eq!(evicted.map(|departed| departed.entry.client_port), wanted);
                     plain.insert(0, number);
                 }
             }
@@ -313,7 +327,7 @@ mod tests {
         lru.insert(entry(1), 5);
         assert_eq!(lru.find(5, &entry(2).tuple(Direction::Original)), None);
         let (_, evicted) = lru.insert(entry(2), 5);
-        assert_eq!(evicted.unwrap().client_port, 1);
+        assert_eq!(evicted.unwrap().entry.client_port, 1);
         assert_eq!(lru.nodes.len(), 1);
     }
 }

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::director::sticky::{self, Sticky};
-use evenkeel_engine::director::{Director, Directors, Fault, GuestStats, NewFlow};
-use evenkeel_engine::flow::{Clients, Direction, FlowEntry, FlowState, InsertError, Traits};
+use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats, NewFlow};
+use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, InsertError, Tally, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
 use evenkeel_engine::plan::{MidStream, Mode, Plan, PolicyPlan};
@@ -117,13 +117,13 @@ pub(super) struct Forwarder {
     clients: Clients,
     ports: PortPools,
     routes: Routes,
-    generation: u16,
+    generation: u8,
     lifetimes: [u64; FlowState::ALL.len()],
     /// Whether no director and no bound needs to know more of a flow than its server.
     is_plain: bool,
     /// Flows that are counted without an entry, and what stands for their entries.
     unlisted: usize,
-    unlisted_entry: FlowEntry,
+    unlisted_flow: Departed,
     /// When the table wants to be looked at, if that is known.
     expiry: Option<u64>,
     entries: Level,
@@ -173,11 +173,7 @@ impl Forwarder {
             lifetimes: FlowState::ALL.map(|state| nanoseconds(&plan, state)),
             is_plain,
             unlisted: 0,
-            unlisted_entry: FlowEntry {
-                packets_original: 1,
-                packets_reply: 1,
-                ..FlowEntry::new(FlowState::TimeWait, 0)
-            },
+            unlisted_flow: unlisted_flow(),
             expiry: None,
             entries: Level::new(warmup),
             half_open_max: 0,
@@ -207,10 +203,13 @@ impl Forwarder {
     }
 
     /// The server of a new flow has taken it: the handshake is done, if the flow `is_opening` with one.
-    pub(super) fn accepted(&mut self, reached: &Reached, is_opening: bool, now: Instant) {
+    pub(super) fn accepted(&mut self, reached: &Reached, hash: u64, is_opening: bool, now: Instant) {
         let id = match reached.way {
             Way::Listed(id) => id,
-            Way::Unlisted => return self.tell_answered(reached.place, reached.slot, Duration::ZERO, now),
+            Way::Unlisted => {
+                let (place, slot) = (reached.place, reached.slot);
+                return self.tell_answered(place, slot, hash, Duration::ZERO, now);
+            }
             Way::Stateless => return,
         };
         let lifetime = self.lifetime(FlowState::Established);
@@ -219,20 +218,24 @@ impl Forwarder {
         if matches!(state, FlowState::SynSent | FlowState::SynReceived) {
             entry.state = FlowState::Established;
             // The client's acknowledgement: one that the server refused has sent a SYN and no more.
-            entry.packets_original = entry.packets_original.wrapping_add(is_opening.into());
+            if is_opening {
+                count_packet(entry, Direction::Original);
+            }
             entry.expires = lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime));
             if state == FlowState::SynSent {
-                self.tell_answered(reached.place, reached.slot, Duration::ZERO, now);
+                let after = self.table.note_answer(id, now).unwrap_or_default();
+                self.tell_answered(reached.place, reached.slot, hash, after, now);
             }
             self.table.promote(id);
         }
     }
 
     /// The server at `slot` has said its first word to a flow, this long after its beginning.
-    fn tell_answered(&mut self, place: u16, slot: u16, after: Duration, now: Instant) {
+    fn tell_answered(&mut self, place: u16, slot: u16, hash: u64, after: Duration, now: Instant) {
         let director = self.directors.at_mut(place);
-        if let Some(director) = director.filter(|it| it.wants_answers() && !it.mode.is_one_sided()) {
-            director.answered(slot, after, now);
+        if let Some(director) = director.filter(|it| !it.mode.is_one_sided()) {
+            let answer = FlowAnswered { hash, server: 0, after, is_through_client: false };
+            director.answered(slot, answer, now);
         }
     }
 
@@ -277,12 +280,14 @@ impl Forwarder {
         if !is_one_sided {
             let (state, is_timed) = (entry.state, entry.expires != Instant::NEVER);
             let slot = entry.server_slot;
-            entry.packets_reply = entry.packets_reply.wrapping_add(1);
+            count_packet(entry, Direction::Reply);
             let is_answered = entry.traits.has(Traits::HALF_OPEN);
             // Of a connection, the first word was the handshake.
-            if is_answered && state == FlowState::Udp && entry.packets_reply == 1 {
-                let began = self.table.beginning(id).unwrap_or(now);
-                self.tell_answered(place, slot, now.since(began), now);
+            if is_answered
+                && state == FlowState::Udp
+                && let Some(after) = self.table.note_answer(id, now)
+            {
+                self.tell_answered(place, slot, hash, after, now);
             }
             if is_timed && let Some(lifetime) = self.lifetime(state) {
                 self.extend(id, lifetime, now);
@@ -315,10 +320,10 @@ impl Forwarder {
         self.closed += 1;
         self.count_entries(now);
         let Some(director) = self.directors.at_mut(place) else { return };
-        self.unlisted_entry.server_slot = slot;
-        self.unlisted_entry.state = state;
+        self.unlisted_flow.entry.server_slot = slot;
+        self.unlisted_flow.entry.state = state;
         director.change_state(slot, FlowState::Established, state);
-        director.close(&self.unlisted_entry, hash, now);
+        director.close(&self.unlisted_flow, hash, now);
     }
 
     // Time.
@@ -391,8 +396,8 @@ impl Forwarder {
         }
         self.epoch += 1;
         let lost = std::mem::replace(&mut self.table, Table::new(self.connections, &self.plan));
-        for entry in lost.into_entries() {
-            self.farewell(entry, now);
+        for departed in lost.into_departed() {
+            self.farewell(departed, now);
         }
         self.sticky = Sticky::default();
         self.sticky.set_most(self.plan.limits.persistent_max);
@@ -497,7 +502,7 @@ impl Forwarder {
         }
         let lifetime = self.lifetime(state);
         let entry = self.table.entry_mut(id)?;
-        entry.packets_original = entry.packets_original.wrapping_add(1);
+        count_packet(entry, Direction::Original);
         // A second datagram shows that somebody has answered.
         let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
         if let Some(lifetime) = lifetime {
@@ -571,18 +576,19 @@ impl Forwarder {
 
     /// Takes a flow out.
     fn end(&mut self, id: EntryId, now: Instant) {
-        if let Some(entry) = self.table.remove(id) {
-            self.farewell(entry, now);
+        if let Some(departed) = self.table.remove(id) {
+            self.farewell(departed, now);
             self.count_entries(now);
         }
     }
 
     /// Settles what a flow that has left the table held.
-    fn farewell(&mut self, mut entry: FlowEntry, now: Instant) {
+    fn farewell(&mut self, mut departed: Departed, now: Instant) {
+        let entry = &mut departed.entry;
         self.closed += 1;
         self.expiry = None;
         if entry.traits.has(Traits::HOLDS_PORT) {
-            self.ports.release(pool_key(&entry), entry.mapped_port);
+            self.ports.release(pool_key(entry), entry.mapped_port);
         }
         self.clients.close(entry.client);
         let place = entry.director;
@@ -596,7 +602,7 @@ impl Forwarder {
             if !director.mode.is_one_sided() {
                 entry.traits = entry.traits.without(Traits::ONE_SIDED);
             }
-            director.close(&entry, hash, now);
+            director.close(&departed, hash, now);
         }
     }
 
@@ -624,11 +630,13 @@ impl Forwarder {
             return Err(Refused::NoFlow);
         }
         let is_one_packet = director.is_one_packet && packet.tuple.protocol == Protocol::UDP;
+        // Who wants to know how long flows live has them noted.
+        let times_flows = director.times_flows();
         let view = self.pick(place, packet, now)?;
         let opened = if is_one_packet || matches!(self.connections, Connections::Stateless) {
             self.pass_by(place, view)
-        } else if packet.is_private && self.is_plain {
-            self.open_unlisted(place, view, now)
+        } else if packet.is_private && self.is_plain && !times_flows {
+            self.open_unlisted(place, view, packet, now)
         } else {
             self.open_listed(place, view, packet, now)
         };
@@ -647,7 +655,7 @@ impl Forwarder {
         let mut verdict = PolicyVerdict::Skip;
         for policy in &mut self.policies {
             let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
-            let asked = PolicyFlow { hash: packet.hash, tuple: packet.tuple, interface };
+            let asked = PolicyFlow::new(packet.hash, packet.tuple, interface);
             policy.decide(&[asked], std::slice::from_mut(&mut verdict), now);
             let fault = policy.take_fault();
             note(&mut self.faults, policy.name(), fault);
@@ -658,7 +666,7 @@ impl Forwarder {
         let place = match verdict {
             PolicyVerdict::Deny => None,
             PolicyVerdict::Skip if !self.plan.default_permit => None,
-            PolicyVerdict::Skip | PolicyVerdict::Permit => {
+            PolicyVerdict::Skip | PolicyVerdict::Permit | PolicyVerdict::Table(_) => {
                 self.directors.bound_to(destination, destination_port, protocol)
             }
             PolicyVerdict::Director(number) => self.directors.of_plan(number),
@@ -704,12 +712,18 @@ impl Forwarder {
 
     /// A flow that nobody will look up: it is counted as an entry would be.
     #[inline]
-    fn open_unlisted(&mut self, place: u16, view: u16, now: Instant) -> Result<Reached, Refused> {
+    fn open_unlisted(
+        &mut self,
+        place: u16,
+        view: u16,
+        packet: &Packet,
+        now: Instant,
+    ) -> Result<Reached, Refused> {
         if self.entries() - self.table.half_open() >= self.table.capacity() {
             return Err(Refused::TableFull);
         }
         let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        let slot = director.open(view, Protocol::TCP).ok_or(Refused::NoServer)?;
+        let slot = director.open(view, packet.hash, Protocol::TCP, now).ok_or(Refused::NoServer)?;
         self.unlisted += 1;
         self.opened += 1;
         self.count_entries(now);
@@ -745,8 +759,8 @@ impl Forwarder {
             self.farewell(evicted, now);
         }
         let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        director.open(view, protocol);
-        if director.wants_answers() {
+        director.open(view, packet.hash, protocol, now);
+        if director.times_flows() {
             self.table.note_beginning(id, now);
         }
         if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
@@ -794,7 +808,7 @@ impl Forwarder {
             director: place,
             server_slot: director.identity(view).ok_or(Refused::NoServer)?.0,
             expires: lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime)),
-            packets_original: 1,
+            tallies: [one_packet(), Tally::default()],
             ..FlowEntry::new(state, self.generation)
         };
         if !self.is_plain {
@@ -848,7 +862,7 @@ impl Forwarder {
 fn policies(plan: &Plan, guests: &mut Guests) -> Vec<Box<dyn Policy>> {
     let policy = |policy: &PolicyPlan| -> Option<Box<dyn Policy>> {
         match policy {
-            PolicyPlan::Rules(flows) => Some(Box::new(Rules::new(flows.clone()))),
+            PolicyPlan::Rules(flows) => Some(Box::new(Rules::new(flows.clone(), plan.hash_key))),
             PolicyPlan::Guest { name, .. } => guests.policies.remove(name),
         }
     };
@@ -862,6 +876,27 @@ fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
     {
         faults.push(format!("{name}: {component} in {call}: {reason}"));
     }
+}
+
+/// A request or an answer has come by. What it weighs is not known here: nothing travels.
+fn count_packet(entry: &mut FlowEntry, way: Direction) {
+    let [original, reply] = &mut entry.tallies;
+    match way {
+        Direction::Original => original.count(0),
+        Direction::Reply => reply.count(0),
+    }
+}
+
+fn one_packet() -> Tally {
+    let mut tally = Tally::default();
+    tally.count(0);
+    tally
+}
+
+/// What a director is told of the end of a flow that has no entry: it was answered, and is over.
+fn unlisted_flow() -> Departed {
+    let entry = FlowEntry { tallies: [one_packet(); 2], ..FlowEntry::new(FlowState::TimeWait, 0) };
+    Departed { entry, birth: None }
 }
 
 /// The ports among which a flow's was chosen.
