@@ -363,6 +363,8 @@ impl fmt::Display for Judgement {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::orders::{Counted, LoadResult};
     use evenkeel_engine::plan::{Binding, Builtin, ServerPlan};
@@ -400,13 +402,13 @@ equals = "0123456789abcdef"
     fn director() -> DirectorPlan {
         let server =
             |name: &str, last, weight| ServerPlan::new(name, IpAddr::from([10, 0, 3, last]), 80, weight);
-        let bind = Binding::of(IpAddr::from([10, 0, 0, 3]), 80, evenkeel_engine::wire::Protocol::TCP);
+        let bind = Binding::of(IpAddr::from([10, 0, 0, 3]), 80, Protocol::TCP);
         let servers = vec![server("s1", 20, 3), server("s2", 21, 1)];
         DirectorPlan::new("web", bind, Builtin::WeightedRoundRobin, servers)
     }
 
     fn findings(broken: u64) -> Findings {
-        let flows = BTreeMap::from([([10, 0, 3, 20].into(), 6), ([10, 0, 3, 21].into(), 2)]);
+        let flows = [(20, 6), (21, 2)].map(|(last, flows)| (identity(IpAddr::from([10, 0, 3, last])), flows)).into();
         let broken = if broken > 0 { BTreeMap::from([(Cause::Reset, broken)]) } else { BTreeMap::new() };
         let load = LoadResult { started: 9, flows, broken, resent: 2, ..LoadResult::default() };
         let host = Counted { packets_in: 5, packets_out: 6, retransmitted: 1, ..Counted::default() };
