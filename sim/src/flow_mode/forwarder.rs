@@ -194,7 +194,9 @@ impl Forwarder {
     /// Sends a request on.
     #[inline]
     pub(super) fn deliver(&mut self, packet: &Packet, now: Instant) -> Result<Reached, Refused> {
-        if let Some(id) = self.table.find(packet.hash, &packet.tuple)
+        // Nobody else has the tuple of a private flow.
+        if !packet.is_private
+            && let Some(id) = self.table.find(packet.hash, &packet.tuple)
             && let Some(result) = self.deliver_known(id, packet, now)
         {
             return result;

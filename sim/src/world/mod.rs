@@ -33,10 +33,10 @@ use crate::report::{LoadCounts, Outcome};
 use crate::scenario::{Extent, Mode, Scenario, Service};
 use crate::watch::{self, Watch};
 use crate::work::LawError;
-pub(crate) use setting::station;
 use load::LoadState;
 pub use machine::KernelCounts;
 use machine::{Machine, Role};
+pub(crate) use setting::station;
 use telling::{Absences, Telling};
 use timeline::Undoing;
 
