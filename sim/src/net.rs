@@ -257,7 +257,7 @@ impl Net {
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
     pub(crate) fn arrive(&mut self, flight: u32) -> Option<(usize, usize, Packet)> {
-        let Flight { frame, at } = self.flights.try_remove(index(flight))?;
+        let Flight { mut frame, at } = self.flights.try_remove(index(flight))?;
         let cable = self.cables.get(at.cable)?;
         let [first, second] = cable.ends;
         let socket = if at.is_second { second } else { first };
@@ -267,7 +267,7 @@ impl Net {
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
-                self.wire_trace.add(self.now, number(machine), frame.bytes());
+                self.wire_trace.add_frame(self.now, number(machine), &mut frame);
                 if let Some(watch) = &mut self.watch {
                     let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
                     let seen = FrameSeen { now, machine, interface, way, id, bytes };

@@ -167,6 +167,8 @@ fn place(time: u64, bits: u32) -> usize {
 /// ```
 #[derive(Debug)]
 pub struct WheelQueue<E> {
+    /// Events that are due at once: those of now that came while it was now, in their order.
+    urgent: VecDeque<Entry<E>>,
     /// Events of the current slot and before, in their order.
     near: VecDeque<Entry<E>>,
     fine: Wheel<E>,
@@ -185,6 +187,7 @@ pub struct WheelQueue<E> {
 impl<E> Default for WheelQueue<E> {
     fn default() -> Self {
         Self {
+            urgent: VecDeque::new(),
             near: VecDeque::new(),
             fine: Wheel::default(),
             coarse: Wheel::default(),
@@ -203,7 +206,7 @@ impl<E: Debug> WheelQueue<E> {
     fn put(&mut self, entry: Entry<E>) {
         let time = entry.time;
         if time >> FINE_BITS <= self.current >> FINE_BITS {
-            // Most that come are due at once or last of all, and a deque moves the shorter side.
+            // Most that come are last of all, or nearly first; a deque moves the shorter side.
             let at = self.near.partition_point(|other| other.key() < entry.key());
             self.near.insert(at, entry);
         } else if time >> COARSE_BITS == self.current >> COARSE_BITS {
@@ -254,14 +257,25 @@ impl<E: Debug> EventQueue<E> for WheelQueue<E> {
         self.sequence += 1;
         self.len += 1;
         let time = at.as_nanos().max(self.now);
-        self.put(Entry { time, sequence: self.sequence, event });
+        let entry = Entry { time, sequence: self.sequence, event };
+        if time == self.now {
+            self.urgent.push_back(entry);
+        } else {
+            self.put(entry);
+        }
     }
 
     fn pop(&mut self) -> Option<(Instant, E)> {
-        if self.near.is_empty() {
+        // What was put in for now before it was now comes before what was put in since.
+        let is_urgent = match (self.urgent.front(), self.near.front()) {
+            (None, _) => false,
+            (Some(urgent), Some(near)) => urgent.key() < near.key(),
+            (Some(_), None) => true,
+        };
+        if !is_urgent && self.near.is_empty() {
             self.advance();
         }
-        let entry = self.near.pop_front()?;
+        let entry = if is_urgent { self.urgent.pop_front()? } else { self.near.pop_front()? };
         self.now = entry.time;
         self.len -= 1;
         Some((Instant::from_nanos(entry.time), entry.event))
