@@ -81,6 +81,7 @@ impl<'a> World<'a> {
                 .collect(),
             telling,
             absences: Absences::default(),
+            planted: options.planted,
             supplier: None,
         };
         world.lay_cables();

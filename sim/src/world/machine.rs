@@ -359,6 +359,10 @@ impl Machine {
     }
 
     fn arm_kernel(&mut self, net: &mut Net) {
+        // Without power nothing is ever due: what is pending would be so for ever.
+        if !self.is_up {
+            return;
+        }
         let due = self.kernel.deadline();
         if due < self.kernel_timer {
             self.kernel_timer = due;
