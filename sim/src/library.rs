@@ -45,6 +45,7 @@ pub const ENTRIES: &[Entry] = entries![
     "flows-and-outflows",
     "guest-faults",
     "lb-rp-two-port",
+    "many-requests",
     "nat-one-nic",
     "nat-one-subnet",
     "nat-two-nic",

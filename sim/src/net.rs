@@ -17,17 +17,17 @@ use crate::trace::Trace;
 use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
 
-/// Something that is due.
+/// Something that is due. Sixteen bytes, since many wait: machines and connections are numbered in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A frame has reached the other end of its cable.
-    Arrive { flight: usize },
+    Arrive { flight: u32 },
     /// A load opens a flow.
     Open { load: usize },
     /// A closed loop opens the next flow.
     Reopen { load: usize },
     /// A timer of a connection of a host.
-    Timer { machine: usize, connection: usize, generation: u32 },
+    Timer { machine: u32, connection: u32, generation: u32 },
     /// Requests on a host may have been worked on.
     Work { machine: usize, generation: u32 },
     /// A timer of a machine's kernel.
@@ -40,6 +40,16 @@ pub(crate) enum Event {
     Happen { happening: usize },
     /// What has happened for a while is over.
     Over { undoing: usize },
+}
+
+/// The short form of an index. Nothing that is counted here reaches 2^32 before memory ends.
+pub(crate) fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// The index of a short form.
+pub(crate) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// What a cable is plugged into.
@@ -195,10 +205,11 @@ impl Net {
 
     /// Sends what the kernel of `machine` has put out.
     pub(crate) fn flush(&mut self, machine: usize) {
-        // One frame is by far the most usual.
-        while let Some((interface, frame)) = self.out.take_frame() {
+        let mut frames = std::mem::take(&mut self.out.frames);
+        for (interface, frame) in frames.drain(..) {
             self.send(machine, interface, frame);
         }
+        self.out.frames = frames;
     }
 
     /// Sends a frame out of an interface of a machine.
@@ -241,12 +252,12 @@ impl Net {
 
     fn launch(&mut self, due: Instant, at: Plug, frame: Packet) {
         let flight = self.flights.insert(Flight { frame, at });
-        self.queue.push(due, Event::Arrive { flight });
+        self.queue.push(due, Event::Arrive { flight: number(flight) });
     }
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
-    pub(crate) fn arrive(&mut self, flight: usize) -> Option<(usize, usize, Packet)> {
-        let Flight { frame, at } = self.flights.try_remove(flight)?;
+    pub(crate) fn arrive(&mut self, flight: u32) -> Option<(usize, usize, Packet)> {
+        let Flight { mut frame, at } = self.flights.try_remove(index(flight))?;
         let cable = self.cables.get(at.cable)?;
         let [first, second] = cable.ends;
         let socket = if at.is_second { second } else { first };
@@ -256,7 +267,7 @@ impl Net {
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
-                self.wire_trace.add(self.now, u32::try_from(machine).unwrap_or(u32::MAX), frame.bytes());
+                self.wire_trace.add_frame(self.now, number(machine), &mut frame);
                 if let Some(watch) = &mut self.watch {
                     let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
                     let seen = FrameSeen { now, machine, interface, way, id, bytes };
@@ -355,9 +366,10 @@ impl Way<'_> {
         self.net.schedule(at, event);
     }
 
-    /// Sends an IP packet of the machine's own.
+    /// Sends an IP packet of the machine's own. What it sends to itself waits in [`Out::up`] until the program is done.
     pub(crate) fn send(&mut self, packet: Packet) {
-        self.kernel.send(self.net.now, packet, &mut self.net.out);
+        // A program of ours does not read the error of its system call; the kernel has counted it.
+        let _ = self.kernel.send(self.net.now, packet, &mut self.net.out);
         self.net.flush(self.machine);
     }
 

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod expect;
+mod flow;
 mod laws;
 mod links;
 mod machines;
@@ -91,6 +92,9 @@ pub(super) fn check(
     scenario.captures = checker.captures(file.capture.as_ref(), &scenario.segments);
     scenario.captured_machines = checker.captured_machines(file.capture.as_ref(), &roster);
     scenario.expectations = checker.expectations(file.expect.as_ref());
+    if scenario.mode == Mode::Flow {
+        checker.without_packets(file);
+    }
     scenario
 }
 

@@ -237,7 +237,7 @@ impl Names {
             let plugged = network.attachments.iter().enumerate().map(|(place, attachment)| Plugged {
                 name: attachment.interface.clone(),
                 segment: attachment.segment,
-                station: crate::world::mac(number, place),
+                station: crate::world::station(number, place).0,
             });
             Some((name.to_owned(), plugged.collect()))
         });

@@ -4,6 +4,7 @@
 //! gives the same outcome on every machine and in every build. It reads no file and no clock.
 //!
 //! * [`build`] from the scenario to machines and cables
+//! * [`setting`] what its network stack is told
 //! * [`machine`] one machine: its kernel and what runs on it
 //! * [`load`] who opens flows when
 //! * [`timeline`] what happens besides
@@ -11,6 +12,7 @@
 mod build;
 mod load;
 mod machine;
+mod setting;
 mod telling;
 mod timeline;
 
@@ -20,19 +22,21 @@ use std::net::IpAddr;
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
+use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
-use crate::net::{Event, Net};
+use crate::kernel::KernelError;
+use crate::net::{Event, Net, index};
 use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
-use crate::scenario::{Extent, Scenario, Service};
+use crate::scenario::{Extent, Mode, Scenario, Service};
 use crate::watch::{self, Watch};
 use crate::work::LawError;
-pub(crate) use build::mac;
 use load::LoadState;
 pub use machine::KernelCounts;
 use machine::{Machine, Role};
+pub(crate) use setting::station;
 use telling::{Absences, Telling};
 use timeline::Undoing;
 
@@ -131,6 +135,12 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// Flow mode can not run it.
+    #[error("{error}")]
+    Flow {
+        /// Why.
+        error: Box<SetupError>,
+    },
     /// A plan has no interface.
     #[error("forwarder {forwarder}: the configuration has no interface")]
     NoInterface {
@@ -144,6 +154,14 @@ pub enum RunError {
         what: String,
         /// Why.
         error: LawError,
+    },
+    /// The kernel of a machine refuses what it is told.
+    #[error("{machine}: {error}")]
+    Kernel {
+        /// The machine.
+        machine: String,
+        /// Why.
+        error: KernelError,
     },
     /// A VIP or source-NAT address is a machine's own: that machine's kernel would keep its packets.
     #[error(
@@ -211,6 +229,14 @@ pub fn run_watched<'a>(
     listener: &mut dyn FnMut(Progress),
     watch: &mut Watch,
 ) -> Result<Outcome, RunError> {
+    if scenario.mode == Mode::Flow {
+        let (wanted, given) = (scenario.forwarders.len(), equipment.len());
+        if wanted != given {
+            return Err(RunError::Equipment { wanted, given });
+        }
+        let outcome = flow_mode::run_scenario(scenario, equipment, options, listener);
+        return outcome.map_err(|error| RunError::Flow { error: Box::new(error) });
+    }
     let mut world = World::new(scenario, equipment, options)?;
     world.supplier = supplier;
     world.attach(std::mem::take(watch));
@@ -312,6 +338,7 @@ impl World<'_> {
             Event::Open { load } => self.open(load),
             Event::Reopen { load } => self.reopen(load),
             Event::Timer { machine, connection, generation } => {
+                let (machine, connection) = (index(machine), index(connection));
                 self.with_host(machine, |host, way| host.timeout(way, connection, generation));
                 self.collect(machine);
             }
@@ -358,8 +385,9 @@ impl World<'_> {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
             state.counts.end(ending.broken);
             let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
-            if let Some(server) = server {
-                *self.answers.entry((ending.service, server)).or_insert(0) += 1;
+            let service = self.scenario.loads.get(ending.load).map(|load| load.service);
+            if let (Some(service), Some(server)) = (service, server) {
+                *self.answers.entry((service, server)).or_insert(0) += 1;
             }
             if ending.broken.is_some() {
                 let is_unavoidable = match server {
