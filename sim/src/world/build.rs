@@ -77,6 +77,7 @@ impl<'a> World<'a> {
             fates: (0..scenario.timeline.len()).map(|index| When::fate(seed, index)).collect(),
             telling,
             absences: Absences::default(),
+            planted: options.planted,
             supplier: None,
         };
         world.lay_cables();
