@@ -13,7 +13,7 @@ use crate::packet::Packet;
 use crate::wires::frame::{grow_front, take_front};
 
 /// Events between two checkpoints.
-const CHECKPOINT_EVENTS: u64 = 1 << 16;
+pub const CHECKPOINT_EVENTS: u64 = 1 << 16;
 
 /// One chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,12 @@ impl Trace {
     #[must_use]
     pub const fn events(&self) -> u64 {
         self.events
+    }
+
+    /// The number of the last event and the hash with it.
+    #[must_use]
+    pub const fn link(&self) -> (u64, u64) {
+        (self.events, self.chain)
     }
 
     /// The hash after every 65,536 events.

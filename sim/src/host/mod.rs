@@ -46,7 +46,7 @@ const CONNECTIONS_MAX: usize = 1 << 20;
 /// The same of a host that speaks TCP with smoltcp: each has buffers of 128 KiB.
 const SMOLTCP_CONNECTIONS_MAX: usize = 1 << 12;
 /// The first port that clients use.
-const PORT_FIRST: u16 = 1_024;
+pub(crate) const PORT_FIRST: u16 = 1_024;
 /// How long a client waits for the answer to a datagram, the first time; then twice as long each time.
 const DATAGRAM_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a datagram is sent again.
