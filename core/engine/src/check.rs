@@ -21,6 +21,16 @@ const PLACES_MAX: usize = 65_535;
 /// The most interfaces: entries keep their numbers in 8 bits.
 const INTERFACES_MAX: usize = 255;
 
+impl Plan {
+    /// Whether a new engine would run by this plan with these guests.
+    ///
+    /// # Errors
+    /// When the plan contradicts itself or lacks a guest.
+    pub fn check(&self, guests: &Guests) -> Result<(), PlanError> {
+        check(self, guests, |_| false)
+    }
+}
+
 /// Checks `plan`. `is_loaded` says whether the guest of a director or policy is there already.
 pub(crate) fn check(
     plan: &Plan,

@@ -15,7 +15,7 @@ use crate::error::{CommandError, PlanError};
 use crate::event::{EVENTS_MAX, Event};
 use crate::exit::Exit;
 use crate::flow::fragments::Fragments;
-use crate::flow::{Clients, Direction, FlowEntry, FlowId, FlowState, FlowTable, Traits};
+use crate::flow::{Clients, Departed, Direction, FlowEntry, FlowId, FlowState, FlowTable, Traits};
 use crate::forward::{Routes, Ways};
 use crate::nat::{PoolKey, PortPools};
 use crate::open::Opening;
@@ -224,10 +224,11 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.tick(now);
         for _ in 0..EXPIRIES_MAX {
-            let Some(entry) = self.flows.expire(now) else { break };
-            self.farewell(&entry);
+            let Some(departed) = self.flows.expire(now) else { break };
+            self.farewell(&departed);
         }
         self.sticky.expire(now);
+        self.directors.handle_ticks(now);
         self.handle_waiting(now);
     }
 
@@ -384,6 +385,7 @@ impl Engine {
             self.sticky.next_expiry(),
             self.fragments.next_timeout(),
             self.exit.neighbours.next_timeout(),
+            self.directors.next_tick(),
         ];
         all.into_iter().flatten().min()
     }
@@ -413,13 +415,14 @@ impl Engine {
 
     /// Ends a flow early.
     pub(crate) fn end_flow(&mut self, id: FlowId) {
-        if let Some(entry) = self.flows.remove(id) {
-            self.farewell(&entry);
+        if let Some(departed) = self.flows.remove(id) {
+            self.farewell(&departed);
         }
     }
 
     /// Settles what a flow that has left the table held: its load and its port.
-    pub(crate) fn farewell(&mut self, entry: &FlowEntry) {
+    pub(crate) fn farewell(&mut self, departed: &Departed) {
+        let entry = &departed.entry;
         self.exit.counters.flows_closed += 1;
         self.was_full = false;
         self.was_exhausted = false;
@@ -433,7 +436,7 @@ impl Engine {
         }
         let hash = entry.tuple(Direction::Original).hash(self.flows.key());
         if let Some(director) = self.directors.at_mut(entry.director) {
-            director.close(entry, hash, self.now);
+            director.close(departed, hash, self.now);
         }
         self.directors.release(entry.director);
     }
@@ -450,15 +453,18 @@ impl Engine {
         let limits = &plan.limits;
         let new = FlowTable::new(limits.flows_max, limits.half_open_max, plan.hash_key);
         let old = core::mem::replace(&mut self.flows, new);
-        for entry in old.iter() {
-            let hash = entry.tuple(Direction::Original).hash(plan.hash_key);
-            match self.flows.insert(entry.clone(), hash) {
+        for departed in old.into_departed() {
+            let hash = departed.entry.tuple(Direction::Original).hash(plan.hash_key);
+            match self.flows.insert(departed.entry.clone(), hash) {
                 Ok(inserted) => {
+                    if let Some(birth) = departed.birth {
+                        self.flows.set_birth(inserted.id, birth);
+                    }
                     if let Some(evicted) = inserted.evicted {
                         self.farewell(&evicted);
                     }
                 }
-                Err(_) => self.farewell(entry),
+                Err(_) => self.farewell(&departed),
             }
         }
     }

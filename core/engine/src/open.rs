@@ -501,8 +501,8 @@ impl Engine {
             self.farewell(&evicted);
         }
         let Some(director) = self.directors.at_mut(place) else { return Err(DropReason::NoDirector) };
-        director.open(view, walk.protocol);
-        if director.wants_answers() && !director.mode.is_one_sided() {
+        director.open(view, walk.hash, walk.protocol, now);
+        if director.times_flows() {
             self.flows.note_beginning(inserted.id, now);
         }
         if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {

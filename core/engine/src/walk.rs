@@ -9,6 +9,7 @@ use alloc::vec;
 use core::ops::Range;
 
 use crate::device::{BATCH_MAX, Device, HEADROOM_BYTES, Offload, PacketBuffer};
+use crate::director::{Director, FlowAnswered};
 use crate::engine::Engine;
 use crate::flow::tcp_track::{Segment, TcpTrack};
 use crate::flow::{Direction, FlowId, FlowState, Traits};
@@ -244,15 +245,13 @@ impl Engine {
         // The real server's first word: it acknowledges the SYN, or sends a datagram.
         let is_first_word = match (before, after) {
             (FlowState::SynSent, FlowState::SynReceived | FlowState::Established) => true,
-            (FlowState::Udp | FlowState::Icmp, _) => entry.packets_reply == 1,
+            // Where answers do not come by, the client's acknowledgement is the first sign of one.
+            (FlowState::SynReceived, FlowState::Established) => entry.is_one_sided(),
+            (FlowState::Udp | FlowState::Icmp, _) => entry.tally(Direction::Reply).packets() == 1,
             _ => false,
         };
-        if is_half_open
-            && is_first_word
-            && let Some(began) = self.flows.beginning(id)
-            && let Some(director) = self.directors.at_mut(place)
-        {
-            director.answered(slot, self.now.since(began), self.now);
+        if is_half_open && is_first_word && self.directors.at(place).is_some_and(Director::times_flows) {
+            self.tell_answer(id);
         }
         if before != after
             && let Some(director) = self.directors.at_mut(place)
@@ -264,6 +263,18 @@ impl Engine {
         }
         if before != after && self.exit.lifetime(after) < self.exit.lifetime(before) {
             self.flows.reschedule(id);
+        }
+    }
+
+    /// Tells the director of the flow `id` that its real server has answered for the first time.
+    #[cold]
+    fn tell_answer(&mut self, id: FlowId) {
+        let Some(after) = self.flows.note_answer(id, self.now) else { return };
+        let Some(entry) = self.flows.entry(id) else { return };
+        let (place, slot, is_through_client) = (entry.director, entry.server_slot, entry.is_one_sided());
+        let hash = entry.tuple(Direction::Original).hash(self.flows.key());
+        if let Some(director) = self.directors.at_mut(place) {
+            director.answered(slot, FlowAnswered { hash, server: 0, after, is_through_client }, self.now);
         }
     }
 

@@ -13,9 +13,11 @@
 //! * answers to a client from another address than the one that it called
 
 mod arp;
+mod calls;
 mod names;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use evenkeel_engine::Instant;
 use evenkeel_engine::wire::Protocol;
@@ -23,12 +25,13 @@ use serde::Serialize;
 
 use crate::net::{Cable, Socket, Tap};
 use crate::packet::{self, AnyEnd, ETHERNET_BYTES, Flags, Transport, Unusable};
+use arp::Claim;
+use calls::Calls;
+use names::Known;
 pub(crate) use names::Names;
 
 /// Sentences that are kept; the first ones say most.
 const FINDINGS_MAX: usize = 64;
-/// Calls of clients that are remembered: a client's port and whom it called. Older ones are forgotten first.
-const CALLS_MAX: usize = 1 << 16;
 
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -52,6 +55,19 @@ pub struct Findings {
     pub sentences: Vec<String>,
 }
 
+/// What a sentence is about. What has been said is not put into words again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Finding {
+    /// Two stations claim one address of a segment.
+    Conflict { segment: usize, claim: Claim, first: [u8; 6] },
+    /// A host gets packets for a VIP from a station that is no forwarder's.
+    Bypassed { host: usize, vip: IpAddr, from: [u8; 6] },
+    /// A machine gets packets that are not whole.
+    BadPackets { machine: usize },
+    /// A client that called one address is answered by another.
+    Foreign { client: usize, called: IpAddr, from: IpAddr },
+}
+
 /// Watches the wires.
 #[derive(Debug)]
 pub(crate) struct Checker {
@@ -59,11 +75,8 @@ pub(crate) struct Checker {
     /// Whether a cable of the scenario corrupts frames, so that bad packets are no surprise.
     is_corrupting: bool,
     stations: arp::Stations,
-    /// Whom the client at this end called last.
-    calls: BTreeMap<(Protocol, AnyEnd), AnyEnd>,
-    /// The same in the order in which they were made.
-    order: VecDeque<(Protocol, AnyEnd)>,
-    said: BTreeSet<String>,
+    calls: Calls,
+    said: BTreeSet<Finding>,
     findings: Findings,
 }
 
@@ -73,8 +86,7 @@ impl Checker {
             names,
             is_corrupting,
             stations: arp::Stations::default(),
-            calls: BTreeMap::new(),
-            order: VecDeque::new(),
+            calls: Calls::default(),
             said: BTreeSet::new(),
             findings: Findings::default(),
         }
@@ -85,102 +97,89 @@ impl Checker {
         &self.findings
     }
 
-    /// Keeps a sentence once.
-    fn say(&mut self, sentence: String) {
-        if self.findings.sentences.len() < FINDINGS_MAX && self.said.insert(sentence.clone()) {
+    /// Puts into words what has not been said, while there is room.
+    fn say(&mut self, finding: Finding) {
+        if self.findings.sentences.len() >= FINDINGS_MAX || !self.said.insert(finding) {
+            return;
+        }
+        let sentence = self.names.sentence(finding);
+        // Two stations of one machine are called alike.
+        if !self.findings.sentences.contains(&sentence) {
             self.findings.sentences.push(sentence);
         }
     }
 
     fn hear_arp(&mut self, segment: usize, frame: &[u8]) {
         let Some(claim) = arp::claim(frame) else { return };
-        let Some(conflict) = self.stations.note(segment, claim) else { return };
+        let Some(first) = self.stations.note(segment, claim) else { return };
         self.findings.counts.arp_conflicts += 1;
-        let sentence = self.names.conflict(segment, claim, conflict);
-        self.say(sentence);
+        self.say(Finding::Conflict { segment, claim, first });
     }
 
     fn look_at(&mut self, machine: usize, from: [u8; 6], bytes: &[u8]) {
-        let Some(to) = packet::destination(bytes) else { return };
-        if self.names.is_vip(to) && self.names.is_host(machine) && !self.names.is_forwarders(from) {
+        let Some(address) = packet::destination(bytes) else { return };
+        let to = self.names.known(address);
+        if to.is_vip && self.names.is_host(machine) && !self.names.is_forwarders(from) {
             self.findings.counts.vip_bypassed += 1;
-            let (server, sender) = (self.names.of(machine), self.names.station(from));
-            self.say(format!(
-                "{server} gets packets for the VIP {to} from {sender}, past every forwarder: whoever sends them takes \
-                 {server} for {to}"
-            ));
+            self.say(Finding::Bypassed { host: machine, vip: address, from });
         }
         match packet::view(bytes) {
             Ok(view) => {
-                let protocol = match view.transport {
-                    Transport::Tcp(_) => Protocol::TCP,
-                    Transport::Udp => Protocol::UDP,
+                let (protocol, is_call) = match &view.transport {
+                    Transport::Tcp(segment) => (Protocol::TCP, segment.flags == Flags::SYN),
+                    Transport::Udp => (Protocol::UDP, true),
                     Transport::IcmpError { .. } => return,
                 };
-                let is_call = match &view.transport {
-                    Transport::Tcp(segment) => segment.flags == Flags::SYN,
-                    Transport::Udp | Transport::IcmpError { .. } => true,
-                };
-                if is_call && self.names.is_client(view.source.address) {
-                    self.note_call(protocol, view.source, view.destination);
-                }
-                if self.names.has(machine, view.destination.address) {
-                    self.note_answer(machine, protocol, view.source, view.destination);
+                let answers = to.is_client && to.is_of(machine);
+                if is_call || answers {
+                    let source = self.names.known(view.source.address);
+                    if is_call && source.is_client {
+                        self.note_call(source, from, protocol, (view.source, view.destination));
+                    }
+                    if answers && !source.is_client {
+                        self.note_answer(machine, protocol, view.source, view.destination);
+                    }
                 }
             }
             Err(Unusable::Checksum | Unusable::Malformed) => {
                 self.findings.counts.bad_packets += 1;
                 if !self.is_corrupting {
-                    let name = self.names.of(machine);
-                    self.say(format!(
-                        "{name} gets packets whose checksum or length is wrong, and no cable corrupts"
-                    ));
+                    self.say(Finding::BadPackets { machine });
                 }
             }
             Err(Unusable::Unspoken) => {}
         }
     }
 
-    fn note_call(&mut self, protocol: Protocol, client: AnyEnd, called: AnyEnd) {
-        if self.calls.insert((protocol, client), called).is_none() {
-            self.order.push_back((protocol, client));
-        }
-        while self.order.len() > CALLS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.calls.remove(&oldest);
-            }
+    /// Notes whom a client called. What a forwarder sends on in its name is no call of the client's.
+    fn note_call(&mut self, client: Known, from: [u8; 6], protocol: Protocol, ends: (AnyEnd, AnyEnd)) {
+        if client.owner.is_some_and(|(machine, _)| self.names.sends_by(machine, from)) {
+            self.calls.note(protocol, ends.0, ends.1);
         }
     }
 
     /// Who is called answers, or nobody.
     fn note_answer(&mut self, machine: usize, protocol: Protocol, from: AnyEnd, to: AnyEnd) {
-        let Some(called) = self.calls.get(&(protocol, to)) else { return };
-        if called == &from || !self.names.is_client(to.address) || self.names.is_client(from.address) {
-            return;
+        let Some(called) = self.calls.of(protocol, to) else { return };
+        if called != from {
+            self.findings.counts.foreign_answers += 1;
+            self.say(Finding::Foreign { client: machine, called: called.address, from: from.address });
         }
-        let (called, who) = (called.address, self.names.of(machine));
-        self.findings.counts.foreign_answers += 1;
-        let server = self.names.owner(from.address);
-        self.say(format!(
-            "{who} called {called} and gets answers from {} ({server}): the real server's answers do not come back \
-             through the forwarder; make it the gateway of {server}, or use source NAT",
-            from.address
-        ));
     }
 }
 
 impl Tap for Checker {
     fn frame(&mut self, _now: Instant, cable: &Cable, at: Socket, frame: &[u8]) {
         let Some((header, body)) = frame.split_first_chunk::<ETHERNET_BYTES>() else { return };
-        let [_, _, _, _, _, _, f0, f1, f2, f3, f4, f5, t0, t1] = *header;
+        let [to @ .., f0, f1, f2, f3, f4, f5, t0, t1] = *header;
         match ([t0, t1], at) {
             // A switch hears every claim once.
             ([0x08, 0x06], Socket::Switch { .. } | Socket::Machine { .. }) => {
                 self.hear_arp(cable.segment, frame)
             }
             // What a switch floods is for others.
-            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, .. })
-                if self.names.hears(machine, frame) =>
+            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface })
+                if self.names.hears(machine, interface, to) =>
             {
                 self.look_at(machine, [f0, f1, f2, f3, f4, f5], body);
             }

@@ -207,6 +207,35 @@ impl Traits {
     }
 }
 
+/// Packets and bytes of one direction, in one word: both are counted by one addition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally(u64);
+
+impl Tally {
+    /// Bits of the word that count bytes: 1 TiB. The others count packets, 16 million of them.
+    const BYTE_BITS: u32 = 40;
+
+    /// Counts a packet of `length` IP bytes.
+    #[inline]
+    pub const fn count(&mut self, length: u32) {
+        self.0 = self.0.wrapping_add((1 << Self::BYTE_BITS) | length as u64);
+    }
+
+    /// Packets; wraps after 2^24 of them.
+    #[must_use]
+    pub const fn packets(self) -> u32 {
+        #[allow(clippy::cast_possible_truncation, reason = "24 bits are left")]
+        let packets = (self.0 >> Self::BYTE_BITS) as u32;
+        packets
+    }
+
+    /// IP bytes; wraps after 2^40 of them, which then counts as a packet.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0 & ((1 << Self::BYTE_BITS) - 1)
+    }
+}
+
 /// One flow, in two cache lines.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
@@ -249,12 +278,8 @@ pub struct FlowEntry {
     pub tuple_delta: Delta,
     /// The numbers of the ways by which packets leave: to the client, and to the real server.
     pub ways: [u8; 2],
-    /// Packets from the client; wraps.
-    pub packets_original: u32,
-    /// Packets from the real server; wraps.
-    pub packets_reply: u32,
-    /// IP bytes of both directions.
-    pub bytes: u64,
+    /// What has come from the client, and from the real server.
+    pub tallies: [Tally; 2],
     /// What is known of TCP's sequence numbers.
     pub track: TcpTrack,
 }
@@ -283,9 +308,7 @@ impl FlowEntry {
             address_delta: Delta::NONE,
             tuple_delta: Delta::NONE,
             ways: [0; 2],
-            packets_original: 0,
-            packets_reply: 0,
-            bytes: 0,
+            tallies: [Tally::default(); 2],
             track: TcpTrack::default(),
         }
     }
@@ -303,7 +326,10 @@ impl FlowEntry {
     pub const fn is_answered(&self) -> bool {
         match self.state {
             FlowState::SynSent | FlowState::SynReceived => false,
-            FlowState::Udp | FlowState::Icmp => self.packets_reply > 0 || self.packets_original > 1,
+            FlowState::Udp | FlowState::Icmp => {
+                let [original, reply] = self.tallies;
+                reply.packets() > 0 || original.packets() > 1
+            }
             FlowState::Established | FlowState::FinClient | FlowState::FinServer | FlowState::TimeWait => {
                 true
             }
@@ -414,12 +440,22 @@ impl FlowEntry {
     /// Counts a packet of `length` IP bytes.
     #[inline]
     pub fn count(&mut self, direction: Direction, length: u32) {
-        let packets = match direction {
-            Direction::Original => &mut self.packets_original,
-            Direction::Reply => &mut self.packets_reply,
+        let [original, reply] = &mut self.tallies;
+        let tally = match direction {
+            Direction::Original => original,
+            Direction::Reply => reply,
         };
-        *packets = packets.wrapping_add(1);
-        self.bytes += u64::from(length);
+        tally.count(length);
+    }
+
+    /// What has come in `direction`.
+    #[must_use]
+    pub const fn tally(&self, direction: Direction) -> Tally {
+        let [original, reply] = self.tallies;
+        match direction {
+            Direction::Original => original,
+            Direction::Reply => reply,
+        }
     }
 
     /// Computes the deltas from the tuples.

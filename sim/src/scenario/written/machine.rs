@@ -38,7 +38,7 @@ macro_rules! machines {
             /// Linux's switches of the network stack, for all interfaces.
             pub(crate) sysctl: Option<At<Sysctl>>,
             /// The interfaces on which sources of others are replaced by the machine's own address there, as a home
-            /// router does.
+            /// router does with IPv4.
             pub(crate) masquerade: Option<At<OneOrMany<String>>>,
             /// Whether packets are taken out of tunnels (IPIP, GRE, GUE) that end at its addresses.
             #[schemars(extend("default" = false))]
