@@ -8,6 +8,7 @@ pub(crate) mod ctl;
 pub(crate) mod demo;
 pub(crate) mod lab;
 pub(crate) mod pages;
+pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod routes;
 pub(crate) mod run;
