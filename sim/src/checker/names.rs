@@ -14,6 +14,7 @@ pub(crate) struct Names {
     /// The machine of each station.
     stations: BTreeMap<[u8; 6], usize>,
     forwarders: BTreeSet<[u8; 6]>,
+    forwarder_machines: BTreeSet<usize>,
     /// Who has an address, and whether on its loopback interface.
     owners: BTreeMap<IpAddr, (usize, bool)>,
     loopbacks: BTreeSet<(usize, IpAddr)>,
@@ -36,6 +37,7 @@ impl Names {
         self.stations.insert(station, machine);
         if is_forwarder {
             self.forwarders.insert(station);
+            self.forwarder_machines.insert(machine);
         }
     }
 
@@ -71,6 +73,16 @@ impl Names {
 
     pub(super) fn is_forwarders(&self, station: [u8; 6]) -> bool {
         self.forwarders.contains(&station)
+    }
+
+    pub(super) fn is_forwarder(&self, machine: usize) -> bool {
+        self.forwarder_machines.contains(&machine)
+    }
+
+    /// The addresses that a machine has on its interfaces.
+    pub(super) fn addresses(&self, machine: usize) -> impl Iterator<Item = IpAddr> + '_ {
+        let is_its = move |owner: &(usize, bool)| *owner == (machine, false);
+        self.owners.iter().filter(move |(_, owner)| is_its(owner)).map(|(address, _)| *address)
     }
 
     /// Whether a machine has an address on an interface.

@@ -3,6 +3,7 @@
 use evenkeel_engine::{Duration, Instant};
 use serde::Serialize;
 
+use crate::packet::AnyEnd;
 use crate::payload::{self, Head, Message};
 use crate::scenario::Service;
 
@@ -103,6 +104,8 @@ pub(crate) struct Ending {
     pub(crate) server: Option<u32>,
     pub(crate) broken: Option<Cause>,
     pub(crate) opened: Instant,
+    /// The client's end, where it had a port.
+    pub(crate) client: Option<AnyEnd>,
 }
 
 /// A request that has been answered.
@@ -123,11 +126,13 @@ pub(super) struct Flow {
     pub(super) asked: Instant,
     pub(super) round: u32,
     pub(super) server: Option<u32>,
+    /// The client's end, once it has a port.
+    pub(super) client: Option<AnyEnd>,
 }
 
 impl Flow {
     pub(super) const fn new(opening: Opening, now: Instant) -> Self {
-        Self { opening, opened: now, asked: now, round: 0, server: None }
+        Self { opening, opened: now, asked: now, round: 0, server: None, client: None }
     }
 
     /// What a request's head says.
@@ -153,8 +158,8 @@ impl Flow {
 
     pub(super) const fn ending(&self, broken: Option<Cause>) -> Ending {
         let Opening { load, number, service, .. } = self.opening;
-        let (server, opened) = (self.server, self.opened);
-        Ending { load, number, service, server, broken, opened }
+        let (server, opened, client) = (self.server, self.opened, self.client);
+        Ending { load, number, service, server, broken, opened, client }
     }
 
     pub(super) fn answer(&self, server: u32, now: Instant) -> Answer {

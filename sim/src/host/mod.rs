@@ -168,11 +168,12 @@ impl Host {
     /// Opens a flow.
     pub(crate) fn open(&mut self, way: &mut Way<'_>, opening: Opening) {
         let service = opening.service;
-        let flow = Flow::new(opening, way.now());
+        let mut flow = Flow::new(opening, way.now());
         let remote = End { address: service.address, port: service.port };
         let Some(local) = self.free_end(way, service.protocol, remote) else {
             return self.finish(&flow, Some(Cause::NoPort));
         };
+        flow.client = Some(local);
         let mut transmits = std::mem::take(&mut self.transmits);
         let kind = if service.protocol == Protocol::TCP {
             let mut tcp = Tcp::connect(self.number(), flow.request(), way.now(), &mut transmits);
