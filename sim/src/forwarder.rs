@@ -201,7 +201,7 @@ impl ForwarderNode {
             EngineEvent::FlowTableFull { .. } | EngineEvent::PortsExhausted { .. } => {
                 self.history.eviction = Some(now);
             }
-            _ => {}
+            EngineEvent::PlanApplied { .. } | _ => {}
         }
     }
 }

@@ -29,13 +29,17 @@ pub enum BreakCause {
     TableMoved,
     /// Its answers take another way than its requests, and end there.
     AsymmetricPath,
+    /// A rule of the forwarder denies it.
+    Denied,
+    /// Its requests reached the forwarder, and no real server.
+    Unserved,
     /// Nothing of all this was seen.
     Unexplained,
 }
 
 impl BreakCause {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Client,
         Self::ServerGone,
         Self::ForwarderGone,
@@ -44,6 +48,8 @@ impl BreakCause {
         Self::Evicted,
         Self::TableMoved,
         Self::AsymmetricPath,
+        Self::Denied,
+        Self::Unserved,
         Self::Unexplained,
     ];
 
@@ -59,6 +65,8 @@ impl BreakCause {
             Self::Evicted => "evicted",
             Self::TableMoved => "table_moved",
             Self::AsymmetricPath => "asymmetric_path",
+            Self::Denied => "denied",
+            Self::Unserved => "unserved",
             Self::Unexplained => "unexplained",
         }
     }
@@ -74,6 +82,8 @@ impl BreakCause {
             | Self::Evicted
             | Self::TableMoved
             | Self::AsymmetricPath
+            | Self::Denied
+            | Self::Unserved
             | Self::Unexplained => false,
         }
     }
@@ -143,7 +153,11 @@ pub(super) fn blame(
     if call.is_foreign || call.server.is_some() && call.answers_at.is_some_and(strays) {
         return BreakCause::AsymmetricPath;
     }
-    BreakCause::Unexplained
+    match (call.forwarder, call.server, &call.denied) {
+        (Some(_), None, Some(_)) => BreakCause::Denied,
+        (Some(_), None, None) => BreakCause::Unserved,
+        (None, _, _) | (_, Some(_), _) => BreakCause::Unexplained,
+    }
 }
 
 /// The cause in a sentence; none for what nobody could have kept, and for what says nothing.
@@ -152,7 +166,12 @@ pub(super) fn sentence(cause: BreakCause, call: Option<&Call>, names: &Names) ->
     let called = call.called.address;
     let forwarder = call.forwarder.map_or("the forwarder", |(forwarder, _)| names.of(forwarder));
     Some(match cause {
-        BreakCause::Client | BreakCause::ServerGone | BreakCause::Unexplained => return None,
+        BreakCause::Client | BreakCause::ServerGone | BreakCause::Denied | BreakCause::Unexplained => {
+            return None;
+        }
+        BreakCause::Unserved => {
+            format!("requests to {called} reach {forwarder}, and none of them a real server")
+        }
         BreakCause::ForwarderGone => {
             format!("flows to {called} broke because {forwarder} was away, and with it what it knew of them")
         }
@@ -180,6 +199,8 @@ pub(super) fn sentence(cause: BreakCause, call: Option<&Call>, names: &Names) ->
             ),
             None => format!("flows to {called} broke because {forwarder} sent them to another real server"),
         },
+        // Whose answers come is told when they do.
+        BreakCause::AsymmetricPath if call.is_foreign => return None,
         BreakCause::AsymmetricPath => {
             let at = call.answers_at.map_or("somebody", |at| names.of(at));
             let way: Vec<&str> = call.way.iter().map(|machine| names.of(*machine)).collect();
@@ -289,6 +310,10 @@ mod tests {
             cause(&|call| call.is_foreign = true, Cause::Reset, CLIENT, none),
             BreakCause::AsymmetricPath
         );
+        let unserved = |call: &mut Call| call.server = None;
+        assert_eq!(cause(&unserved, Cause::TimedOut, FORWARDER, none), BreakCause::Unserved);
+        let denied = |call: &mut Call| (call.server, call.denied) = (None, Some("bad".to_owned()));
+        assert_eq!(cause(&denied, Cause::TimedOut, FORWARDER, none), BreakCause::Denied);
         assert_eq!(
             blame(None, (Cause::Reset, true), CLIENT, &names(), &|_| none),
             BreakCause::Unexplained,

@@ -7,11 +7,7 @@ use crate::packet::AnyEnd;
 
 /// The name of the flow whose rules deny this one; `"default"` where nothing decides and that is denied. `None` where it
 /// is permitted, or where a component or an interface that can not be seen from outside has a say.
-pub(super) fn denied_by<'p>(
-    plan: &'p Plan,
-    protocol: Protocol,
-    (from, to): (AnyEnd, AnyEnd),
-) -> Option<&'p str> {
+pub(super) fn denied_by(plan: &Plan, protocol: Protocol, (from, to): (AnyEnd, AnyEnd)) -> Option<&str> {
     for policy in &plan.policies {
         let PolicyPlan::Rules(flows) = policy else { return None };
         for flow in flows.iter().filter(|flow| flow.action != FlowAction::Skip) {

@@ -28,6 +28,8 @@ mod calls;
 mod deny;
 mod inner;
 mod names;
+#[cfg(test)]
+mod tests;
 mod tuples;
 
 use std::collections::{BTreeMap, BTreeSet};
