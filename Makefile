@@ -94,8 +94,8 @@ bench-instructions: toolchain ## instruction counts under valgrind, compared wit
 bench-memory: toolchain ## resident memory of 1,048,576 established flows
 	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin memory
 
-bench-sim: toolchain ## packets per CPU second of the simulator
-	$(CARGO) test --release --locked --package evenkeel-sim --test speed -- --ignored --nocapture
+bench-sim: toolchain ## speed and memory of the simulator, beside the bars
+	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed -- --ignored --nocapture --test-threads 1
 
 bench-e2e: build ## the forwarder against the kernel's NAT and others, on namespaces (root)
 	$(CARGO) run --release --locked --package evenkeel-bench-e2e

@@ -19,8 +19,14 @@ const GUESTS: &[(&str, bool)] = &[
     ("maglev", true),
     ("maglev-pick", true),
     ("misbehave", false),
+    ("p2c", true),
+    ("peak-ewma", true),
+    ("prequal", true),
     ("rate-guard", true),
+    ("rendezvous", true),
     ("round-robin", true),
+    ("rr", true),
+    ("wlc", true),
 ];
 
 /// Variables of cargo that are about the user's machine and not about the outer build.

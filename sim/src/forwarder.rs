@@ -12,9 +12,10 @@ use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Counters, Duration, Engine, Event as EngineEvent, Guests, Instant, PlanError, step};
 
 use crate::checker::History;
-use crate::device::SimDevice;
+use crate::device::{Decided, SimDevice};
 use crate::packet::Packet;
 use crate::scenario::Service;
+use crate::watch;
 
 /// Messages of faults that are kept; the first ones say most.
 const FAULTS_MAX: usize = 16;
@@ -95,6 +96,10 @@ impl ForwarderNode {
 
     /// The loop of the forwarder turns once. Gives whether it has to turn again at once.
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
+        if self.device.is_watched() {
+            let engine = &self.engine;
+            self.device.note_known(|interface, bytes| watch::is_known(engine, interface, bytes, now));
+        }
         let report = step(&mut self.engine, &mut self.device, now.after(self.ahead));
         while let Some(event) = self.engine.poll_event() {
             self.note(&event, now);
@@ -106,6 +111,16 @@ impl ForwarderNode {
         let goes_on = report.received > 0 && self.device.has_waiting();
         self.is_step_due = goes_on;
         goes_on
+    }
+
+    /// Somebody wants to know what becomes of each packet.
+    pub(crate) fn watch(&mut self) {
+        self.device.watch();
+    }
+
+    /// What became of the packets since this was asked last.
+    pub(crate) fn take_decided(&mut self) -> Vec<Decided> {
+        self.device.take_decided()
     }
 
     /// The next packet that has left, and where.
@@ -145,7 +160,11 @@ impl ForwarderNode {
 
     /// The machine loses power: what waits is gone.
     pub(crate) fn stop(&mut self) {
+        let is_watched = self.device.is_watched();
         self.device = SimDevice::default();
+        if is_watched {
+            self.device.watch();
+        }
         self.is_step_due = false;
         self.timer = Instant::NEVER;
     }

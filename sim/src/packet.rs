@@ -35,17 +35,18 @@ pub struct Packet {
     pub buffer: Vec<u8>,
     /// Where the packet lies in it.
     pub range: Range<usize>,
+    /// What copies of one packet share while it travels, counted from 1; 0 for one that has not been sent yet.
+    pub id: u64,
 }
 
 impl Packet {
     /// A packet of these bytes, in `buffer`, whose old content is lost.
     #[must_use]
     pub fn copied_into(mut buffer: Vec<u8>, bytes: &[u8]) -> Self {
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES, 0);
+        set_length(&mut buffer, HEADROOM_BYTES);
         buffer.extend_from_slice(bytes);
         let range = HEADROOM_BYTES..buffer.len();
-        Self { buffer, range }
+        Self { buffer, range, id: 0 }
     }
 
     /// The bytes of the packet.
@@ -203,10 +204,10 @@ pub fn build<A: Into<IpAddr>>(
     let (source, destination): (IpAddr, IpAddr) = (ends.0.address.into(), ends.1.address.into());
     let body_bytes = header_bytes + length;
     let ip_bytes = if source.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
-    buffer.clear();
-    buffer.resize(HEADROOM_BYTES + ip_bytes + body_bytes, 0);
+    // Every byte behind the headroom is written below.
+    set_length(&mut buffer, HEADROOM_BYTES + ip_bytes + body_bytes);
     let range = HEADROOM_BYTES..buffer.len();
-    let mut packet = Packet { buffer, range };
+    let mut packet = Packet { buffer, range, id: 0 };
     let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
         return Packet::default();
     };
@@ -237,6 +238,12 @@ pub fn build<A: Into<IpAddr>>(
         place.copy_from_slice(&sum.to_be_bytes());
     }
     packet
+}
+
+/// Makes a buffer so long; what it held stays, since whoever asks writes over it.
+fn set_length(buffer: &mut Vec<u8>, bytes: usize) {
+    buffer.truncate(bytes);
+    buffer.resize(bytes, 0);
 }
 
 /// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1; RFC 4443 s.3.1).
@@ -280,7 +287,7 @@ pub fn icmp_about_with(
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
-    Some(Packet { buffer, range })
+    Some(Packet { buffer, range, id: 0 })
 }
 
 /// The ICMPv6 message of this type and code by `from` about the packet in `about`, of which as much is quoted as fits
@@ -327,7 +334,7 @@ pub fn icmpv6(
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
-    Packet { buffer, range }
+    Packet { buffer, range, id: 0 }
 }
 
 /// Computes the header checksum of the IPv4 packet in `bytes` anew, after an edit.

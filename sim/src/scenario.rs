@@ -79,6 +79,8 @@ pub struct Scenario {
     pub timeline: Vec<Happening>,
     /// The segments whose frames a capture holds, by number.
     pub captures: Vec<usize>,
+    /// The machines whose frames a capture holds, by number.
+    pub captured_machines: Vec<usize>,
     /// What must come out.
     pub expectations: Vec<Expectation>,
 }

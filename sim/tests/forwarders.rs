@@ -74,7 +74,7 @@ fn in_one_subnet_destination_nat_alone_breaks_every_flow() {
     let outcome = run_native(&library("nat-one-subnet.toml"), Options::default());
     assert_conserved(&outcome);
     assert!(outcome.is_as_expected(), "{}", outcome.to_text());
-    assert_eq!(outcome.flows.causes.get(&Cause::TimedOut), Some(&5));
+    assert_eq!(outcome.flows.causes.get(Cause::TimedOut.key()), Some(&5));
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn udp_clients_ask_again_and_give_up_at_last() {
     // The client's questions for the server's station fit, and nothing else does.
     let narrow = back_to_back("udp", 10, "request = { size = \"200B\" }", "mtu = 68");
     let outcome = run_native(&narrow, Options::default());
-    assert_eq!(outcome.flows.causes.get(&Cause::TimedOut), Some(&10), "{}", outcome.to_text());
+    assert_eq!(outcome.flows.causes.get(Cause::TimedOut.key()), Some(&10), "{}", outcome.to_text());
     assert_eq!(outcome.packets.retransmitted, 30);
 }
 
@@ -60,7 +60,7 @@ fn udp_clients_ask_again_and_give_up_at_last() {
 fn a_client_whose_neighbour_is_silent_is_told_so_by_its_own_machine() {
     let dead = back_to_back("udp", 10, "", "loss = 1.0");
     let outcome = run_native(&dead, Options::default());
-    assert_eq!(outcome.flows.causes.get(&Cause::Unreachable), Some(&10), "{}", outcome.to_text());
+    assert_eq!(outcome.flows.causes.get(Cause::Unreachable.key()), Some(&10), "{}", outcome.to_text());
 }
 
 #[test]
@@ -79,7 +79,7 @@ load.other = {{ from = "other", to = "10.0.0.1:9/udp", arrivals = {{ process = "
     };
     // 10.0.0.9 is nobody; a load to it makes nobody listen.
     let outcome = run_native(&scenario(&text("10.0.0.9:80/tcp")), Options::default());
-    assert_eq!(outcome.flows.causes.get(&Cause::TimedOut), Some(&5), "{}", outcome.to_text());
+    assert_eq!(outcome.flows.causes.get(Cause::TimedOut.key()), Some(&5), "{}", outcome.to_text());
     assert_eq!(outcome.packets.dropped_by_kernels.get("neighbour_failed"), Some(&35));
 }
 

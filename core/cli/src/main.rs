@@ -58,6 +58,13 @@ impl Failure {
     fn runtime(error: impl std::fmt::Display) -> Self {
         Self::Runtime(error.to_string())
     }
+
+    /// What it says, without its kind.
+    fn into_text(self) -> String {
+        match self {
+            Self::Usage(text) | Self::Runtime(text) => text,
+        }
+    }
 }
 
 fn main() -> ExitCode {

@@ -297,6 +297,10 @@ pub(crate) struct Handling {
     /// A client whose flow is refused for want of room (flows, ports, `flows_per_client`) is told so by ICMP.
     #[schemars(extend("default" = false))]
     pub(crate) tell_exhausted: Option<At<bool>>,
+    /// Answers to clients leave as the routes say, as in ALOHA. Else they leave by the interface by which the client's
+    /// packets came in.
+    #[schemars(extend("default" = false))]
+    pub(crate) route_replies: Option<At<bool>>,
 }
 
 /// What an interface carries.

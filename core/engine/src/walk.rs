@@ -9,11 +9,13 @@ use alloc::vec;
 use core::ops::Range;
 
 use crate::device::{BATCH_MAX, Device, HEADROOM_BYTES, Offload, PacketBuffer};
-use crate::engine::{Engine, Stage};
+use crate::director::{Director, FlowAnswered};
+use crate::engine::Engine;
 use crate::flow::tcp_track::{Segment, TcpTrack};
 use crate::flow::{Direction, FlowId, FlowState, Traits};
+use crate::forward::MAIN;
 use crate::outbox::Kind;
-use crate::policy::{PolicyFlow, PolicyVerdict};
+use crate::permit::Standing;
 use crate::time::Instant;
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::wire::{Address, FiveTuple, Protocol};
@@ -243,15 +245,13 @@ impl Engine {
         // The real server's first word: it acknowledges the SYN, or sends a datagram.
         let is_first_word = match (before, after) {
             (FlowState::SynSent, FlowState::SynReceived | FlowState::Established) => true,
-            (FlowState::Udp | FlowState::Icmp, _) => entry.packets_reply == 1,
+            // Where answers do not come by, the client's acknowledgement is the first sign of one.
+            (FlowState::SynReceived, FlowState::Established) => entry.is_one_sided(),
+            (FlowState::Udp | FlowState::Icmp, _) => entry.tally(Direction::Reply).packets() == 1,
             _ => false,
         };
-        if is_half_open
-            && is_first_word
-            && let Some(began) = self.flows.beginning(id)
-            && let Some(director) = self.directors.at_mut(place)
-        {
-            director.answered(slot, self.now.since(began), self.now);
+        if is_half_open && is_first_word && self.directors.at(place).is_some_and(Director::times_flows) {
+            self.tell_answer(id);
         }
         if before != after
             && let Some(director) = self.directors.at_mut(place)
@@ -266,6 +266,18 @@ impl Engine {
         }
     }
 
+    /// Tells the director of the flow `id` that its real server has answered for the first time.
+    #[cold]
+    fn tell_answer(&mut self, id: FlowId) {
+        let Some(after) = self.flows.note_answer(id, self.now) else { return };
+        let Some(entry) = self.flows.entry(id) else { return };
+        let (place, slot, is_through_client) = (entry.director, entry.server_slot, entry.is_one_sided());
+        let hash = entry.tuple(Direction::Original).hash(self.flows.key());
+        if let Some(director) = self.directors.at_mut(place) {
+            director.answered(slot, FlowAnswered { hash, server: 0, after, is_through_client }, self.now);
+        }
+    }
+
     /// Whether the plan in force still permits a flow of an older one.
     #[cold]
     fn revalidate(&mut self, id: FlowId) -> Validity {
@@ -277,30 +289,47 @@ impl Engine {
         // A flow is translated for one mode; under another it begins anew.
         let is_same_mode =
             director.is_none_or(|director| director.mode.is_one_sided() == entry.is_one_sided());
-        let tuple = entry.tuple(Direction::Original);
-        let flow = PolicyFlow { hash: 0, tuple, interface: entry.interface_in() };
-        // Guests are not asked again: what they count would count twice.
-        let mut rules = self.stages.iter().map(|stage| match stage {
-            Stage::Rules(rules) => rules.evaluate(&flow),
-            Stage::Guest(_) => PolicyVerdict::Skip,
-        });
-        let verdict = rules.find(|verdict| *verdict != PolicyVerdict::Skip);
-        if verdict == Some(PolicyVerdict::Deny) {
+        let has_director = director.is_some();
+        let standing = self.standing(entry);
+        if standing == Standing::Denied {
             self.end_flow(id);
             return Validity::Refused(DropReason::PolicyDenied);
         }
         if is_there && is_same_mode {
+            if let Err(reason) = self.redirect(id, standing) {
+                self.end_flow(id);
+                return Validity::Refused(reason);
+            }
             if let Some(entry) = self.flows.entry_mut(id) {
                 entry.generation = generation;
             }
             return Validity::Valid;
         }
-        if director.is_some() && is_same_mode && !self.exit.plan.handling.expires_nodest {
+        if has_director && is_same_mode && !self.exit.plan.handling.expires_nodest {
             // The real server may come back; until then the flow waits for it, or for its end.
             return Validity::Refused(DropReason::NoServer);
         }
         self.end_flow(id);
         Validity::Gone
+    }
+
+    /// Finds out by which ways packets of an old flow leave under the plan in force.
+    fn redirect(&mut self, id: FlowId, standing: Standing) -> Result<(), DropReason> {
+        let Some(entry) = self.flows.entry(id).cloned() else { return Ok(()) };
+        let table = match standing {
+            Standing::Permitted(table) => table,
+            Standing::Denied => return Err(DropReason::PolicyDenied),
+            Standing::Unknown => {
+                let way = self.exit.ways.at(entry.way(Direction::Original));
+                way.map_or(MAIN, |way| way.table)
+            }
+        };
+        let hop = self.exit.routes.find_in(table, entry.server).ok_or(DropReason::NoRoute)?;
+        let ways = self.find_ways(&entry, &hop, None, self.now)?;
+        if let Some(entry) = self.flows.entry_mut(id) {
+            entry.ways = ways;
+        }
+        Ok(())
     }
 
     /// Lets every packet leave that may, in the order of arrival, and counts all ends.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use evenkeel_engine::director::{
-    FlowAnswered, FlowClosed, FlowEnd, Scheduler, Selection, ServerId, ServerView,
+    FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, Scheduler, Selection, ServerId, ServerView,
+    Wishes,
 };
 use evenkeel_engine::plan::{
     Builtin, GuestPlan, Mode, Options, ProbeSource, SchedulerPlan, SlowStart, Tuned,
@@ -20,8 +21,11 @@ use support::*;
 /// What a scheduler was told.
 #[derive(Debug, Default)]
 struct Told {
+    opened: Vec<FlowOpened>,
     answered: Vec<FlowAnswered>,
     closed: Vec<FlowClosed>,
+    order: Vec<FlowEvent>,
+    ticks: Vec<Instant>,
 }
 
 /// Gives every flow to the first server, and writes down what it is told.
@@ -36,17 +40,23 @@ impl Scheduler for Scribe {
     fn pick(&mut self, selection: &mut Selection<'_>, _: Instant) {
         (0..selection.flows().len()).for_each(|flow| assert!(selection.assign(flow, 0)));
     }
-    fn wants_closed_flows(&self) -> bool {
-        true
+    fn wishes(&self) -> Wishes {
+        let tick = Some(Duration::from_millis(250));
+        Wishes { opened: true, answered: true, closed: true, tick, probes: false }
     }
-    fn flows_closed(&mut self, flows: &[FlowClosed], _: Instant) {
-        self.0.lock().unwrap().closed.extend(flows);
+    fn hear(&mut self, events: &[FlowEvent], _: Instant) {
+        let mut told = self.0.lock().unwrap();
+        for event in events {
+            told.order.push(*event);
+            match event {
+                FlowEvent::Opened(flow) => told.opened.push(*flow),
+                FlowEvent::Answered(flow) => told.answered.push(*flow),
+                FlowEvent::Closed(flow) => told.closed.push(*flow),
+            }
+        }
     }
-    fn wants_answers(&self) -> bool {
-        true
-    }
-    fn flows_answered(&mut self, flows: &[FlowAnswered], _: Instant) {
-        self.0.lock().unwrap().answered.extend(flows);
+    fn tick(&mut self, now: Instant) {
+        self.0.lock().unwrap().ticks.push(now);
     }
 }
 
@@ -129,25 +139,62 @@ fn a_refused_connection_is_no_answer_and_each_end_has_its_reason() {
     let later = at(2_000_000);
     engine.handle_timeout(later);
     let told = flush(&mut engine, &told, later);
-    let mut ends: Vec<_> =
-        told.closed.iter().map(|one| (one.end, one.packets_to, one.packets_from, one.bytes)).collect();
-    ends.sort_unstable_by_key(|(end, to, from, bytes)| (format!("{end:?}"), *to, *from, *bytes));
+    let mut ends: Vec<_> = told
+        .closed
+        .iter()
+        .map(|one| (one.end, one.packets_to, one.packets_from, one.bytes_to, one.bytes_from))
+        .collect();
+    ends.sort_unstable_by_key(|end| format!("{end:?}"));
     assert_eq!(
         ends,
         [
-            (FlowEnd::Finished, 3, 2, 200),
-            (FlowEnd::Idle, 1, 1, 58),
-            (FlowEnd::Idle, 2, 1, 125),
-            (FlowEnd::Reset, 1, 1, 80),
-            (FlowEnd::Unanswered, 1, 0, 29),
-            (FlowEnd::Unanswered, 1, 0, 40),
+            (FlowEnd::Finished, 3, 2, 120, 80),
+            (FlowEnd::Idle, 1, 1, 29, 29),
+            (FlowEnd::Idle, 2, 1, 85, 40),
+            (FlowEnd::Reset, 1, 1, 40, 40),
+            (FlowEnd::Unanswered, 1, 0, 29, 0),
+            (FlowEnd::Unanswered, 1, 0, 40, 0),
         ]
     );
     assert_eq!(told.answered.len(), 3, "2, 4 and 6");
 }
 
 #[test]
-fn where_answers_do_not_come_by_nothing_is_told_of_them() {
+fn events_come_in_order_and_an_end_tells_the_whole_life_of_a_flow() {
+    let (mut engine, told) = observed(&Mode::Nat { sources: Vec::new() });
+    exchange(&mut engine, &[tcp(call(1), "S", b"")], at(100));
+    exchange(&mut engine, &[tcp(reply(1), "SA", b"")], at(130));
+    exchange(&mut engine, &[tcp(reply(1), "R", b"")], at(150));
+    engine.handle_timeout(at(60_000));
+    let told = flush(&mut engine, &told, at(60_000));
+    let [FlowEvent::Opened(opened), FlowEvent::Answered(answered), FlowEvent::Closed(closed)] =
+        told.order[..3]
+    else {
+        panic!("{:?}", told.order);
+    };
+    assert_eq!((opened.hash, answered.hash), (closed.hash, closed.hash));
+    assert_eq!((opened.server, answered.server, closed.server), (0, 0, 0));
+    assert_eq!((answered.after, closed.answered), (Duration::from_millis(30), Some(answered.after)));
+    assert!(!answered.is_through_client);
+    assert_eq!(closed.lived, Some(Duration::from_millis(59_900)), "with the time until somebody looked");
+}
+
+#[test]
+fn ticks_come_as_often_as_they_are_wished_for_and_late_ones_are_not_made_up_for() {
+    let (mut engine, told) = observed(&Mode::Nat { sources: Vec::new() });
+    assert_eq!(engine.poll_timeout(), Some(at(250)));
+    engine.handle_timeout(at(249));
+    engine.handle_timeout(at(250));
+    engine.handle_timeout(at(499));
+    engine.handle_timeout(at(2_000));
+    assert_eq!(engine.poll_timeout(), Some(at(2_250)));
+    let ticks = &mut told.lock().unwrap().ticks;
+    ticks.dedup();
+    assert_eq!(*ticks, [at(250), at(2_000)]);
+}
+
+#[test]
+fn where_answers_do_not_come_by_the_client_is_the_witness() {
     let (mut engine, told) = observed(&Mode::Gateway);
     exchange(&mut engine, &[tcp(call(1), "S", b"")], at(0));
     exchange(&mut engine, &[tcp(call(1), "A", b""), tcp(call(1), "A", b"x")], at(5));
@@ -156,7 +203,8 @@ fn where_answers_do_not_come_by_nothing_is_told_of_them() {
     let later = at(2_000_000);
     engine.handle_timeout(later);
     let told = flush(&mut engine, &told, later);
-    assert!(told.answered.is_empty());
+    let answered: Vec<_> = told.answered.iter().map(|one| (one.after, one.is_through_client)).collect();
+    assert_eq!(answered, [(Duration::from_millis(5), true)], "the datagrams say nothing");
     assert_eq!(told.closed.iter().map(|one| one.end).collect::<Vec<_>>(), [FlowEnd::Idle; 2]);
 }
 

@@ -13,7 +13,7 @@
 use std::net::IpAddr;
 
 use evenkeel_engine::director::{Director, NewFlow, native};
-use evenkeel_engine::flow::{FlowEntry, FlowState};
+use evenkeel_engine::flow::{Departed, FlowEntry, FlowState};
 use evenkeel_engine::plan::{
     Binding, Builtin, DirectorPlan, FlowKey, Options, SchedulerPlan, ServerPlan, Tuned,
 };
@@ -521,7 +521,7 @@ impl Pair {
         let now = self.now();
         let mut answer = [None];
         self.director.pick(&[NewFlow { hash: 7, tuple }], &mut answer, now);
-        let slot = answer[0].map(|view| self.director.open(view, protocol).unwrap());
+        let slot = answer[0].map(|view| self.director.open(view, 7, protocol, now).unwrap());
         let ours = slot.map(|slot| self.director.server(slot).unwrap().name.parse().unwrap());
         if let (Some(number), Some(slot)) = (ours, slot) {
             self.flows.push((number, slot, is_tcp));
@@ -535,7 +535,7 @@ impl Pair {
         let state = if is_active { FlowState::Established } else { FlowState::Udp };
         let entry = FlowEntry { server_slot: slot, ..FlowEntry::new(state, 1) };
         let now = self.now();
-        self.director.close(&entry, 7, now);
+        self.director.close(&Departed { entry, birth: None }, 7, now);
     }
 
     fn fin(&mut self, at: usize) {

@@ -75,7 +75,7 @@ fn a_driver_learns_whose_a_flow_is_and_how_each_packet_ended() {
     ] {
         let status = engine.flow(&tuple).unwrap();
         assert_eq!((status.director, status.server, status.direction), ("dns", "s2", direction));
-        assert_eq!(status.entry.packets_original, 2);
+        assert_eq!(status.entry.tally(Direction::Original).packets(), 2);
     }
     assert!(engine.flow(&tuple(stranger)).is_none());
 }

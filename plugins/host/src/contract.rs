@@ -40,6 +40,8 @@ pub(crate) mod bindings {
     }
 
     world!(scheduler, "scheduler");
+    world!(listener, "listener");
+    world!(keeper, "keeper");
     world!(hash_scheduler, "hash-scheduler");
     world!(table_scheduler, "table-scheduler");
     world!(policy, "policy");
@@ -48,10 +50,14 @@ pub(crate) mod bindings {
 pub(crate) use bindings::guest::evenkeel::plugin::log::Level;
 pub(crate) use bindings::guest::evenkeel::plugin::types::{ConfigureError, Flow, Load, Server, Setup};
 pub(crate) use bindings::hash_scheduler::{HashScheduler, HashSchedulerPre};
+pub(crate) use bindings::keeper::{Keeper, KeeperIndices};
+pub(crate) use bindings::listener::exports::evenkeel::plugin::feedback::{
+    FlowEvent, Happening, Hearing, ProbeAnswer,
+};
+pub(crate) use bindings::listener::{Listener, ListenerIndices};
 pub(crate) use bindings::policy::exports::evenkeel::plugin::decide::{Arrival, PolicySetup};
 pub(crate) use bindings::policy::{Policy, PolicyPre};
-pub(crate) use bindings::scheduler::exports::evenkeel::plugin::schedule::ClosedFlow;
-pub(crate) use bindings::scheduler::{Scheduler, SchedulerPre};
+pub(crate) use bindings::scheduler::{Scheduler, SchedulerIndices, SchedulerPre};
 pub(crate) use bindings::table_scheduler::{TableScheduler, TableSchedulerPre};
 
 /// "No answer" of a scheduler.

@@ -17,6 +17,7 @@
 mod breaker;
 mod contract;
 mod engine;
+mod flows;
 mod load;
 mod log;
 mod policy;

@@ -16,14 +16,14 @@ use evenkeel_engine::director::native;
 use evenkeel_engine::plan::{GuestPlan, PolicyPlan, SchedulerPlan, Tuned};
 use evenkeel_engine::{Guests, Plan};
 use sha2::{Digest, Sha256};
-use siphasher::sip::SipHasher13;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::contract::{
-    HashSchedulerPre, PolicyPre, PolicySetup, SchedulerKind, SchedulerPre, Setup, TableSchedulerPre,
-    check_imports, check_policy, scheduler_kind,
+    HashSchedulerPre, PolicyPre, PolicySetup, SchedulerKind, Setup, TableSchedulerPre, check_imports,
+    check_policy, scheduler_kind,
 };
 use crate::engine::{Budget, Data, Mode, Runtime, linker};
+use crate::flows::FlowsPre;
 use crate::policy::ComponentPolicy;
 use crate::sandbox::{Terms, World};
 use crate::scheduler::{ComponentScheduler, Offer};
@@ -38,8 +38,6 @@ const COMPILER_STACK_BYTES: usize = 16 << 20;
 const OPTIONS_BYTES_MAX: usize = 65_536;
 /// What stands in front of the name of a bundled component.
 const BUNDLED: &str = "bundled:";
-/// Separates the seeds of guests from everything else that is drawn from the plan's seed.
-const SEED_SALT: u64 = 0x6775_6573_7473_0001;
 
 /// How guests are run and where their components are.
 #[derive(Clone, Debug)]
@@ -207,7 +205,8 @@ impl User<'_> {
         let setup = Setup {
             name: self.name.to_owned(),
             options: self.plan.options.clone(),
-            seed: seed(plan.seed, self.name),
+            // That of a built-in scheduler of this director, so that twins draw alike.
+            seed: seed_of(plan.seed, self.name),
             now: 0,
             worker,
         };
@@ -221,7 +220,7 @@ impl User<'_> {
                         Offer::Hashes(self.terms(workshop, HashSchedulerPre::new(compiled.pre.clone()))?)
                     }
                     SchedulerKind::Flows => {
-                        Offer::Flows(self.terms(workshop, SchedulerPre::new(compiled.pre.clone()))?)
+                        Offer::Flows(self.terms(workshop, FlowsPre::new(compiled.pre.clone()))?)
                     }
                 };
                 let fallback = native(&Tuned::from(self.plan.fallback), seed_of(plan.seed, self.name));
@@ -256,11 +255,6 @@ impl User<'_> {
             memory_limit_bytes: self.plan.memory_limit_bytes,
         })
     }
-}
-
-/// The seed of one guest: the same for every worker, another for every name.
-fn seed(seed: u64, name: &str) -> u64 {
-    SipHasher13::new_with_keys(seed, SEED_SALT).hash(name.as_bytes())
 }
 
 fn sentence(error: &wasmtime::Error) -> String {

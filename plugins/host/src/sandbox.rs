@@ -12,8 +12,8 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::breaker::Breaker;
 use crate::contract::{
-    ConfigureError, HashScheduler, HashSchedulerPre, Policy, PolicyPre, Scheduler, SchedulerPre,
-    TableScheduler, TableSchedulerPre, describe,
+    ConfigureError, HashScheduler, HashSchedulerPre, Policy, PolicyPre, TableScheduler, TableSchedulerPre,
+    describe,
 };
 use crate::engine::{Budget, Data, Runtime};
 
@@ -38,7 +38,6 @@ macro_rules! worlds {
 }
 
 worlds! {
-    Scheduler from SchedulerPre,
     HashScheduler from HashSchedulerPre,
     TableScheduler from TableSchedulerPre,
     Policy from PolicyPre,

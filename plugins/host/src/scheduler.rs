@@ -3,25 +3,24 @@
 //! Gets the engine's questions; gives answers that were checked, and lets the native fallback answer in the same
 //! call wherever the guest did not, must not or may not: no flow waits and none is lost.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use evenkeel_engine::Instant;
 use evenkeel_engine::director::{
-    Fault, FlowClosed, GuestStats, NewFlow, Scheduler, Selection, ServerLoad, ServerView,
+    Fault, FlowEvent, GuestStats, NewFlow, ProbeAnswer, Scheduler, Selection, ServerLoad, ServerView, Wishes,
 };
 use evenkeel_engine::wire::{Address, FiveTuple};
 use wasmtime::Store;
 
 use crate::contract::{
-    ClosedFlow, Flow, HashScheduler, Load, NO_ANSWER, Scheduler as FlowScheduler, Server, Setup, TABLE_MAX,
-    TableScheduler,
+    Flow, FlowEvent as EventRecord, HashScheduler, Load, NO_ANSWER, Server, Setup, TABLE_MAX, TableScheduler,
 };
 use crate::engine::Data;
+use crate::flows::{Flows, PROBES_MAX, STATE_BYTES_MAX, answer_record, event_record};
 use crate::rest::Rest;
 use crate::sandbox::{Configured, Effort, Sandbox, Terms, World};
 
-/// The most closed flows of one call.
-const CLOSED_MAX: usize = 256;
 /// Marks a place of a table that leaves the choice to the fallback. No list of servers is long enough for it to
 /// be an index.
 const NO_ENTRY: u16 = u16::MAX;
@@ -52,9 +51,13 @@ enum Guest {
         hashes: Vec<u64>,
     },
     Flows {
-        sandbox: Sandbox<FlowScheduler>,
+        sandbox: Sandbox<Flows>,
         flows: Vec<Flow>,
         loads: Vec<Load>,
+        events: Vec<EventRecord>,
+        /// Servers that the guest wants to be asked, and whether it was asked for them since its last answer.
+        probes: VecDeque<u16>,
+        has_picked: bool,
     },
 }
 
@@ -73,7 +76,7 @@ macro_rules! with_sandbox {
 #[derive(Clone, Copy, Debug, Default)]
 struct Wants {
     loads: bool,
-    closed_flows: bool,
+    hears: Wishes,
 }
 
 impl fmt::Debug for ComponentScheduler {
@@ -90,7 +93,7 @@ impl fmt::Debug for ComponentScheduler {
 pub(crate) enum Offer {
     Table(Terms<TableScheduler>),
     Hashes(Terms<HashScheduler>),
-    Flows(Terms<FlowScheduler>),
+    Flows(Terms<Flows>),
 }
 
 impl ComponentScheduler {
@@ -101,9 +104,14 @@ impl ComponentScheduler {
                 Guest::Table { sandbox: Sandbox::new(terms), table: Vec::new(), is_due: false }
             }
             Offer::Hashes(terms) => Guest::Hashes { sandbox: Sandbox::new(terms), hashes: Vec::new() },
-            Offer::Flows(terms) => {
-                Guest::Flows { sandbox: Sandbox::new(terms), flows: Vec::new(), loads: Vec::new() }
-            }
+            Offer::Flows(terms) => Guest::Flows {
+                sandbox: Sandbox::new(terms),
+                flows: Vec::new(),
+                loads: Vec::new(),
+                events: Vec::new(),
+                probes: VecDeque::new(),
+                has_picked: false,
+            },
         };
         let wants = with_sandbox!(&mut guest, sandbox => try_out(sandbox, &mut setup))?;
         let (servers, rest) = (Vec::new(), Rest::default());
@@ -119,14 +127,16 @@ trait Begin: World {
     fn update(&self, store: &mut Store<Data>, servers: &[Server], now: u64) -> wasmtime::Result<()>;
 }
 
-impl Begin for FlowScheduler {
+impl Begin for Flows {
     fn configure(&self, store: &mut Store<Data>, setup: &Setup) -> Configured<Wants> {
-        let wishes = self.evenkeel_plugin_schedule().call_configure(store, setup)?;
-        Ok(wishes.map(|wishes| Wants { loads: wishes.loads, closed_flows: wishes.closed_flows }))
+        match self.schedule.evenkeel_plugin_schedule().call_configure(&mut *store, setup)? {
+            Ok(wishes) => Ok(Ok(Wants { loads: wishes.loads, hears: self.listen(store)? })),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     fn update(&self, store: &mut Store<Data>, servers: &[Server], now: u64) -> wasmtime::Result<()> {
-        self.evenkeel_plugin_schedule().call_update(store, servers, now)
+        self.schedule.evenkeel_plugin_schedule().call_update(store, servers, now)
     }
 }
 
@@ -266,7 +276,8 @@ fn check_table(answer: &[u32], servers: &[Server]) -> Result<Vec<u16>, String> {
         }
         let index = u16::try_from(*entry).ok().filter(|index| *index != NO_ENTRY);
         let server = index.and_then(|index| servers.get(usize::from(index)));
-        let is_usable = server.is_some_and(|server| server.is_up && server.weight > 0);
+        // A server that is full has its places; the fallback takes the flows that meet it there.
+        let is_usable = server.is_some_and(|server| (server.is_up || server.is_full) && server.weight > 0);
         index.filter(|_| is_usable).ok_or_else(|| unusable("put into its table", *entry, servers.len()))
     };
     answer.iter().map(entry).collect()
@@ -306,8 +317,8 @@ fn record(new: &NewFlow) -> Flow {
 
 fn server_record(view: &ServerView) -> Server {
     let [address_high, address_low] = Address::from(view.address).halves();
-    let ServerView { id, port, weight, is_up, .. } = *view;
-    Server { id: id.0, address_high, address_low, port, weight, is_up }
+    let ServerView { id, port, weight, is_up, is_full, .. } = *view;
+    Server { id: id.0, address_high, address_low, port, weight, is_up, is_full }
 }
 
 impl ComponentScheduler {
@@ -339,12 +350,13 @@ impl ComponentScheduler {
                 })?;
                 take_answers(sandbox, selection, &answers, now);
             }
-            Guest::Flows { sandbox, flows, loads } => {
+            Guest::Flows { sandbox, flows, loads, has_picked, .. } => {
                 ready(sandbox, setup, servers, now)?;
+                *has_picked = true;
                 let time = now.as_nanos();
                 if let ([flow], false) = (selection.flows(), wants.loads) {
                     let answer = sandbox.call("pick-one", Effort::Call, now, |world, store| {
-                        world.evenkeel_plugin_schedule().call_pick_one(store, record(flow), time)
+                        world.schedule.evenkeel_plugin_schedule().call_pick_one(store, record(flow), time)
                     })?;
                     take_answers(sandbox, selection, &[answer], now);
                     return Some(());
@@ -357,7 +369,7 @@ impl ComponentScheduler {
                     loads.extend(selection.loads().iter().map(load));
                 }
                 let answers = sandbox.call("pick", Effort::Call, now, |world, store| {
-                    world.evenkeel_plugin_schedule().call_pick(store, flows, loads, time)
+                    world.schedule.evenkeel_plugin_schedule().call_pick(store, flows, loads, time)
                 })?;
                 take_answers(sandbox, selection, &answers, now);
             }
@@ -405,32 +417,90 @@ impl Scheduler for ComponentScheduler {
         }
     }
 
-    fn wants_closed_flows(&self) -> bool {
-        self.wants.closed_flows || self.fallback.wants_closed_flows()
+    fn wishes(&self) -> Wishes {
+        self.wants.hears.or(self.fallback.wishes())
     }
 
-    fn flows_closed(&mut self, flows: &[FlowClosed], now: Instant) {
-        if self.fallback.wants_closed_flows() {
-            self.fallback.flows_closed(flows, now);
-        }
-        let Guest::Flows { sandbox, .. } = &mut self.guest else { return };
-        if !self.wants.closed_flows {
+    fn hear(&mut self, events: &[FlowEvent], now: Instant) {
+        tell_fallback(&mut *self.fallback, events, now);
+        let hears = self.wants.hears;
+        let Guest::Flows { sandbox, events: records, .. } = &mut self.guest else { return };
+        records.clear();
+        records.extend(events.iter().filter(|event| is_wished(hears, event)).map(event_record));
+        if records.is_empty() {
             return;
         }
-        for flows in flows.chunks(CLOSED_MAX) {
-            // A guest without an instance has no flows to forget.
-            if !sandbox.is_live() || !sandbox.may_call(now) {
-                return;
-            }
-            let closed = |flow: &FlowClosed| ClosedFlow { hash: flow.hash, server: u32::from(flow.server) };
-            let flows: Vec<ClosedFlow> = flows.iter().map(closed).collect();
-            let told = sandbox.call("closed", Effort::Call, now, |world, store| {
-                world.evenkeel_plugin_schedule().call_closed(store, &flows, now.as_nanos())
-            });
-            if told.is_some() {
-                sandbox.succeeded(now);
-            }
+        let _ = call(sandbox, "hear", now, |world, store| {
+            let Some(feedback) = &world.feedback else { return Ok(()) };
+            feedback.evenkeel_plugin_feedback().call_hear(store, records, now.as_nanos())
+        });
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if self.fallback.wishes().tick.is_some() {
+            self.fallback.tick(now);
         }
+        let Guest::Flows { sandbox, .. } = &mut self.guest else { return };
+        if self.wants.hears.tick.is_none() {
+            return;
+        }
+        let _ = call(sandbox, "tick", now, |world, store| {
+            let Some(feedback) = &world.feedback else { return Ok(()) };
+            feedback.evenkeel_plugin_feedback().call_tick(store, now.as_nanos())
+        });
+    }
+
+    fn poll_probe(&mut self, now: Instant) -> Option<u16> {
+        if let Some(server) = self.fallback.poll_probe(now) {
+            return Some(server);
+        }
+        let count = self.servers.len();
+        let Guest::Flows { sandbox, probes, has_picked, .. } = &mut self.guest else { return None };
+        if self.wants.hears.probes && probes.is_empty() && std::mem::take(has_picked) {
+            let wanted = call(sandbox, "poll-probes", now, |world, store| {
+                let Some(feedback) = &world.feedback else { return Ok(Vec::new()) };
+                feedback.evenkeel_plugin_feedback().call_poll_probes(store, now.as_nanos())
+            })?;
+            let wanted = wanted.iter().take(PROBES_MAX).filter_map(|server| u16::try_from(*server).ok());
+            probes.extend(wanted.filter(|server| usize::from(*server) < count));
+        }
+        probes.pop_front()
+    }
+
+    fn probe_answered(&mut self, answer: ProbeAnswer, now: Instant) {
+        if self.fallback.wishes().probes {
+            self.fallback.probe_answered(answer, now);
+        }
+        let Guest::Flows { sandbox, .. } = &mut self.guest else { return };
+        if !self.wants.hears.probes {
+            return;
+        }
+        let _ = call(sandbox, "probe-answered", now, |world, store| {
+            let Some(feedback) = &world.feedback else { return Ok(()) };
+            let answer = answer_record(answer);
+            feedback.evenkeel_plugin_feedback().call_probe_answered(store, answer, now.as_nanos())
+        });
+    }
+
+    fn save(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let Guest::Flows { sandbox, .. } = &mut self.guest else { return None };
+        let state = call(sandbox, "save", now, |world, store| {
+            let Some(snapshot) = &world.snapshot else { return Ok(Vec::new()) };
+            snapshot.evenkeel_plugin_snapshot().call_save(store, now.as_nanos())
+        })?;
+        (!state.is_empty() && state.len() <= STATE_BYTES_MAX).then_some(state)
+    }
+
+    fn restore(&mut self, state: &[u8], now: Instant) -> bool {
+        let Guest::Flows { sandbox, .. } = &mut self.guest else { return false };
+        if !sandbox.is_live() && begin(sandbox, &mut self.setup, now).is_none() {
+            return false;
+        }
+        let restored = call(sandbox, "restore", now, |world, store| {
+            let Some(snapshot) = &world.snapshot else { return Ok(false) };
+            snapshot.evenkeel_plugin_snapshot().call_restore(store, state, now.as_nanos())
+        });
+        restored.unwrap_or(false)
     }
 
     fn stats(&self) -> GuestStats {
@@ -439,6 +509,43 @@ impl Scheduler for ComponentScheduler {
 
     fn take_fault(&mut self) -> Option<Fault> {
         with_sandbox!(&mut self.guest, sandbox => sandbox.take_fault())
+    }
+}
+
+/// Calls a guest about something that is not a question. One without an instance has nothing to remember, and is not
+/// called.
+fn call<R>(
+    sandbox: &mut Sandbox<Flows>,
+    name: &'static str,
+    now: Instant,
+    call: impl FnOnce(&Flows, &mut Store<Data>) -> wasmtime::Result<R>,
+) -> Option<R> {
+    if !sandbox.is_live() || !sandbox.may_call(now) {
+        return None;
+    }
+    let result = sandbox.call(name, Effort::Call, now, call)?;
+    sandbox.succeeded(now);
+    Some(result)
+}
+
+/// Whether somebody with these wishes hears of `event`.
+const fn is_wished(wishes: Wishes, event: &FlowEvent) -> bool {
+    match event {
+        FlowEvent::Opened(_) => wishes.opened,
+        FlowEvent::Answered(_) => wishes.answered,
+        FlowEvent::Closed(_) => wishes.closed,
+    }
+}
+
+/// Tells the fallback of what it wishes to hear, which may be less than the guest does.
+fn tell_fallback(fallback: &mut dyn Scheduler, events: &[FlowEvent], now: Instant) {
+    let wishes = fallback.wishes();
+    if wishes == Wishes::default() {
+        return;
+    }
+    let wished: Vec<FlowEvent> = events.iter().filter(|event| is_wished(wishes, event)).copied().collect();
+    if !wished.is_empty() {
+        fallback.hear(&wished, now);
     }
 }
 

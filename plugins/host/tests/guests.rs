@@ -11,8 +11,9 @@
 mod common;
 
 use common::{Director, Guard, MODES, flows, servers};
+use evenkeel_engine::Duration;
 use evenkeel_engine::director::builtin::maglev_table;
-use evenkeel_engine::director::{FlowClosed, NewFlow, Selection, ServerLoad, builtin};
+use evenkeel_engine::director::{FlowClosed, FlowEvent, NewFlow, Selection, ServerLoad, Wishes, builtin};
 use evenkeel_engine::plan::Builtin;
 use evenkeel_engine::policy::PolicyVerdict;
 use evenkeel_plugin_host::Mode;
@@ -137,19 +138,29 @@ fn rate_guard_lets_the_burst_pass_and_denies_the_rest() {
 }
 
 #[test]
-fn only_guests_that_ask_hear_of_closed_flows() {
-    let closed = [FlowClosed { hash: 1, ..FlowClosed::default() }; 600];
+fn only_guests_that_ask_hear_of_flows_and_of_time() {
+    let events = [FlowEvent::Closed(FlowClosed { hash: 1, ..FlowClosed::default() }); 64];
     let mut quiet = Director::new("bundled:round-robin", "", Mode::Fuel, &[1]);
-    assert!(!quiet.scheduler.wants_closed_flows());
+    assert_eq!(quiet.scheduler.wishes(), Wishes::default());
     let calls = quiet.stats().calls;
-    quiet.close(&closed);
+    quiet.hear(&events);
+    quiet.scheduler.tick(quiet.now);
+    assert_eq!(quiet.scheduler.poll_probe(quiet.now), None);
     assert_eq!(quiet.stats().calls, calls);
 
     let mut curious = Director::new("bundled:misbehave", "", Mode::Fuel, &[1]);
-    assert!(curious.scheduler.wants_closed_flows());
+    let wishes = curious.scheduler.wishes();
+    assert!(wishes.opened && wishes.answered && wishes.closed && wishes.probes);
+    assert_eq!(wishes.tick, Some(Duration::from_millis(1)));
     let calls = curious.stats().calls;
-    curious.close(&closed);
-    assert_eq!(curious.stats().calls, calls + 3, "600 flows in batches of 256");
+    curious.hear(&events);
+    curious.scheduler.tick(curious.now);
+    assert_eq!(curious.stats().calls, calls + 2, "64 events at once, and a tick");
+    assert_eq!(curious.scheduler.poll_probe(curious.now), None, "nobody has been picked since");
+    curious.pick(1);
+    assert_eq!(curious.scheduler.poll_probe(curious.now), Some(0), "the others do not exist");
+    assert_eq!(curious.scheduler.poll_probe(curious.now), None);
+    assert_eq!(curious.stats().faults, 0);
 }
 
 #[test]

@@ -52,7 +52,7 @@ macro_rules! world {
     };
 }
 
-world!(scheduler, "scheduler", "export_scheduler_world");
+world!(scheduler, "full-scheduler", "export_scheduler_world");
 world!(hash_scheduler, "hash-scheduler", "export_hash_scheduler_world");
 world!(table_scheduler, "table-scheduler", "export_table_scheduler_world");
 world!(policy, "policy", "export_policy_world");

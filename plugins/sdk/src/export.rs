@@ -8,9 +8,12 @@ pub mod glue {
     use alloc::vec::Vec;
 
     use crate::{
-        Arrival, ClosedFlow, ConfigureError, Flow, HashScheduler, Instant, Load, NO_ANSWER, Options, Policy,
-        PolicySetup, Scheduler, Server, Setup, TableScheduler, Wishes,
+        Arrival, ConfigureError, Flow, FlowEvent, HashScheduler, Instant, Load, NO_ANSWER, Options, Policy,
+        PolicySetup, ProbeAnswer, Scheduler, Server, Setup, TableScheduler, Wishes,
     };
+
+    pub use crate::bindings::scheduler::exports::evenkeel::plugin::feedback::Hearing;
+    pub use crate::bindings::scheduler::exports::evenkeel::plugin::schedule::Wishes as PickWishes;
 
     #[cfg(target_arch = "wasm32")]
     pub use crate::runtime::Arguments;
@@ -128,9 +131,46 @@ pub mod glue {
         guest.update(servers, Instant::from_nanos(now));
     }
 
-    /// Tells of ended flows.
-    pub fn closed<G: Scheduler>(guest: &mut G, flows: &[ClosedFlow], now: u64) {
-        guest.closed(flows, Instant::from_nanos(now));
+    /// What `pick` is to be told.
+    #[must_use]
+    pub const fn pick_wishes(wishes: Wishes) -> PickWishes {
+        PickWishes { loads: wishes.loads }
+    }
+
+    /// What the guest wants to hear.
+    pub fn listen<G: Scheduler>(guest: &G) -> Hearing {
+        let Wishes { opened, answered, closed, tick, probes, .. } = guest.wishes();
+        Hearing { opened, answered, closed, tick: u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX), probes }
+    }
+
+    /// Tells what has become of flows.
+    pub fn hear<G: Scheduler>(guest: &mut G, events: &[FlowEvent], now: u64) {
+        guest.hear(events, Instant::from_nanos(now));
+    }
+
+    /// Tells that time has passed.
+    pub fn tick<G: Scheduler>(guest: &mut G, now: u64) {
+        guest.tick(Instant::from_nanos(now));
+    }
+
+    /// Asks whom to probe.
+    pub fn poll_probes<G: Scheduler>(guest: &mut G, now: u64) -> Vec<u32> {
+        guest.poll_probes(Instant::from_nanos(now))
+    }
+
+    /// Hands over the answer to a probe.
+    pub fn probe_answered<G: Scheduler>(guest: &mut G, answer: &ProbeAnswer, now: u64) {
+        guest.probe_answered(answer, Instant::from_nanos(now));
+    }
+
+    /// Asks for the state.
+    pub fn save<G: Scheduler>(guest: &mut G, now: u64) -> Vec<u8> {
+        guest.save(Instant::from_nanos(now))
+    }
+
+    /// Hands over a state.
+    pub fn restore<G: Scheduler>(guest: &mut G, state: &[u8], now: u64) -> bool {
+        guest.restore(state, Instant::from_nanos(now))
     }
 
     /// Tells of new servers.
@@ -177,16 +217,16 @@ macro_rules! export_scheduler {
             extern crate alloc;
             use alloc::vec::Vec;
             use $crate::bindings::scheduler as world;
-            use $crate::{ClosedFlow, ConfigureError, Flow, Load, Server, Setup, Wishes, glue};
+            use $crate::{ConfigureError, Flow, FlowEvent, Load, ProbeAnswer, Server, Setup, glue};
 
             static GUEST: glue::Slot<$guest> = glue::Slot::new();
             struct Component;
 
             impl world::exports::evenkeel::plugin::schedule::Guest for Component {
-                fn configure(setup: Setup) -> Result<Wishes, ConfigureError> {
+                fn configure(setup: Setup) -> Result<glue::PickWishes, ConfigureError> {
                     let (guest, wishes) = glue::scheduler(&setup)?;
                     GUEST.fill(guest);
-                    Ok(wishes)
+                    Ok(glue::pick_wishes(wishes))
                 }
                 fn update(servers: Vec<Server>, now: u64) {
                     GUEST.with(|guest| glue::update(guest, &servers, now));
@@ -197,8 +237,32 @@ macro_rules! export_scheduler {
                 fn pick_one(flow: Flow, now: u64) -> u32 {
                     GUEST.with(|guest| glue::pick_one(guest, &flow, now))
                 }
-                fn closed(flows: Vec<ClosedFlow>, now: u64) {
-                    GUEST.with(|guest| glue::closed(guest, &flows, now));
+            }
+
+            impl world::exports::evenkeel::plugin::feedback::Guest for Component {
+                fn listen() -> glue::Hearing {
+                    GUEST.with(|guest| glue::listen(guest))
+                }
+                fn hear(events: Vec<FlowEvent>, now: u64) {
+                    GUEST.with(|guest| glue::hear(guest, &events, now));
+                }
+                fn tick(now: u64) {
+                    GUEST.with(|guest| glue::tick(guest, now));
+                }
+                fn poll_probes(now: u64) -> Vec<u32> {
+                    GUEST.with(|guest| glue::poll_probes(guest, now))
+                }
+                fn probe_answered(answer: ProbeAnswer, now: u64) {
+                    GUEST.with(|guest| glue::probe_answered(guest, &answer, now));
+                }
+            }
+
+            impl world::exports::evenkeel::plugin::snapshot::Guest for Component {
+                fn save(now: u64) -> Vec<u8> {
+                    GUEST.with(|guest| glue::save(guest, now))
+                }
+                fn restore(state: Vec<u8>, now: u64) -> bool {
+                    GUEST.with(|guest| glue::restore(guest, &state, now))
                 }
             }
 

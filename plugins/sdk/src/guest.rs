@@ -5,12 +5,43 @@
 
 use alloc::vec::Vec;
 
+use core::time::Duration;
+
 use crate::{
-    Arrival, ClosedFlow, ConfigureError, Flow, Instant, Load, Options, PolicySetup, Server, Setup, Wishes,
+    Arrival, ConfigureError, Flow, FlowEvent, Instant, Load, Options, PolicySetup, ProbeAnswer, Server, Setup,
 };
 
 /// The entry of a table, or the answer for a flow, that leaves the choice to the native fallback.
 pub const NO_ANSWER: u32 = u32::MAX;
+
+/// What a scheduler wants to be told besides its servers and its flows. What it does not ask for costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Whether [`Scheduler::pick`] gets the loads of the servers.
+    pub loads: bool,
+    /// Whether [`Scheduler::hear`] is told of each flow that is entered, whoever chose its server.
+    pub opened: bool,
+    /// Whether it is told of each flow's first answer.
+    pub answered: bool,
+    /// Whether it is told of each flow's end.
+    pub closed: bool,
+    /// How often [`Scheduler::tick`] is called: zero for never, and else a millisecond at least.
+    pub tick: Duration,
+    /// Whether [`Scheduler::poll_probes`] and [`Scheduler::probe_answered`] are called.
+    pub probes: bool,
+}
+
+impl Wishes {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        loads: false,
+        opened: false,
+        answered: false,
+        closed: false,
+        tick: Duration::ZERO,
+        probes: false,
+    };
+}
 
 /// Picks a real server for each new flow from everything that is known about it.
 pub trait Scheduler: Sized {
@@ -22,7 +53,7 @@ pub trait Scheduler: Sized {
 
     /// What the guest wants to be told. Asked once, after `configure`.
     fn wishes(&self) -> Wishes {
-        Wishes { loads: false, closed_flows: false }
+        Wishes::NONE
     }
 
     /// The servers, their weights or their states have changed. Replaces the list before.
@@ -34,9 +65,40 @@ pub trait Scheduler: Sized {
     /// this guest picked earlier in the same batch are counted in it.
     fn pick(&mut self, flow: &Flow, loads: &[Load], now: Instant) -> Option<usize>;
 
-    /// Flows have ended, in order. Called when [`Wishes::closed_flows`] was set.
-    fn closed(&mut self, flows: &[ClosedFlow], now: Instant) {
-        let _ = (flows, now);
+    /// What has become of flows, in order, of the kinds that [`Wishes`] asked for.
+    fn hear(&mut self, events: &[FlowEvent], now: Instant) {
+        let _ = (events, now);
+    }
+
+    /// The time that [`Wishes::tick`] asked for has passed.
+    fn tick(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// The indexes of servers that are to be asked how they are, at most 256. Called after each batch when
+    /// [`Wishes::probes`] was set.
+    fn poll_probes(&mut self, now: Instant) -> Vec<u32> {
+        let _ = now;
+        Vec::new()
+    }
+
+    /// A server has answered a probe.
+    fn probe_answered(&mut self, answer: &ProbeAnswer, now: Instant) {
+        let _ = (answer, now);
+    }
+
+    /// What it has learnt, for whoever takes its place; empty where there is nothing. [`State`](crate::State) writes
+    /// and reads states that name their form.
+    fn save(&mut self, now: Instant) -> Vec<u8> {
+        let _ = now;
+        Vec::new()
+    }
+
+    /// Goes on where another one left off; called before the first update. Returns whether it does: `false` for a
+    /// state whose form it does not know.
+    fn restore(&mut self, state: &[u8], now: Instant) -> bool {
+        let _ = (state, now);
+        false
     }
 }
 

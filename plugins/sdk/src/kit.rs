@@ -17,19 +17,30 @@ use core::time::Duration;
 use crate::export::glue;
 use crate::types::{describe, halves};
 use crate::{
-    Arrival, ClosedFlow, ConfigureError, Flow, HashScheduler, Instant, Load, NO_ANSWER, PROTOCOL_TCP, Policy,
-    PolicySetup, Scheduler, Server, Setup, TableScheduler, Verdict, Wishes,
+    Arrival, ConfigureError, Flow, FlowEvent, Happening, HashScheduler, Instant, Load, NO_ANSWER,
+    PROTOCOL_TCP, Policy, PolicySetup, Scheduler, Server, Setup, TableScheduler, Verdict, Wishes,
 };
 
 /// How many flows a batch of [`Kit::shares`] has.
 pub const BATCH: usize = 32;
+
+/// The shortest time between two ticks, as the forwarder has it.
+const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// The scripted server `number`: 10.0.3.1 and following, port 80, up.
 #[must_use]
 pub fn server(number: usize, weight: u32) -> Server {
     let number = u32::try_from(number).unwrap_or(u32::MAX);
     let (address_high, address_low) = halves(Ipv4Addr::from_bits(0x0a00_0301_u32.saturating_add(number)));
-    Server { id: mix(u64::from(number) + 1), address_high, address_low, port: 80, weight, is_up: true }
+    Server {
+        id: mix(u64::from(number) + 1),
+        address_high,
+        address_low,
+        port: 80,
+        weight,
+        is_up: true,
+        is_full: false,
+    }
 }
 
 /// The scripted flow `number`: TCP to 10.0.0.3:80, each from another address of 198.18.0.0/15 and on.
@@ -63,7 +74,9 @@ fn mix(number: u64) -> u64 {
     number ^ number >> 31
 }
 
-fn setup(options: &str) -> Setup {
+/// What a guest is told when it begins, with these options.
+#[must_use]
+pub fn setup(options: &str) -> Setup {
     Setup { name: "kit".to_owned(), options: options.to_owned(), seed: 1, now: 0, worker: 0 }
 }
 
@@ -78,10 +91,19 @@ pub trait Driver: Sized {
     fn update(&mut self, servers: &[Server], now: Instant);
     /// Answers a batch.
     fn pick(&mut self, flows: &[Flow], loads: &[Load], now: Instant) -> Vec<u32>;
-    /// Tells of ended flows.
-    fn closed(&mut self, flows: &[ClosedFlow], now: Instant) {
-        let _ = (flows, now);
+    /// Tells what has become of a flow, where the guest asked for it.
+    fn hear(&mut self, event: &FlowEvent, now: Instant) {
+        let _ = (event, now);
     }
+    /// Lets the time pass that lies between two points, with the ticks that the guest asked for.
+    fn pass(&mut self, from: Instant, to: Instant) {
+        let _ = (from, to);
+    }
+    /// Puts a new instance in the place of this one, with its state where it has one; says whether it was taken over.
+    ///
+    /// # Errors
+    /// Those of the guest.
+    fn replace(&mut self, setup: &Setup, now: Instant) -> Result<bool, ConfigureError>;
 }
 
 /// Drives a [`Scheduler`].
@@ -107,10 +129,35 @@ impl<G: Scheduler> Driver for Flows<G> {
             }
         }
     }
-    fn closed(&mut self, flows: &[ClosedFlow], now: Instant) {
-        if self.wishes.closed_flows {
-            self.guest.closed(flows, now);
+    fn hear(&mut self, event: &FlowEvent, now: Instant) {
+        let is_wished = match event.what {
+            Happening::Opened => self.wishes.opened,
+            Happening::Answered => self.wishes.answered,
+            Happening::Finished | Happening::Reset | Happening::Idle | Happening::Unanswered => {
+                self.wishes.closed
+            }
+        };
+        if is_wished {
+            self.guest.hear(core::slice::from_ref(event), now);
         }
+    }
+    fn pass(&mut self, from: Instant, to: Instant) {
+        if self.wishes.tick.is_zero() {
+            return;
+        }
+        let interval = self.wishes.tick.max(TICK_MIN);
+        let mut next = from.after(interval);
+        while next <= to {
+            self.guest.tick(next);
+            next = next.after(interval);
+        }
+    }
+    fn replace(&mut self, setup: &Setup, now: Instant) -> Result<bool, ConfigureError> {
+        let state = self.guest.save(now);
+        let (mut guest, wishes) = glue::scheduler::<G>(setup)?;
+        let is_restored = !state.is_empty() && guest.restore(&state, now);
+        *self = Self { guest, wishes };
+        Ok(is_restored)
     }
 }
 
@@ -128,6 +175,10 @@ impl<G: HashScheduler> Driver for Hashes<G> {
     fn pick(&mut self, flows: &[Flow], _: &[Load], now: Instant) -> Vec<u32> {
         let hashes: Vec<u64> = flows.iter().map(|flow| flow.hash).collect();
         glue::pick_hashes(&mut self.0, &hashes, now.as_nanos())
+    }
+    fn replace(&mut self, setup: &Setup, _: Instant) -> Result<bool, ConfigureError> {
+        *self = Self::configure(setup)?;
+        Ok(false)
     }
 }
 
@@ -156,6 +207,10 @@ impl<G: TableScheduler> Driver for Tables<G> {
         let entry = |flow: &Flow| self.table.get(usize::try_from(flow.hash % length).ok()?).copied();
         flows.iter().map(|flow| entry(flow).unwrap_or(NO_ANSWER)).collect()
     }
+    fn replace(&mut self, setup: &Setup, _: Instant) -> Result<bool, ConfigureError> {
+        *self = Self::configure(setup)?;
+        Ok(false)
+    }
 }
 
 /// The server that an answer names, if it names one.
@@ -174,11 +229,41 @@ fn check(servers: &[Server], answer: u32) -> Option<usize> {
 #[derive(Debug)]
 pub struct Kit<D> {
     driver: D,
+    options: String,
     servers: Vec<Server>,
     loads: Vec<Load>,
-    open: Vec<ClosedFlow>,
+    open: Vec<Open>,
     next_flow: u32,
     now: Instant,
+}
+
+/// A flow that is open.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    hash: u64,
+    server: u32,
+    began: Instant,
+    answered: Option<Duration>,
+}
+
+impl Open {
+    /// What the guest is told when something happens to it.
+    fn event(&self, what: Happening, now: Instant) -> FlowEvent {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let is_over = !matches!(what, Happening::Opened | Happening::Answered);
+        FlowEvent {
+            hash: self.hash,
+            server: self.server,
+            what,
+            is_through_client: false,
+            answered: self.answered.map_or(u64::MAX, nanos),
+            lived: if is_over { now.nanos_since(self.began) } else { u64::MAX },
+            packets_to: u32::from(is_over),
+            packets_from: u32::from(is_over && self.answered.is_some()),
+            bytes_to: if is_over { 40 } else { 0 },
+            bytes_from: if is_over && self.answered.is_some() { 40 } else { 0 },
+        }
+    }
 }
 
 /// Tests a [`Scheduler`].
@@ -196,7 +281,8 @@ impl<D: Driver> Kit<D> {
     pub fn new(options: &str) -> Result<Self, ConfigureError> {
         let driver = D::configure(&setup(options))?;
         let (servers, loads, open) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { driver, servers, loads, open, next_flow: 0, now: Instant::default() })
+        let options = options.to_owned();
+        Ok(Self { driver, options, servers, loads, open, next_flow: 0, now: Instant::default() })
     }
 
     /// Replaces the servers by scripted ones with these weights, all of them up and without flows.
@@ -257,21 +343,51 @@ impl<D: Driver> Kit<D> {
         shares
     }
 
-    /// Ends the oldest open flow of a server; says whether there was one.
+    /// Lets a server answer its oldest flow that it has not answered; says whether there was one.
+    pub fn answer(&mut self, index: usize) -> bool {
+        let wanted = u32::try_from(index).unwrap_or(u32::MAX);
+        let now = self.now;
+        let mut waiting = self.open.iter_mut().filter(|flow| flow.server == wanted);
+        let Some(flow) = waiting.find(|flow| flow.answered.is_none()) else { return false };
+        flow.answered = Some(Duration::from_nanos(now.nanos_since(flow.began)));
+        let event = flow.event(Happening::Answered, now);
+        self.driver.hear(&event, now);
+        true
+    }
+
+    /// Ends the oldest open flow of a server as both sides would; says whether there was one.
     pub fn close(&mut self, index: usize) -> bool {
+        self.end(index, Happening::Finished)
+    }
+
+    /// Ends the oldest open flow of a server in this way; says whether there was one.
+    pub fn end(&mut self, index: usize, how: Happening) -> bool {
         let wanted = u32::try_from(index).unwrap_or(u32::MAX);
         let Some(place) = self.open.iter().position(|flow| flow.server == wanted) else { return false };
         let flow = self.open.remove(place);
         if let Some(load) = self.loads.get_mut(index) {
             load.active = load.active.saturating_sub(1);
         }
-        self.driver.closed(&[flow], self.now);
+        self.driver.hear(&flow.event(how, self.now), self.now);
         true
     }
 
-    /// Lets time pass.
+    /// Lets time pass, with the ticks that the guest asked for.
     pub fn wait(&mut self, duration: Duration) {
-        self.now = self.now.after(duration);
+        let before = self.now;
+        self.now = before.after(duration);
+        self.driver.pass(before, self.now);
+    }
+
+    /// Puts a new instance of the guest in the place of this one, as a reload does; says whether it took over the state.
+    ///
+    /// # Panics
+    /// When the new instance refuses its options.
+    pub fn replace(&mut self) -> bool {
+        let replaced = self.driver.replace(&setup(&self.options), self.now);
+        let is_restored = replaced.unwrap_or_else(|error| panic!("{}", message(&error)));
+        self.driver.update(&self.servers, self.now);
+        is_restored
     }
 
     /// The loads of the servers.
@@ -290,7 +406,9 @@ impl<D: Driver> Kit<D> {
         if let Some(load) = self.loads.get_mut(index) {
             glue::count(flow, load);
         }
-        self.open.push(ClosedFlow { hash: flow.hash, server: answer });
+        let open = Open { hash: flow.hash, server: answer, began: self.now, answered: None };
+        self.driver.hear(&open.event(Happening::Opened, self.now), self.now);
+        self.open.push(open);
         Some(index)
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`TableScheduler`] | [`export_table_scheduler!`] | the servers, once per change | none: the forwarder looks up |
 //! | [`HashScheduler`] | [`export_hash_scheduler!`] | the hash of each flow | a few nanoseconds in a batch |
-//! | [`Scheduler`] | [`export_scheduler!`] | each flow, loads, ended flows | tens of nanoseconds in a batch |
+//! | [`Scheduler`] | [`export_scheduler!`] | each flow, loads, what becomes of flows | tens of nanoseconds in a batch |
 //! | [`Policy`] | [`export_policy!`] | each flow | tens of nanoseconds in a batch |
 //!
 //! A guest is a `cdylib` for `wasm32-wasip2` and `#![no_std]`. This crate brings the allocator and the panic
@@ -60,18 +60,21 @@ pub mod kit;
 pub mod log;
 pub mod maglev;
 mod options;
+pub mod random;
 #[cfg(target_arch = "wasm32")]
 mod runtime;
+mod state;
 mod types;
 
 pub use bindings::guest::evenkeel::plugin::types::{BadOption, ConfigureError, Flow, Load, Server, Setup};
 pub use bindings::policy::exports::evenkeel::plugin::decide::{Arrival, PolicySetup};
-pub use bindings::scheduler::exports::evenkeel::plugin::schedule::{ClosedFlow, Wishes};
+pub use bindings::scheduler::exports::evenkeel::plugin::feedback::{FlowEvent, Happening, ProbeAnswer};
 #[doc(hidden)]
 pub use export::glue;
-pub use guest::{HashScheduler, NO_ANSWER, Policy, Scheduler, TableScheduler, Verdict};
+pub use guest::{HashScheduler, NO_ANSWER, Policy, Scheduler, TableScheduler, Verdict, Wishes};
 pub use hash::keyed_hash;
 pub use options::Options;
+pub use state::{State, StateWriter};
 pub use types::{Instant, PROTOCOL_TCP, PROTOCOL_UDP};
 #[doc(hidden)]
 pub use wit_bindgen;

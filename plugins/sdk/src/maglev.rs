@@ -1,6 +1,6 @@
 //! The Maglev table, entry for entry the one that the forwarder's native scheduler builds.
 //!
-//! Members are the usable servers in the order of their ids. Each has its own permutation of the places of the
+//! Members are the servers with a share in the order of their ids. Each has its own permutation of the places of the
 //! table; in rounds, a member adds its weight to its credit and claims the next free place of its permutation
 //! whenever the credit reaches the largest weight. Two forwarders with the same servers get the same table.
 
@@ -83,7 +83,7 @@ impl Member {
 #[must_use]
 pub fn table(servers: &[Server], size: usize) -> Vec<u32> {
     assert!((3..=SIZE_MAX).contains(&size) && is_prime(size), "the size of a table is a prime");
-    let usable = servers.iter().enumerate().filter(|(_, server)| server.is_usable());
+    let usable = servers.iter().enumerate().filter(|(_, server)| server.is_member());
     let mut members: Vec<Member> =
         usable.filter_map(|(index, server)| Member::new(index, server, size)).collect();
     members.sort_by_key(|member| (member.id, member.index));

@@ -9,6 +9,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
+use core::time::Duration;
 
 use crate::ConfigureError;
 
@@ -87,6 +88,28 @@ impl Options {
         number.filter(|number| range.contains(number)).ok_or_else(|| {
             let (low, high) = (range.start(), range.end());
             bad(name, &value, &format!("a number from {low} to {high}"))
+        })
+    }
+
+    /// A time as configuration files write it, a whole number and `ns`, `us`, `ms`, `s`, `m` or `h`; `default` where it
+    /// is not given.
+    ///
+    /// # Errors
+    /// When it is not a time or not in `range`.
+    pub fn duration(
+        &mut self,
+        name: &str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigureError> {
+        let Some(value) = self.take(name) else { return Ok(default) };
+        let time = match &value {
+            Value::Text(text) => parse_duration(text),
+            Value::Bare(_) => None,
+        };
+        time.filter(|time| range.contains(time)).ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            bad(name, &value, &format!("a time from \"{low:?}\" to \"{high:?}\""))
         })
     }
 
@@ -222,6 +245,22 @@ fn parse_quoted(text: &str, quote: char) -> Result<(String, &str), &'static str>
     Err("the closing quote is missing")
 }
 
+/// A whole number and a unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (digits, unit) = text.split_at_checked(end)?;
+    let nanoseconds = match unit.trim_start() {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(nanoseconds).map(Duration::from_nanos)
+}
+
 /// A whole number as TOML writes it: decimal with an optional sign, or hexadecimal, octal, binary.
 fn parse_integer(text: &str) -> Option<u64> {
     if text.starts_with('_') || text.ends_with('_') || text.contains("__") {
@@ -270,6 +309,28 @@ mod tests {
         for text in ["-1", "_1", "1_", "1__0", "1.5", "++1", "0x+1", "true", "\"1\"", "99999999999999999999"]
         {
             assert!(parse(&format!("n = {text}")).integer("n", 0, 0..=u64::MAX).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        let range = Duration::from_millis(1)..=Duration::from_secs(3_600);
+        for (text, millis) in [("10s", 10_000), ("500ms", 500), ("2 m", 120_000), ("1h", 3_600_000)] {
+            let mut options = parse(&format!("t = \"{text}\""));
+            let time = options.duration("t", Duration::ZERO, range.clone());
+            assert_eq!(time, Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "\"10\"",
+            "\"s\"",
+            "10",
+            "\"1us\"",
+            "\"2h\"",
+            "\"99999999999999999999h\"",
+            "\"9999999999999999h\"",
+        ] {
+            let mut options = parse(&format!("t = {text}"));
+            assert!(options.duration("t", Duration::ZERO, range.clone()).is_err(), "{text}");
         }
     }
 

@@ -5,7 +5,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use crate::{BadOption, ConfigureError, Flow, Server};
+use crate::{BadOption, ConfigureError, Flow, Load, Server};
 
 /// The number of TCP in [`Flow::protocol`].
 pub const PROTOCOL_TCP: u8 = 6;
@@ -60,6 +60,13 @@ impl Server {
         self.is_up && self.weight > 0
     }
 
+    /// Whether it has a share of new flows, though it may be full at the moment. What is built from servers is built
+    /// from these, so that a server that is full now and then changes nothing.
+    #[must_use]
+    pub const fn is_member(&self) -> bool {
+        (self.is_up || self.is_full) && self.weight > 0
+    }
+
     /// The address.
     #[must_use]
     pub fn address(&self) -> IpAddr {
@@ -84,6 +91,16 @@ impl Flow {
     #[must_use]
     pub const fn is_tcp(&self) -> bool {
         self.protocol == PROTOCOL_TCP
+    }
+}
+
+impl Load {
+    /// What a flow by `protocol` would find before it: TCP connections that are open, or of other protocols, which
+    /// nobody sees close, all entries.
+    #[must_use]
+    pub const fn outstanding(&self, protocol: u8) -> u64 {
+        let (active, inactive) = (self.active as u64, self.inactive as u64);
+        if protocol == PROTOCOL_TCP { active } else { active + inactive }
     }
 }
 

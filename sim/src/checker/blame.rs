@@ -149,7 +149,7 @@ pub(super) fn blame(
     if is_changed {
         return BreakCause::TableMoved;
     }
-    let strays = |at: usize| at != client && !call.way.contains(&at) && !names.is_forwarder(at);
+    let strays = |at: usize| at != client && !call.way().any(|it| it == at) && !names.is_forwarder(at);
     if call.is_foreign || call.server.is_some() && call.answers_at.is_some_and(strays) {
         return BreakCause::AsymmetricPath;
     }
@@ -203,7 +203,7 @@ pub(super) fn sentence(cause: BreakCause, call: Option<&Call>, names: &Names) ->
         BreakCause::AsymmetricPath if call.is_foreign => return None,
         BreakCause::AsymmetricPath => {
             let at = call.answers_at.map_or("somebody", |at| names.of(at));
-            let way: Vec<&str> = call.way.iter().map(|machine| names.of(*machine)).collect();
+            let way: Vec<&str> = call.way().map(|machine| names.of(machine)).collect();
             format!(
                 "requests to {called} go by {}, and answers were last seen at {at}: the path is asymmetric; give \
                  answers a route back by the way of requests, or look at rp_filter of {at}",
@@ -312,7 +312,7 @@ mod tests {
         );
         let unserved = |call: &mut Call| call.server = None;
         assert_eq!(cause(&unserved, Cause::TimedOut, FORWARDER, none), BreakCause::Unserved);
-        let denied = |call: &mut Call| (call.server, call.denied) = (None, Some("bad".to_owned()));
+        let denied = |call: &mut Call| (call.server, call.denied) = (None, Some("bad".into()));
         assert_eq!(cause(&denied, Cause::TimedOut, FORWARDER, none), BreakCause::Denied);
         assert_eq!(
             blame(None, (Cause::Reset, true), CLIENT, &names(), &|_| none),

@@ -3,16 +3,15 @@
 //! A call is known by the client's end. Behind source NAT it is recognised by what translation leaves alone: the number of
 //! its SYN, or the head of the request in a datagram.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Duration, Instant};
 
+use super::ring::Ring;
+use crate::index::{end_word, hash};
+use crate::net::{index, number};
 use crate::packet::{AnyEnd, Flags, Segment};
 use crate::payload;
 
-/// Calls that are remembered; older ones are forgotten first.
-const CALLS_MAX: usize = 1 << 16;
 /// Machines that are remembered of a way; longer ways are routers in a row.
 const WAY_MAX: usize = 8;
 /// How long a client's end has to be idle before its next call is one that nobody can know: longer than a flow table keeps
@@ -25,7 +24,7 @@ pub(crate) type Key = (Protocol, AnyEnd);
 /// What translation leaves alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mark {
-    /// The sequence number of a SYN, and the port that was called.
+    /// The sequence number of a SYN.
     Number(u32),
     /// The head of a request in a datagram: its pattern and lengths.
     Head(u32, u32, u32),
@@ -63,9 +62,9 @@ pub(crate) struct Call {
     /// They went from this real server to that one.
     pub(super) server_moved: Option<(usize, usize)>,
     /// The flow whose rules deny it.
-    pub(super) denied: Option<String>,
-    /// The machines that its requests have reached.
-    pub(super) way: Vec<usize>,
+    pub(super) denied: Option<Box<str>>,
+    /// The machines that its requests have reached, and how many they are.
+    way: ([u32; WAY_MAX], usize),
     /// The machine that an answer has reached last.
     pub(super) answers_at: Option<usize>,
     /// An answer came from somebody whom the client had not called.
@@ -88,7 +87,7 @@ impl Call {
             server: None,
             server_moved: None,
             denied: None,
-            way: Vec::new(),
+            way: ([0; WAY_MAX], 0),
             answers_at: None,
             is_foreign: false,
             is_over: false,
@@ -112,9 +111,19 @@ impl Call {
 
     /// A request has reached a machine.
     pub(super) fn pass(&mut self, machine: usize) {
-        if self.way.len() < WAY_MAX && !self.way.contains(&machine) {
-            self.way.push(machine);
+        let (places, count) = &mut self.way;
+        let machine = number(machine);
+        let is_known = places.iter().take(*count).any(|known| *known == machine);
+        if let Some(place) = places.get_mut(*count).filter(|_| !is_known) {
+            *place = machine;
+            *count += 1;
         }
+    }
+
+    /// The machines that its requests have reached.
+    pub(super) fn way(&self) -> impl Iterator<Item = usize> + '_ {
+        let (places, count) = &self.way;
+        places.iter().take(*count).map(|machine| index(*machine))
     }
 
     /// A request has reached a forwarder. Gives whether it is the first one there.
@@ -142,12 +151,16 @@ impl Call {
 }
 
 /// The calls of all clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
-    all: BTreeMap<Key, Call>,
-    /// In the order in which clients' ends were first seen.
-    order: VecDeque<Key>,
-    marks: BTreeMap<Mark, Key>,
+    all: Ring<Key, Call>,
+    marks: Ring<Mark, Key>,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { all: Ring::new(hash_of_key), marks: Ring::new(hash_of_mark) }
+    }
 }
 
 impl Calls {
@@ -159,50 +172,47 @@ impl Calls {
             Some(Mark::Head(..)) | None => before.called == called && !before.is_over,
         });
         if is_same {
-            // Each request of a datagram's flow has a head of its own.
-            self.note_mark(key, mark);
             return;
         }
         let is_fresh = before.is_none_or(|before| now.since(before.last) >= FRESH);
-        let call = Call::new(now, called, None, is_fresh);
-        match self.all.insert(key, call) {
-            Some(before) => {
-                before.mark.and_then(|mark| self.marks.remove(&mark));
-            }
-            None => self.order.push_back(key),
-        }
-        self.note_mark(key, mark);
-        while self.order.len() > CALLS_MAX {
-            let Some(oldest) = self.order.pop_front() else { break };
-            let mark = self.all.remove(&oldest).and_then(|call| call.mark);
-            mark.and_then(|mark| self.marks.remove(&mark));
+        self.all.insert(key, Call::new(now, called, mark, is_fresh));
+        if let Some(mark) = mark {
+            self.marks.insert(mark, key);
         }
     }
 
-    fn note_mark(&mut self, key: Key, mark: Option<Mark>) {
-        let (Some(mark), Some(call)) = (mark, self.all.get_mut(&key)) else { return };
-        if let Some(before) = call.mark.replace(mark).filter(|before| *before != mark) {
-            self.marks.remove(&before);
-        }
-        self.marks.insert(mark, key);
-    }
-
+    #[inline]
     pub(super) fn get(&self, key: &Key) -> Option<&Call> {
         self.all.get(key)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Call> {
         self.all.get_mut(key)
     }
 
     /// Whose packet this is, by what translation leaves alone.
     pub(super) fn marked(&self, mark: Mark) -> Option<Key> {
-        self.marks.get(&mark).copied()
+        let key = *self.marks.get(&mark)?;
+        self.all.get(&key).is_some_and(|call| call.mark == Some(mark)).then_some(key)
     }
 
     /// Whether a client is done with a call, or it is long forgotten.
     pub(super) fn is_over(&self, key: &Key) -> bool {
         self.all.get(key).is_none_or(|call| call.is_over)
+    }
+}
+
+fn hash_of_key((protocol, end): &Key) -> u32 {
+    hash([u64::from(protocol.0), end_word(*end)])
+}
+
+fn hash_of_mark(mark: &Mark) -> u32 {
+    match *mark {
+        Mark::Number(number) => hash([u64::from(number)]),
+        Mark::Head(pattern, length, argument) => {
+            hash([u64::from(pattern), u64::from(length) << 32 | u64::from(argument)])
+        }
     }
 }
 
@@ -224,10 +234,10 @@ mod tests {
         calls.start(at(0), key(1), VIP, Some(Mark::Number(5)));
         calls.get_mut(&key(1)).unwrap().pass(4);
         calls.start(at(1), key(1), VIP, Some(Mark::Number(5)));
-        assert_eq!(calls.get(&key(1)).unwrap().way, [4]);
+        assert_eq!(calls.get(&key(1)).unwrap().way().collect::<Vec<_>>(), [4]);
         calls.start(at(2), key(1), VIP, Some(Mark::Number(6)));
         let call = calls.get(&key(1)).unwrap();
-        assert!(call.way.is_empty() && !call.is_fresh);
+        assert!(call.way().next().is_none() && !call.is_fresh);
         assert_eq!((calls.marked(Mark::Number(5)), calls.marked(Mark::Number(6))), (None, Some(key(1))));
         calls.start(at(700), key(1), VIP, Some(Mark::Number(7)));
         assert!(calls.get(&key(1)).unwrap().is_fresh, "nobody knows it any more");
@@ -246,22 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_has_a_bound() {
-        let mut calls = Calls::default();
-        for number in 0..=u16::MAX {
-            for protocol in [Protocol::TCP, Protocol::UDP] {
-                let key = (protocol, key(number).1);
-                calls.start(
-                    Instant::ZERO,
-                    key,
-                    VIP,
-                    Some(Mark::Head(u32::from(number), 0, protocol.0.into())),
-                );
-            }
-        }
-        assert_eq!(
-            (calls.all.len(), calls.order.len(), calls.marks.len()),
-            (CALLS_MAX, CALLS_MAX, CALLS_MAX)
-        );
+    fn a_way_is_remembered_up_to_its_bound() {
+        let mut call = Call::new(Instant::ZERO, VIP, None, true);
+        (0..20).chain(0..20).for_each(|machine| call.pass(machine));
+        assert_eq!(call.way().collect::<Vec<_>>(), (0..WAY_MAX).collect::<Vec<_>>());
     }
 }

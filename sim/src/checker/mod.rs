@@ -28,6 +28,7 @@ mod calls;
 mod deny;
 mod inner;
 mod names;
+mod ring;
 #[cfg(test)]
 mod tests;
 mod tuples;
@@ -42,16 +43,19 @@ use serde::Serialize;
 
 use crate::host::Cause;
 use crate::net::{Cable, Socket, Tap};
-use crate::packet::{self, ETHERNET_BYTES, Flags, Segment, Transport, Unusable, View};
+use crate::packet::{self, AnyEnd, ETHERNET_BYTES, Flags, Segment, Transport, Unusable, View};
+use arp::Claim;
 pub use blame::BreakCause;
 pub(crate) use blame::{History, Witness};
 pub(crate) use calls::Key;
 use calls::{Calls, Mark};
+use names::Known;
 pub(crate) use names::Names;
 use tuples::{Reuse, Tuples};
 
 /// Sentences that are kept; the first ones say most.
 const FINDINGS_MAX: usize = 64;
+
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -86,6 +90,29 @@ pub struct Findings {
     pub breaks: BTreeMap<BreakCause, u64>,
 }
 
+/// What a sentence is about. What has been said is not put into words again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Finding {
+    /// Two stations claim one address of a segment.
+    Conflict { segment: usize, claim: Claim, first: [u8; 6] },
+    /// A host gets packets for a VIP from a station that is no forwarder's.
+    Bypassed { host: usize, vip: IpAddr, from: [u8; 6] },
+    /// A machine gets packets that are not whole.
+    BadPackets { machine: usize },
+    /// A client that called one address is answered by another.
+    Foreign { client: usize, called: IpAddr, from: IpAddr },
+    /// A real server gets flows that a rule denies.
+    Denied { server: usize, called: IpAddr, forwarder: usize },
+    /// A real server gets new flows while it is drained or down.
+    OutOfService { server: usize, called: IpAddr, forwarder: usize },
+    /// One port stands for flows of two clients at once.
+    Shared { server: usize, port: AnyEnd, one: IpAddr, other: IpAddr },
+    /// Ports of this address are used again while a real server waits.
+    Early { server: usize, address: IpAddr },
+    /// A real server's answers come to another forwarder than the requests.
+    Strayed { server: IpAddr, expected: usize, at: usize },
+}
+
 /// Watches the wires.
 #[derive(Debug)]
 pub(crate) struct Checker {
@@ -99,7 +126,7 @@ pub(crate) struct Checker {
     plans: BTreeMap<usize, Plan>,
     /// The real servers that each forwarder knows; since when it gives them no new flows, where that is so.
     service: BTreeMap<(usize, IpAddr), Option<Instant>>,
-    said: BTreeSet<String>,
+    said: BTreeSet<Finding>,
     findings: Findings,
 }
 
@@ -123,19 +150,20 @@ impl Checker {
         &self.findings
     }
 
-    /// Keeps a sentence once.
-    fn say(&mut self, sentence: String) {
-        if self.findings.sentences.len() < FINDINGS_MAX && self.said.insert(sentence.clone()) {
-            self.findings.sentences.push(sentence);
+    /// Puts into words what has not been said, while there is room.
+    fn say(&mut self, finding: Finding) {
+        if self.findings.sentences.len() >= FINDINGS_MAX || !self.said.insert(finding) {
+            return;
         }
+        let sentence = self.names.sentence(finding);
+        self.keep(sentence);
     }
 
-    fn hear_arp(&mut self, segment: usize, frame: &[u8]) {
-        let Some(claim) = arp::claim(frame) else { return };
-        let Some(conflict) = self.stations.note(segment, claim) else { return };
-        self.findings.counts.arp_conflicts += 1;
-        let sentence = self.names.conflict(segment, claim, conflict);
-        self.say(sentence);
+    /// Keeps a sentence once, while there is room: two stations of one machine are called alike.
+    fn keep(&mut self, sentence: String) {
+        if self.findings.sentences.len() < FINDINGS_MAX && !self.findings.sentences.contains(&sentence) {
+            self.findings.sentences.push(sentence);
+        }
     }
 
     /// A forwarder goes by this plan from now on.
@@ -166,67 +194,95 @@ impl Checker {
         let cause = blame::blame(call, (seen, is_tcp), client, &self.names, witness);
         let sentence = blame::sentence(cause, call, &self.names);
         *self.findings.breaks.entry(cause).or_default() += 1;
-        sentence.into_iter().for_each(|sentence| self.say(sentence));
+        sentence.into_iter().for_each(|sentence| self.keep(sentence));
         Some(cause)
     }
 
+    fn hear_arp(&mut self, segment: usize, frame: &[u8]) {
+        let Some(claim) = arp::claim(frame) else { return };
+        let Some(first) = self.stations.note(segment, claim) else { return };
+        self.findings.counts.arp_conflicts += 1;
+        self.say(Finding::Conflict { segment, claim, first });
+    }
+
     fn look_at(&mut self, now: Instant, machine: usize, from: [u8; 6], bytes: &[u8]) {
-        let Some(to) = packet::destination(bytes) else { return };
-        if self.names.is_vip(to) && self.names.is_host(machine) && !self.names.is_forwarders(from) {
+        let Some(address) = packet::destination(bytes) else { return };
+        let to = self.names.known(address);
+        if to.is_vip && self.names.is_host(machine) && !self.names.is_forwarders(from) {
             self.findings.counts.vip_bypassed += 1;
-            let (server, sender) = (self.names.of(machine), self.names.station(from));
-            self.say(format!(
-                "{server} gets packets for the VIP {to} from {sender}, past every forwarder: whoever sends them takes \
-                 {server} for {to}"
-            ));
+            self.say(Finding::Bypassed { host: machine, vip: address, from });
         }
         let inside = inner::inner(bytes);
         match packet::view(inside.unwrap_or(bytes)) {
-            Ok(view) => self.follow(now, machine, &view, inside.map_or(Some(to), |_| None)),
+            Ok(view) => {
+                let to = if inside.is_some() { self.names.known(view.destination.address) } else { to };
+                self.follow(now, machine, &view, to, inside.is_none());
+            }
             Err(Unusable::Checksum | Unusable::Malformed) => {
                 self.findings.counts.bad_packets += 1;
                 if !self.is_corrupting {
-                    let name = self.names.of(machine);
-                    self.say(format!(
-                        "{name} gets packets whose checksum or length is wrong, and no cable corrupts"
-                    ));
+                    self.say(Finding::BadPackets { machine });
                 }
             }
             Err(Unusable::Unspoken) => {}
         }
     }
 
-    /// A packet has reached a machine; `to` is its destination where it is in no tunnel.
-    fn follow(&mut self, now: Instant, machine: usize, view: &View<'_>, to: Option<IpAddr>) {
+    /// A packet has reached a machine, in a tunnel or bare: it is a request of a client, or an answer.
+    fn follow(&mut self, now: Instant, machine: usize, view: &View<'_>, to: Known, is_bare: bool) {
         let (protocol, segment) = match &view.transport {
             Transport::Tcp(segment) => (Protocol::TCP, Some(segment)),
             Transport::Udp => (Protocol::UDP, None),
             Transport::IcmpError { .. } => return,
         };
+        let source = self.names.known(view.source.address);
+        if to.is_client && !source.is_client {
+            self.note_end(now, protocol, view, segment);
+            return self.note_answer(now, machine, (protocol, view.destination), view, to.is_of(machine));
+        }
         let key = (protocol, view.source);
         let is_start = segment.is_none_or(|segment| segment.flags == Flags::SYN);
+        if source.is_client && !to.is_client {
+            if is_start {
+                self.note_call(now, key, view, segment);
+            }
+            self.note_request(now, machine, key, view, is_bare);
+            if self.names.is_host(machine) {
+                self.note_served(now, machine, key, view, segment);
+            }
+        } else if self.names.is_host(machine) {
+            // Behind source NAT.
+            let known = self.tuples.call(&(protocol, view.source, view.destination));
+            let mark = if is_start { Mark::of(segment, view.payload) } else { None };
+            if let Some(key) = mark.and_then(|mark| self.calls.marked(mark)).or(known) {
+                self.note_served(now, machine, key, view, segment);
+            }
+        } else if let Some(key) = self.note_end(now, protocol, view, segment) {
+            self.note_answer(now, machine, key, view, false);
+        }
+    }
+
+    /// A client may have begun a call. Behind a forwarder the same call has another destination.
+    fn note_call(&mut self, now: Instant, key: Key, view: &View<'_>, segment: Option<&Segment>) {
+        let known = self.calls.get(&key);
+        if segment.is_none() && known.is_some_and(|call| !call.is_over) {
+            return;
+        }
         let mark = Mark::of(segment, view.payload);
-        if self.names.is_client(view.source.address) && !self.names.is_client(view.destination.address) {
-            // Behind a forwarder the same call has another destination.
-            let is_known = self.calls.get(&key).is_some_and(|call| !call.is_over && call.mark_is(mark));
-            if is_start && !is_known {
-                self.calls.start(now, key, view.destination, mark);
-            }
-            self.note_request(now, machine, key, view, to.is_some());
+        if known.is_none_or(|call| call.is_over || !call.mark_is(mark)) {
+            self.calls.start(now, key, view.destination, mark);
         }
-        if self.names.is_host(machine) {
-            let tuple = (protocol, view.source, view.destination);
-            let is_own = self.calls.get(&key).is_some();
-            let call = if is_own {
-                Some(key)
-            } else {
-                mark.and_then(|mark| self.calls.marked(mark)).or_else(|| self.tuples.call(&tuple))
-            };
-            if let Some(call) = call {
-                self.note_served(now, machine, call, view, segment);
-            }
-        }
-        self.note_answer(now, machine, protocol, view, segment);
+    }
+
+    /// A packet of a real server is on its way back. Gives whose answer it is behind source NAT.
+    fn note_end(
+        &mut self,
+        now: Instant,
+        protocol: Protocol,
+        view: &View<'_>,
+        segment: Option<&Segment>,
+    ) -> Option<Key> {
+        self.tuples.answer(now, (protocol, view.destination, view.source), segment)
     }
 
     /// A client's request has reached a machine.
@@ -241,7 +297,7 @@ impl Checker {
         if call.reach_forwarder(now, machine) && call.is_fresh {
             let plan = self.plans.get(&machine);
             let denied = plan.and_then(|plan| deny::denied_by(plan, key.0, (view.source, view.destination)));
-            call.denied = denied.map(str::to_owned);
+            call.denied = denied.map(Box::from);
         }
     }
 
@@ -249,49 +305,43 @@ impl Checker {
     fn note_served(
         &mut self,
         now: Instant,
-        machine: usize,
+        server: usize,
         key: Key,
         view: &View<'_>,
         segment: Option<&Segment>,
     ) {
         let is_syn = segment.is_some_and(|segment| segment.flags == Flags::SYN);
         let Some(call) = self.calls.get_mut(&key) else { return };
-        let is_new = call.reach_server(machine, is_syn) && (is_syn || segment.is_none());
-        let (called, denied, forwarder) = (call.called.address, call.denied.clone(), call.forwarder);
-        let is_judged = is_new && call.is_fresh;
-        let server = self.names.of(machine).to_owned();
-        if let (Some(flow), Some((forwarder, _)), true) = (denied, forwarder, is_new) {
-            self.findings.counts.denied += 1;
-            let forwarder = self.names.of(forwarder);
-            self.say(format!("{server} gets flows to {called} that the flow {flow} of {forwarder} denies"));
+        let is_new = call.reach_server(server, is_syn) && (is_syn || segment.is_none());
+        let is_told = segment.is_some_and(|segment| {
+            [Flags::SYN, Flags::FIN, Flags::RST].iter().any(|flag| segment.flags.has(*flag))
+        });
+        if !is_new && !is_told {
+            return;
         }
-        if let (Some((forwarder, since)), true) = (forwarder, is_judged)
-            && self.is_out(forwarder, machine, view.destination.address, since)
-        {
-            self.findings.counts.out_of_service += 1;
-            let forwarder = self.names.of(forwarder);
-            self.say(format!(
-                "{server} gets new flows to {called} from {forwarder}, where it is drained or down"
-            ));
+        let (called, is_denied, is_judged) =
+            (call.called.address, call.denied.is_some(), is_new && call.is_fresh);
+        if let Some((forwarder, since)) = call.forwarder {
+            if is_denied && is_new {
+                self.findings.counts.denied += 1;
+                self.say(Finding::Denied { server, called, forwarder });
+            }
+            if is_judged && self.is_out(forwarder, server, view.destination.address, since) {
+                self.findings.counts.out_of_service += 1;
+                self.say(Finding::OutOfService { server, called, forwarder });
+            }
         }
         let (calls, tuple) = (&self.calls, (key.0, view.source, view.destination));
         match self.tuples.request(now, tuple, key, segment, |other| calls.is_over(other)) {
             None => {}
             Some(Reuse::InUse((_, other))) => {
                 self.findings.counts.tuples_shared += 1;
-                let (port, client) = (view.source, self.names.owner(key.1.address).to_owned());
-                let other = self.names.owner(other.address);
-                self.say(format!(
-                    "{} port {} stands for flows of {client} and of {other} at {server} at once",
-                    port.address, port.port
-                ));
+                let (one, other) = (key.1.address, other.address);
+                self.say(Finding::Shared { server, port: view.source, one, other });
             }
             Some(Reuse::TooEarly) => {
                 self.findings.counts.tuples_early += 1;
-                self.say(format!(
-                    "{} uses ports towards {server} again while {server} waits (TIME-WAIT)",
-                    view.source.address
-                ));
+                self.say(Finding::Early { server, address: view.source.address });
             }
         }
     }
@@ -313,64 +363,40 @@ impl Checker {
         since.is_some_and(|since| since < at)
     }
 
-    /// What may be an answer has reached a machine. Who is called answers, or nobody, and by the way of the requests.
-    fn note_answer(
-        &mut self,
-        now: Instant,
-        machine: usize,
-        protocol: Protocol,
-        view: &View<'_>,
-        segment: Option<&Segment>,
-    ) {
-        let (from, to) = (view.source, view.destination);
-        let tuple = self.tuples.answer(now, (protocol, to, from), segment);
-        let is_to_client = self.names.is_client(to.address) && !self.names.is_client(from.address);
-        let key = if is_to_client { Some((protocol, to)) } else { tuple };
-        let is_at_client = self.names.has(machine, to.address);
+    /// An answer has reached a machine. Who is called answers, or nobody, and by the way of the requests.
+    fn note_answer(&mut self, now: Instant, machine: usize, key: Key, view: &View<'_>, is_at_client: bool) {
         let is_forwarder = self.names.is_forwarder(machine);
-        let Some((key, call)) = key.and_then(|key| self.calls.get_mut(&key).map(|call| (key, call))) else {
-            return;
-        };
+        let Some(call) = self.calls.get_mut(&key) else { return };
         call.touch(now);
         call.answers_at = Some(machine);
-        let (called, expected) = (call.called, call.forwarder);
-        if let Some((expected, _)) = expected.filter(|(expected, _)| is_forwarder && *expected != machine) {
+        let (called, from) = (call.called, view.source);
+        let is_foreign = is_at_client && called != from;
+        call.is_foreign |= is_foreign;
+        if let Some((expected, _)) =
+            call.forwarder.filter(|(expected, _)| is_forwarder && *expected != machine)
+        {
             self.findings.counts.strayed_answers += 1;
-            let (server, at) = (self.names.owner(from.address), self.names.of(machine));
-            let expected = self.names.of(expected);
-            self.say(format!(
-                "answers of {server} to flows of {expected} come to {at}: the path is asymmetric; give {server} a route \
-                 back by {expected}, or each forwarder source addresses of its own"
-            ));
+            self.say(Finding::Strayed { server: from.address, expected, at: machine });
         }
-        if !is_to_client || !is_at_client || called == from {
-            return;
+        if is_foreign {
+            self.findings.counts.foreign_answers += 1;
+            self.say(Finding::Foreign { client: machine, called: called.address, from: from.address });
         }
-        if let Some(call) = self.calls.get_mut(&key) {
-            call.is_foreign = true;
-        }
-        self.findings.counts.foreign_answers += 1;
-        let (who, server, called) = (self.names.of(machine), self.names.owner(from.address), called.address);
-        self.say(format!(
-            "{who} called {called} and gets answers from {} ({server}): the real server's answers do not come back \
-             through the forwarder; make it the gateway of {server}, or use source NAT",
-            from.address
-        ));
     }
 }
 
 impl Tap for Checker {
     fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, frame: &[u8]) {
         let Some((header, body)) = frame.split_first_chunk::<ETHERNET_BYTES>() else { return };
-        let [_, _, _, _, _, _, f0, f1, f2, f3, f4, f5, t0, t1] = *header;
+        let [to @ .., f0, f1, f2, f3, f4, f5, t0, t1] = *header;
         match ([t0, t1], at) {
             // A switch hears every claim once.
             ([0x08, 0x06], Socket::Switch { .. } | Socket::Machine { .. }) => {
                 self.hear_arp(cable.segment, frame)
             }
             // What a switch floods is for others.
-            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, .. })
-                if self.names.hears(machine, frame) =>
+            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface })
+                if self.names.hears(machine, interface, to) =>
             {
                 self.look_at(now, machine, [f0, f1, f2, f3, f4, f5], body);
             }

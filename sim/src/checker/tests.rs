@@ -131,7 +131,7 @@ fn in_gateway_mode_a_drained_server_is_found_by_its_own_address() {
 #[test]
 fn a_denied_flow_that_reaches_a_server_is_found() {
     let mut checker = checker();
-    let rules = vec![FlowRule { is_match: true, conditions: Vec::new() }];
+    let rules = vec![FlowRule::matching(Vec::new())];
     let flow = FlowPlan { name: "thieves".to_owned(), action: FlowAction::Deny, rules };
     let plan = Plan { policies: vec![PolicyPlan::Rules(vec![flow])], ..Plan::empty() };
     checker.told(LB_A, &plan);
@@ -139,7 +139,7 @@ fn a_denied_flow_that_reaches_a_server_is_found() {
     assert_eq!(checker.findings.counts.denied, 0, "it may knock");
     checker.see(1, SERVER, LB_A, &tcp(end("10.0.3.1", 5_000), server(), 100, Flags::SYN));
     assert_eq!(checker.findings.counts.denied, 1);
-    assert_eq!(checker.sentences(), ["server gets flows to 10.0.0.3 that the flow thieves of lb-a denies"]);
+    assert_eq!(checker.sentences(), ["server gets flows to 10.0.0.3 that a rule of lb-a denies"]);
     checker.see(2, LB_A, CLIENT, &request(client(2), vip(), 9));
     checker.see(2, SERVER, LB_A, &request(end("10.0.3.1", 5_000), server(), 9));
     assert_eq!(checker.findings.counts.denied, 2, "datagrams are known by what they ask");

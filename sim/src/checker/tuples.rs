@@ -4,16 +4,14 @@
 //! up, and a new connection on the tuple of one that the real server has closed is refused while it waits (RFC 9293
 //! s.3.6.1: TIME-WAIT), unless its sequence numbers go on (RFC 6191).
 
-use std::collections::{BTreeMap, VecDeque};
-
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Duration, Instant};
 
 use super::calls::Key;
+use super::ring::Ring;
+use crate::index::{end_word, hash};
 use crate::packet::{AnyEnd, Flags, Segment};
 
-/// Tuples that are remembered; older ones are forgotten first.
-const TUPLES_MAX: usize = 1 << 16;
 /// How long who has closed first waits: Linux's time, half of what RFC 9293 says.
 const TIME_WAIT: Duration = Duration::from_secs(60);
 
@@ -45,10 +43,17 @@ pub(super) enum Reuse {
 }
 
 /// Tuples by what a real server sees.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tuples {
-    all: BTreeMap<TupleKey, Tuple>,
-    order: VecDeque<TupleKey>,
+    all: Ring<TupleKey, Tuple>,
+}
+
+impl Default for Tuples {
+    fn default() -> Self {
+        let name =
+            |(protocol, from, to): &TupleKey| hash([u64::from(protocol.0), end_word(*from), end_word(*to)]);
+        Self { all: Ring::new(name) }
+    }
 }
 
 impl Tuples {
@@ -84,14 +89,7 @@ impl Tuples {
             waits: false,
             closed: None,
         };
-        let Some(before) = self.all.insert(key, tuple) else {
-            self.order.push_back(key);
-            while self.order.len() > TUPLES_MAX {
-                let oldest = self.order.pop_front();
-                oldest.and_then(|oldest| self.all.remove(&oldest));
-            }
-            return None;
-        };
+        let before = self.all.insert(key, tuple)?;
         if before.closed.is_none() && before.call != call && !is_over(&before.call) {
             return Some(Reuse::InUse(before.call));
         }
@@ -214,17 +212,5 @@ mod tests {
         assert_eq!(tuples.answer(Instant::ZERO, key, Some(&segment(0, Flags::RST))), Some(call(5)));
         assert_eq!(tuples.request(Instant::ZERO, key, call(6), Some(&syn(1)), |_| false), None);
         assert_eq!(tuples.call(&key), Some(call(6)));
-    }
-
-    #[test]
-    fn what_is_remembered_has_a_bound() {
-        let mut tuples = Tuples::default();
-        for number in 0..=u16::MAX {
-            for last in [1, 2] {
-                let key = (Protocol::UDP, end(last, number), end(9, 53));
-                tuples.request(Instant::ZERO, key, (Protocol::UDP, end(5, number)), None, |_| true);
-            }
-        }
-        assert_eq!((tuples.all.len(), tuples.order.len()), (TUPLES_MAX, TUPLES_MAX));
     }
 }

@@ -7,7 +7,6 @@
 mod flow;
 mod work;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use evenkeel_engine::wire::Protocol;
@@ -20,7 +19,8 @@ pub(crate) use flow::{Answer, Ending, Opening};
 use flow::{Flow, Found, Reader};
 use work::{Job, Target, Work};
 
-use crate::net::{Event, Way};
+use crate::index::{Index, end_word, hash};
+use crate::net::{Event, Way, index, number};
 use crate::packet::{
     self, AnyEnd, End, Flags, Header, IPV4_BYTES, IPV6_BYTES, Packet, Segment, TCP_BYTES, Transport,
     Unusable, View,
@@ -31,10 +31,10 @@ use crate::scenario::{Service, ServiceModel};
 use crate::tcp::{State, Tcp, Transmit, reset_for};
 use crate::work::LawError;
 
-/// Connections that a host keeps; a SYN beyond is dropped. Each costs about 400 bytes.
+/// Connections that a host keeps; a SYN beyond is dropped. Each costs about 250 bytes, and a client's 80 more.
 const CONNECTIONS_MAX: usize = 1 << 20;
 /// The first port that clients use.
-const PORT_FIRST: u16 = 1_024;
+pub(crate) const PORT_FIRST: u16 = 1_024;
 /// How long a client waits for the answer to a datagram, the first time; then twice as long each time.
 const DATAGRAM_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a datagram is sent again.
@@ -72,11 +72,11 @@ impl HostCounts {
 #[derive(Debug)]
 enum Kind {
     /// The side of a TCP connection that asks.
-    Client { tcp: Tcp, reader: Reader, flow: Flow, has_ended: bool },
+    Client { tcp: Tcp, reader: Reader, flow: Box<Flow>, has_ended: bool },
     /// The side of a TCP connection that answers.
     Server { tcp: Tcp, reader: Reader },
     /// Datagrams that ask.
-    Asker { flow: Flow, retries: u32, deadline: Instant },
+    Asker { flow: Box<Flow>, retries: u32, deadline: Instant },
 }
 
 #[derive(Debug)]
@@ -101,9 +101,9 @@ impl Connection {
 
     fn deadline(&self) -> Instant {
         let own = match &self.kind {
-            Kind::Client { tcp, flow, has_ended: false, .. } => tcp.deadline().min(flow.opening.deadline),
+            Kind::Client { tcp, flow, has_ended: false, .. } => tcp.deadline().min(flow.deadline),
             Kind::Client { tcp, .. } | Kind::Server { tcp, .. } => tcp.deadline(),
-            Kind::Asker { flow, deadline, .. } => (*deadline).min(flow.opening.deadline),
+            Kind::Asker { flow, deadline, .. } => (*deadline).min(flow.deadline),
         };
         own.min(self.resumes)
     }
@@ -117,7 +117,7 @@ pub(crate) struct Host {
     services: Vec<Service>,
     connections: Slab<Connection>,
     /// Connections by protocol, own end and other end.
-    table: BTreeMap<(Protocol, AnyEnd, AnyEnd), usize>,
+    table: Index,
     next_port: u16,
     generation: u32,
     draw: Stream,
@@ -149,7 +149,7 @@ impl Host {
             own,
             services,
             connections: Slab::new(),
-            table: BTreeMap::new(),
+            table: Index::default(),
             next_port,
             generation: 0,
             draw,
@@ -168,23 +168,23 @@ impl Host {
     /// Opens a flow.
     pub(crate) fn open(&mut self, way: &mut Way<'_>, opening: Opening) {
         let service = opening.service;
-        let mut flow = Flow::new(opening, way.now());
+        let flow = Box::new(Flow::new(&opening, way.now()));
+        let request = (service.protocol == Protocol::UDP).then(|| flow.request());
         let remote = End { address: service.address, port: service.port };
         let Some(local) = self.free_end(way, service.protocol, remote) else {
-            return self.finish(&flow, Some(Cause::NoPort));
+            return self.finish(None, &flow, Some(Cause::NoPort));
         };
-        flow.client = Some(local);
         let mut transmits = std::mem::take(&mut self.transmits);
         let kind = if service.protocol == Protocol::TCP {
             let mut tcp = Tcp::connect(self.number(), flow.request(), way.now(), &mut transmits);
             tcp.limit_segments(segment_bytes(local), way.now(), &mut transmits);
-            Kind::Client { tcp, reader: Reader::new(Some(flow.head())), flow, has_ended: false }
+            Kind::Client { tcp, reader: Reader::default(), flow, has_ended: false }
         } else {
             Kind::Asker { flow, retries: 0, deadline: way.now().after(DATAGRAM_PATIENCE) }
         };
         let index = self.insert(local, remote, kind);
-        if service.protocol == Protocol::UDP {
-            self.send_datagram(way, (local, remote), &flow.request());
+        if let Some(request) = request {
+            self.send_datagram(way, (local, remote), &request);
         }
         self.send_segments(way, (local, remote), &mut transmits);
         self.transmits = transmits;
@@ -268,7 +268,7 @@ impl Host {
     pub(crate) fn stop(&mut self, now: Instant) {
         let flows = self.connections.iter().filter_map(|(_, connection)| match &connection.kind {
             Kind::Client { flow, has_ended: false, .. } | Kind::Asker { flow, .. } => {
-                Some(flow.ending(Some(Cause::ClientGone)))
+                Some(flow.ending(Some(connection.local), Some(Cause::ClientGone)))
             }
             Kind::Client { .. } | Kind::Server { .. } => None,
         });
@@ -321,7 +321,7 @@ impl Host {
         from: AnyEnd,
         to: AnyEnd,
     ) {
-        let Some(index) = self.table.get(&(protocol, from, to)).copied() else {
+        let Some(index) = self.find(protocol, from, to) else {
             self.counts.unexpected += 1;
             return;
         };
@@ -348,7 +348,7 @@ impl Host {
 
     fn receive_segment(&mut self, way: &mut Way<'_>, view: &View<'_>, segment: &Segment) {
         let (local, remote) = (view.destination, view.source);
-        if let Some(index) = self.table.get(&(Protocol::TCP, local, remote)).copied() {
+        if let Some(index) = self.find(Protocol::TCP, local, remote) {
             let mut transmits = std::mem::take(&mut self.transmits);
             self.receive_known(way, index, segment, view.payload, &mut transmits);
             self.send_segments(way, (local, remote), &mut transmits);
@@ -371,7 +371,7 @@ impl Host {
         let mut transmits = std::mem::take(&mut self.transmits);
         let mut tcp = Tcp::accept(self.number(), segment, way.now(), &mut transmits);
         tcp.limit_segments(segment_bytes(ends.0), way.now(), &mut transmits);
-        let index = self.insert(ends.0, ends.1, Kind::Server { tcp, reader: Reader::new(None) });
+        let index = self.insert(ends.0, ends.1, Kind::Server { tcp, reader: Reader::default() });
         self.send_segments(way, ends, &mut transmits);
         self.transmits = transmits;
         self.arm(way, index);
@@ -393,13 +393,15 @@ impl Host {
         let mut asked = None;
         match &mut connection.kind {
             Kind::Client { tcp, reader, flow, .. } => {
-                tcp.receive(segment, payload, now, transmits, &mut |bytes| found.note(reader.push(bytes)));
+                let question = flow.head();
+                let mut read = |bytes: &[u8]| found.note(reader.push(Some(&question), bytes));
+                tcp.receive(segment, payload, now, transmits, &mut read);
                 if let Found::Whole(head) = found {
                     found = Found::Nothing;
                     self.answers.push(flow.answer(head.argument, now));
                     match flow.answered(head.argument) {
                         None => {
-                            let pause = draw_pause(&mut self.pauses, flow.opening.pause);
+                            let pause = draw_pause(&mut self.pauses, flow.pause());
                             connection.resumes = now.after(pause);
                         }
                         Some(Ok(())) => tcp.close(),
@@ -414,7 +416,8 @@ impl Host {
             }
             Kind::Server { tcp, reader } => {
                 let was_closed = tcp.is_closed_by_peer();
-                tcp.receive(segment, payload, now, transmits, &mut |bytes| found.note(reader.push(bytes)));
+                let mut read = |bytes: &[u8]| found.note(reader.push(None, bytes));
+                tcp.receive(segment, payload, now, transmits, &mut read);
                 if let Found::Whole(head) = found {
                     if self.work.is_some() {
                         asked = Some(head);
@@ -444,7 +447,7 @@ impl Host {
         let Some(connection) = self.remove(index) else { return };
         match connection.kind {
             Kind::Client { flow, has_ended: false, .. } => {
-                self.finish(&flow, Some(cause));
+                self.finish(Some(connection.local), &flow, Some(cause));
             }
             Kind::Client { .. } | Kind::Asker { .. } => {}
             Kind::Server { .. } => self.counts.bad_requests += 1,
@@ -453,11 +456,11 @@ impl Host {
 
     fn receive_datagram(&mut self, way: &mut Way<'_>, view: &View<'_>, bytes: &[u8]) {
         let (local, remote) = (view.destination, view.source);
-        if let Some(index) = self.table.get(&(Protocol::UDP, local, remote)).copied() {
+        if let Some(index) = self.find(Protocol::UDP, local, remote) {
             return self.receive_answer(way, index, view.payload);
         }
         if self.listens(Protocol::UDP, local) {
-            match Reader::new(None).push(view.payload) {
+            match Reader::default().push(None, view.payload) {
                 Found::Whole(head) if self.work.is_some() => {
                     self.begin_work(way, Job { target: Target::Datagram { local, remote }, head });
                 }
@@ -481,16 +484,16 @@ impl Host {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let Kind::Asker { flow, deadline, .. } = &mut connection.kind else { return };
         let Some(head) = payload::response_head(payload) else {
-            let flow = *flow;
+            let (flow, local) = (**flow, connection.local);
             self.remove(index);
-            return self.finish(&flow, Some(Cause::WrongAnswer));
+            return self.finish(Some(local), &flow, Some(Cause::WrongAnswer));
         };
         if head.pattern != !flow.head().pattern || connection.resumes != Instant::NEVER {
             // The answer to a question that was asked twice.
             self.counts.unexpected += 1;
             return;
         }
-        let verdict = match Reader::new(Some(flow.head())).push(payload) {
+        let verdict = match Reader::default().push(Some(&flow.head()), payload) {
             Found::Whole(head) => {
                 self.answers.push(flow.answer(head.argument, now));
                 flow.answered(head.argument)
@@ -500,7 +503,7 @@ impl Host {
         match verdict {
             None => {
                 *deadline = Instant::NEVER;
-                let pause = draw_pause(&mut self.pauses, flow.opening.pause);
+                let pause = draw_pause(&mut self.pauses, flow.pause());
                 connection.resumes = now.after(pause);
                 if pause == Duration::ZERO {
                     self.ask_next(way, index);
@@ -508,9 +511,9 @@ impl Host {
                 self.arm(way, index);
             }
             Some(result) => {
-                let flow = *flow;
+                let (flow, local) = (**flow, connection.local);
                 self.remove(index);
-                self.finish(&flow, result.err());
+                self.finish(Some(local), &flow, result.err());
             }
         }
     }
@@ -561,7 +564,7 @@ impl Host {
             Some(Kind::Client { flow, has_ended: false, .. } | Kind::Asker { flow, .. }) => flow,
             Some(Kind::Client { .. } | Kind::Server { .. }) | None => return false,
         };
-        flow.opening.deadline <= now
+        flow.deadline <= now
     }
 
     /// The client of a connection gives up: its flow ends here, and the other side is told where that is usual.
@@ -572,10 +575,10 @@ impl Host {
                 let reset = Transmit { segment: tcp.abort(), data: None };
                 self.send_segments(way, (connection.local, connection.remote), &mut vec![reset]);
                 if !has_ended {
-                    self.finish(&flow, Some(cause));
+                    self.finish(Some(connection.local), &flow, Some(cause));
                 }
             }
-            Kind::Asker { flow, .. } => self.finish(&flow, Some(cause)),
+            Kind::Asker { flow, .. } => self.finish(Some(connection.local), &flow, Some(cause)),
             Kind::Server { .. } => {}
         }
     }
@@ -607,9 +610,10 @@ impl Host {
     /// Looks at what a connection has become, after a segment or a timer.
     fn review(&mut self, way: &mut Way<'_>, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
+        let local = connection.local;
         let (state, mut ended) = match &mut connection.kind {
             Kind::Client { tcp, flow, has_ended, .. } => {
-                let is_done = flow.round >= flow.opening.rounds;
+                let is_done = flow.is_done();
                 let verdict = match tcp.state() {
                     State::TimeWait | State::Closed => Some(None),
                     State::Reset => Some(Some(Cause::Reset)),
@@ -617,7 +621,7 @@ impl Host {
                     State::Open if tcp.is_closed_by_peer() && !is_done => Some(Some(Cause::ClosedEarly)),
                     State::SynSent | State::SynReceived | State::Open => None,
                 };
-                let ended = verdict.filter(|_| !*has_ended).map(|cause| (*flow, cause));
+                let ended = verdict.filter(|_| !*has_ended).map(|cause| (**flow, cause));
                 *has_ended |= ended.is_some();
                 (tcp.state(), ended)
             }
@@ -626,7 +630,7 @@ impl Host {
         };
         let is_cut = matches!(ended, Some((_, Some(Cause::ClosedEarly))));
         if let Some((flow, cause)) = ended.take() {
-            self.finish(&flow, cause);
+            self.finish(Some(local), &flow, cause);
         }
         if is_cut || matches!(state, State::Closed | State::Reset | State::TimedOut) {
             self.remove(index);
@@ -635,25 +639,33 @@ impl Host {
         }
     }
 
-    fn finish(&mut self, flow: &Flow, broken: Option<Cause>) {
-        self.endings.push(flow.ending(broken));
+    fn finish(&mut self, client: Option<AnyEnd>, flow: &Flow, broken: Option<Cause>) {
+        self.endings.push(flow.ending(client, broken));
     }
 
     fn insert(&mut self, local: AnyEnd, remote: AnyEnd, kind: Kind) -> usize {
         self.generation = self.generation.wrapping_add(1);
         let (scheduled, resumes) = (Instant::NEVER, Instant::NEVER);
         let connection = Connection { local, remote, generation: self.generation, scheduled, resumes, kind };
-        let key = (connection.protocol(), local, remote);
+        let name = name(connection.protocol(), local, remote);
         let index = self.connections.insert(connection);
-        self.table.insert(key, index);
+        self.table.insert(name, number(index));
         index
+    }
+
+    fn find(&self, protocol: Protocol, local: AnyEnd, remote: AnyEnd) -> Option<usize> {
+        let is_meant = |place| {
+            let known = self.connections.get(index(place));
+            known.is_some_and(|one| one.local == local && one.remote == remote && one.protocol() == protocol)
+        };
+        self.table.find(name(protocol, local, remote), is_meant).map(index)
     }
 
     fn remove(&mut self, index: usize) -> Option<Connection> {
         let connection = self.connections.try_remove(index)?;
-        self.table.remove(&(connection.protocol(), connection.local, connection.remote));
+        self.table.remove(name(connection.protocol(), connection.local, connection.remote), number(index));
         if let Kind::Client { tcp, .. } | Kind::Server { tcp, .. } = &connection.kind {
-            self.counts.retransmitted += tcp.retransmitted;
+            self.counts.retransmitted += u64::from(tcp.retransmitted);
         }
         Some(connection)
     }
@@ -664,8 +676,8 @@ impl Host {
         let deadline = connection.deadline();
         if deadline < connection.scheduled {
             connection.scheduled = deadline;
-            let generation = connection.generation;
-            way.schedule(deadline, Event::Timer { machine: self.machine, connection: index, generation });
+            let (machine, generation) = (number(self.machine), connection.generation);
+            way.schedule(deadline, Event::Timer { machine, connection: number(index), generation });
         }
     }
 
@@ -675,7 +687,7 @@ impl Host {
         for _ in PORT_FIRST..=u16::MAX {
             let end = End { address, port: self.next_port };
             self.next_port = self.next_port.checked_add(1).unwrap_or(PORT_FIRST);
-            if !self.table.contains_key(&(protocol, end, remote)) && !self.listens(protocol, end) {
+            if self.find(protocol, end, remote).is_none() && !self.listens(protocol, end) {
                 return Some(end);
             }
         }
@@ -727,11 +739,16 @@ impl Host {
     /// Segments that connections which are still open have sent again, and those that are over.
     pub(crate) fn retransmitted(&self) -> u64 {
         let of = |(_, connection): (usize, &Connection)| match &connection.kind {
-            Kind::Client { tcp, .. } | Kind::Server { tcp, .. } => tcp.retransmitted,
+            Kind::Client { tcp, .. } | Kind::Server { tcp, .. } => u64::from(tcp.retransmitted),
             Kind::Asker { .. } => 0,
         };
         self.counts.retransmitted + self.connections.iter().map(of).sum::<u64>()
     }
+}
+
+/// The hash of what a connection is found by.
+fn name(protocol: Protocol, local: AnyEnd, remote: AnyEnd) -> u32 {
+    hash([end_word(local) ^ (u64::from(protocol.0) << 56), end_word(remote)])
 }
 
 /// What the programs of a host call themselves when they were called by `local`: an address of an interface, and not one
@@ -744,7 +761,7 @@ fn identity(own: &[IpAddr], local: IpAddr) -> u32 {
 /// Sends the next request of a flow on its connection.
 fn ask(tcp: &mut Tcp, reader: &mut Reader, flow: &mut Flow, now: Instant) {
     flow.asked = now;
-    *reader = Reader::new(Some(flow.head()));
+    *reader = Reader::default();
     tcp.send(flow.request());
 }
 

@@ -58,7 +58,7 @@ impl Message {
         buffer.extend_from_slice(&self.target_mac.0);
         buffer.extend_from_slice(&self.target.v4_octets());
         let range = start..buffer.len();
-        Packet { buffer, range }
+        Packet { buffer, range, id: 0 }
     }
 }
 

@@ -132,6 +132,7 @@ impl Kernel {
         let count = u64::try_from(assembly.pieces.len()).unwrap_or(0);
         self.counts.waiting -= count;
         self.counts.consumed += count - 1;
+        let id = assembly.pieces.values().next().map_or(0, |first| first.packet.id);
         let mut buffer = out.buffer();
         buffer.clear();
         buffer.resize(HEADROOM_BYTES, 0);
@@ -141,7 +142,7 @@ impl Kernel {
             out.recycle(piece.packet);
         }
         let range = HEADROOM_BYTES..buffer.len();
-        let mut packet = Packet { buffer, range };
+        let mut packet = Packet { buffer, range, id };
         make_whole(&mut packet);
         Some(packet)
     }
@@ -255,7 +256,7 @@ fn cut_v4(packet: &Packet, mtu: usize, out: &mut Out) -> Vec<Packet> {
         buffer.extend_from_slice(header);
         buffer.extend_from_slice(part);
         let range = HEADROOM_BYTES..buffer.len();
-        let mut piece = Packet { buffer, range };
+        let mut piece = Packet { buffer, range, id: packet.id };
         let total = u16::try_from(piece.range.len()).unwrap_or(u16::MAX).to_be_bytes();
         let offset = first_offset + u16::try_from(index * room / 8).unwrap_or(0);
         let more = if index + 1 < count { 0x2000 } else { was_more };
@@ -312,7 +313,7 @@ fn cut_v6(packet: &Packet, mtu: usize, identification: u32, out: &mut Out) -> Ve
         buffer.extend_from_slice(&identification.to_be_bytes());
         buffer.extend_from_slice(part);
         let range = HEADROOM_BYTES..buffer.len();
-        let mut piece = Packet { buffer, range };
+        let mut piece = Packet { buffer, range, id: packet.id };
         let behind = u16::try_from(FRAGMENT_BYTES + part.len()).unwrap_or(u16::MAX).to_be_bytes();
         if let [_, _, _, _, l0, l1, next, ..] = piece.bytes_mut() {
             ([*l0, *l1], *next) = (behind, ip::FRAGMENT);

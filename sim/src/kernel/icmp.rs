@@ -200,7 +200,7 @@ impl Kernel {
         buffer.extend_from_slice(&rest.to_be_bytes());
         buffer.extend_from_slice(quoted);
         let range = HEADROOM_BYTES..buffer.len();
-        let mut packet = Packet { buffer, range };
+        let mut packet = Packet { buffer, range, id: 0 };
         // The priority of network control (RFC 1812 s.4.3.2.5), as Linux sets it.
         let traffic = if is_v4 { ip::traffic(about.bytes()) & 0x1e | 0xc0 } else { 0 };
         let protocol = if is_v4 { Protocol::ICMP } else { Protocol::ICMPV6 };

@@ -188,7 +188,7 @@ impl Kernel {
             buffer.extend_from_slice(&address.0);
         }
         let range = HEADROOM_BYTES..buffer.len();
-        let mut packet = Packet { buffer, range };
+        let mut packet = Packet { buffer, range, id: 0 };
         let head = NewHead {
             source,
             destination,

@@ -19,8 +19,7 @@ use crate::kernel::plan::KernelPlan;
 use crate::net::{Event, Net, Socket};
 use crate::payload::identity;
 use crate::queue::{EventQueue, HeapQueue, WheelQueue};
-use crate::random::Stream;
-use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service};
+use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, When};
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
 
 impl<'a> World<'a> {
@@ -75,9 +74,7 @@ impl<'a> World<'a> {
             answers: BTreeMap::new(),
             identities: identities(scenario),
             undoings: Vec::new(),
-            fates: (0..scenario.timeline.len())
-                .map(|index| Stream::new(seed, &format!("timeline.{index}"), "fate"))
-                .collect(),
+            fates: (0..scenario.timeline.len()).map(|index| When::fate(seed, index)).collect(),
             telling,
             absences: Absences::default(),
             supplier: None,

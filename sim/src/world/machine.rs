@@ -91,8 +91,39 @@ impl Machine {
         self.settle(net);
     }
 
+    /// Somebody wants to know what becomes of packets here.
+    pub(super) fn watch(&mut self) {
+        if let Role::Forwarder(forwarder) = &mut self.role {
+            forwarder.watch();
+        }
+    }
+
     /// A frame has come in.
     pub(super) fn receive(&mut self, net: &mut Net, interface: usize, frame: Packet) {
+        if net.watch.as_ref().is_some_and(|watch| watch.is_curious()) {
+            return self.receive_watched(net, interface, frame);
+        }
+        self.take_in(net, interface, frame);
+    }
+
+    /// The same, and tells what the kernel has dropped because of it.
+    fn receive_watched(&mut self, net: &mut Net, interface: usize, frame: Packet) {
+        let (id, bytes) = (frame.id, frame.bytes().to_vec());
+        let before: Vec<u64> = self.kernel.drops().map(|(_, count)| count).collect();
+        self.take_in(net, interface, frame);
+        let after = self.kernel.drops().zip(before).filter(|((_, after), before)| after > before);
+        let reasons: Vec<&str> = after.map(|((reason, _), _)| reason.name()).collect();
+        if let Some(watch) = &mut net.watch {
+            if !self.is_up {
+                watch.kernel(net.now, self.number, (id, &bytes), "no power: the frame ends here");
+            }
+            for reason in reasons {
+                watch.kernel(net.now, self.number, (id, &bytes), &format!("the kernel drops: {reason}"));
+            }
+        }
+    }
+
+    fn take_in(&mut self, net: &mut Net, interface: usize, frame: Packet) {
         if !self.is_up {
             net.into_the_dark += 1;
             return net.recycle(frame);
@@ -126,6 +157,11 @@ impl Machine {
         loop {
             let Role::Forwarder(forwarder) = &mut self.role else { return };
             let goes_on = forwarder.turn(net.now);
+            if let Some(watch) = &mut net.watch {
+                for decided in forwarder.take_decided() {
+                    watch.decided(net.now, self.number, &decided, &forwarder.engine);
+                }
+            }
             while let Some((port, packet)) = self.take_from_engine() {
                 self.hand_to_kernel(net, port, packet);
             }

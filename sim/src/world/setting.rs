@@ -143,7 +143,7 @@ impl Told {
 }
 
 /// The station of a machine's interface: locally administered, by number.
-pub(super) fn station(machine: usize, interface: usize) -> MacAddress {
+pub(crate) fn station(machine: usize, interface: usize) -> MacAddress {
     let [_, m1, m2, m3] = u32::try_from(machine).unwrap_or(u32::MAX).to_be_bytes();
     let [_, i3] = u16::try_from(interface).unwrap_or(u16::MAX).to_be_bytes();
     MacAddress([2, 0, m1, m2, m3, i3])

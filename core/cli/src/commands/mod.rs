@@ -13,8 +13,10 @@ pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod sim;
+pub(crate) mod sim_diff;
 pub(crate) mod sim_draw;
 pub(crate) mod sim_new;
+pub(crate) mod sim_run;
 pub(crate) mod version;
 
 use std::path::PathBuf;

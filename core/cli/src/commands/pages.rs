@@ -68,7 +68,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// Reads a record: a file, or `result.json` in a folder.
-fn read(path: &Path) -> Result<RunRecord, Failure> {
+pub(super) fn read(path: &Path) -> Result<RunRecord, Failure> {
     let path = if path.is_dir() { path.join(RECORD) } else { path.to_owned() };
     let wrong = |reason: &dyn std::fmt::Display| Failure::Usage(format!("{}: {reason}", path.display()));
     let file = File::open(&path).map_err(|error| wrong(&error))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
-use evenkeel_engine::plan::{Condition, FlowAction, FlowPlan, FlowRule, PolicyPlan, Prefix, Test};
+use evenkeel_engine::plan::{Condition, FlowAction, FlowPlan, FlowRule, PolicyPlan, Test};
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{InterfaceId, Plan};
 
@@ -143,7 +143,7 @@ impl Meaning<'_> {
             }
         };
         let conditions = self.conditions(&conditions.value);
-        Some(FlowRule { is_match, conditions })
+        Some(FlowRule { is_match, conditions, comment: String::new() })
     }
 
     fn conditions(&mut self, written: &Conditions) -> Vec<Condition> {
@@ -155,13 +155,10 @@ impl Meaning<'_> {
             self.tests(&negated, true, &mut conditions);
         }
         self.ports_have_a_protocol(written, &conditions);
-        let address = |wanted: fn(&Test) -> Option<&Prefix>| {
-            let plain = conditions.iter().filter(|condition| !condition.is_negated);
-            plain.filter_map(|condition| wanted(&condition.test)).map(|prefix| prefix.address).next()
+        let address = |at: &Option<At<NetworkText>>| {
+            at.as_ref().and_then(|at| addresses::network(&at.value.0).ok()).map(|prefix| prefix.address)
         };
-        let source = address(|test| if let Test::Source(prefix) = test { Some(prefix) } else { None });
-        let destination =
-            address(|test| if let Test::Destination(prefix) = test { Some(prefix) } else { None });
+        let (source, destination) = (address(&written.src), address(&written.dst));
         if let (Some(source), Some(destination), Some(at)) = (source, destination, &written.dst)
             && source.is_ipv4() != destination.is_ipv4()
         {
@@ -190,7 +187,11 @@ impl Meaning<'_> {
             | Test::Source(_)
             | Test::Destination(_)
             | Test::SourcePort(_)
-            | Test::DestinationPort(_) => false,
+            | Test::DestinationPort(_)
+            | Test::IcmpKind(_)
+            | Test::Flags { .. }
+            | Test::Dscp(_)
+            | Test::Limit(_) => false,
         };
         let message = if written.proto.is_none() {
             "ports belong to a protocol, and this rule names none"
@@ -216,10 +217,10 @@ impl Meaning<'_> {
         let tests = [
             interface.map(Test::Interface),
             protocol.map(Test::Protocol),
-            source.map(Test::Source),
-            destination.map(Test::Destination),
-            source_port.map(Test::SourcePort),
-            destination_port.map(Test::DestinationPort),
+            source.map(Test::source),
+            destination.map(Test::destination),
+            source_port.map(Test::source_port),
+            destination_port.map(Test::destination_port),
         ];
         conditions.extend(tests.into_iter().flatten().map(|test| Condition { is_negated, test }));
     }

@@ -118,6 +118,7 @@ fn handling(written: Option<&At<written::Handling>>) -> Handling {
         expires_nodest: flag(written.expire_nodest.as_ref(), default.expires_nodest),
         expires_quiescent: flag(written.expire_quiescent.as_ref(), default.expires_quiescent),
         tells_exhausted: flag(written.tell_exhausted.as_ref(), default.tells_exhausted),
+        routes_replies: flag(written.route_replies.as_ref(), default.routes_replies),
     }
 }
 

@@ -10,13 +10,14 @@ pub mod builtin;
 mod scheduler;
 mod service;
 pub mod slow_start;
+mod state;
 pub mod sticky;
 mod table;
 
 pub use builtin::{builtin, native};
 pub use scheduler::{
-    Fault, FlowAnswered, FlowClosed, FlowEnd, GuestStats, NewFlow, ProbeAnswer, Scheduler, Selection,
-    ServerId, ServerLoad, ServerView,
+    Fault, FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, GuestStats, NewFlow, ProbeAnswer,
+    Scheduler, Selection, ServerId, ServerLoad, ServerView, TICK_MIN, Wishes,
 };
 pub use service::{Director, Server};
 pub use table::{Directors, Pinged};

@@ -5,6 +5,7 @@
 //! flow of the same batch sees it.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::net::IpAddr;
 
@@ -200,7 +201,59 @@ pub enum FlowEnd {
     Unanswered,
 }
 
-/// Something that ends with a flow, for schedulers that asked for it.
+/// What a scheduler wants to hear besides its servers and its questions. What it does not ask for costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Each flow that is entered, whoever chose its server: this scheduler, its fallback, or the client that sticks.
+    pub opened: bool,
+    /// Each flow's first answer.
+    pub answered: bool,
+    /// Each flow's end.
+    pub closed: bool,
+    /// How often [`Scheduler::tick`] is to be called, at most every [`TICK_MIN`].
+    pub tick: Option<Duration>,
+    /// Whether [`Scheduler::poll_probe`] may give something.
+    pub probes: bool,
+}
+
+impl Wishes {
+    /// What either of two listeners wants to hear; ticks as often as the more impatient one wants them.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            opened: self.opened || other.opened,
+            answered: self.answered || other.answered,
+            closed: self.closed || other.closed,
+            tick: self.tick.into_iter().chain(other.tick).min(),
+            probes: self.probes || other.probes,
+        }
+    }
+}
+
+/// The shortest time between two ticks. Shorter ones would keep a forwarder from sleeping.
+pub const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// What becomes of flows, in the order in which it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowEvent {
+    /// A flow has been entered.
+    Opened(FlowOpened),
+    /// Its real server has answered for the first time.
+    Answered(FlowAnswered),
+    /// It has ended.
+    Closed(FlowClosed),
+}
+
+/// A flow that has been entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowOpened {
+    /// The hash that [`NewFlow::hash`] was.
+    pub hash: u64,
+    /// The index of its server in the list of the last update.
+    pub server: u16,
+}
+
+/// A flow that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowClosed {
     /// The hash that [`NewFlow::hash`] was.
@@ -209,21 +262,35 @@ pub struct FlowClosed {
     pub server: u16,
     /// How it has ended.
     pub end: FlowEnd,
-    /// Packets to the server; wraps.
+    /// Packets to the server; wraps after 2^24.
     pub packets_to: u32,
-    /// Packets from the server; wraps. Always 0 where answers do not come by.
+    /// Packets from the server; wraps after 2^24. Always 0 where answers do not come by.
     pub packets_from: u32,
-    /// IP bytes of both directions.
-    pub bytes: u64,
+    /// IP bytes to the server; wraps after 2^40.
+    pub bytes_to: u64,
+    /// IP bytes from the server; wraps after 2^40. Always 0 where answers do not come by.
+    pub bytes_from: u64,
+    /// The time from its first packet to its end, the timeout included that ended it. `None` for a flow that was there
+    /// before this scheduler was.
+    pub lived: Option<Duration>,
+    /// The time from its first packet to the first answer, as in [`FlowAnswered`]. `None` where there was none, or nobody
+    /// listened.
+    pub answered: Option<Duration>,
 }
 
-/// A real server's first answer to a flow, for schedulers that asked for it. Only where answers come by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A real server's first answer to a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowAnswered {
+    /// The hash that [`NewFlow::hash`] was.
+    pub hash: u64,
     /// The index of its server in the list of the last update.
     pub server: u16,
-    /// The time from the flow's first packet to the answer: a SYN and its acknowledgement, or two datagrams.
+    /// The time from the flow's first packet to the answer, as the forwarder sees it: from a SYN to its acknowledgement,
+    /// or between two datagrams.
     pub after: Duration,
+    /// Whether the answer went past the forwarder, to the client, and `after` ends with the client's acknowledgement: it
+    /// holds the way to the client and back as well. So in the modes `gateway` and `tunnel`, for TCP alone.
+    pub is_through_client: bool,
 }
 
 /// What a real server tells of itself when it is asked.
@@ -274,29 +341,20 @@ pub trait Scheduler: Debug + Send {
     /// Answers the question.
     fn pick(&mut self, selection: &mut Selection<'_>, now: Instant);
 
-    /// Whether [`Scheduler::flows_closed`] is wanted. Asked once, after the first update.
-    fn wants_closed_flows(&self) -> bool {
-        false
+    /// What it wants to hear. Asked after each update that comes from a plan.
+    fn wishes(&self) -> Wishes {
+        Wishes::default()
     }
 
-    /// Flows have ended, in order.
-    fn flows_closed(&mut self, flows: &[FlowClosed], now: Instant) {
-        let _ = (flows, now);
+    /// What has become of flows since the last call, in order: at most 64 events, and before the next question, the next
+    /// update and the next tick. Holds only what it wished for.
+    fn hear(&mut self, events: &[FlowEvent], now: Instant) {
+        let _ = (events, now);
     }
 
-    /// Whether [`Scheduler::flows_answered`] is wanted. Asked once, after the first update.
-    fn wants_answers(&self) -> bool {
-        false
-    }
-
-    /// Real servers have answered flows for the first time, in order.
-    fn flows_answered(&mut self, flows: &[FlowAnswered], now: Instant) {
-        let _ = (flows, now);
-    }
-
-    /// Whether [`Scheduler::poll_probe`] may give something. Asked once, after the first update.
-    fn sends_probes(&self) -> bool {
-        false
+    /// The time that it wished for has passed. A tick that came too late is not made up for.
+    fn tick(&mut self, now: Instant) {
+        let _ = now;
     }
 
     /// The index of a real server that is to be asked how it is, if any. The driver asks it by what means it has, and
@@ -309,6 +367,21 @@ pub trait Scheduler: Debug + Send {
     /// A real server has told how it is.
     fn probe_answered(&mut self, answer: ProbeAnswer, now: Instant) {
         let _ = (answer, now);
+    }
+
+    /// What it has learnt, for the scheduler that takes its place; `None` where there is nothing, or it cannot tell.
+    ///
+    /// A state begins with the name of its form, so that others can tell whether they know it.
+    fn save(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let _ = now;
+        None
+    }
+
+    /// Goes on where the scheduler left off that saved `state`, before the first update. Returns whether it does; where it
+    /// does not know the state's form it begins anew.
+    fn restore(&mut self, state: &[u8], now: Instant) -> bool {
+        let _ = (state, now);
+        false
     }
 
     /// How often it was called and failed.

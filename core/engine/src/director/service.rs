@@ -8,10 +8,10 @@ use siphasher::sip::SipHasher13;
 
 use super::slow_start::SlowStart;
 use super::{
-    FlowAnswered, FlowClosed, FlowEnd, NewFlow, ProbeAnswer, Scheduler, Selection, ServerId, ServerLoad,
-    ServerView,
+    FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, NewFlow, ProbeAnswer, Scheduler, Selection,
+    ServerId, ServerLoad, ServerView, TICK_MIN, Wishes,
 };
-use crate::flow::{Direction, FlowEntry, FlowState};
+use crate::flow::{Departed, Direction, FlowEntry, FlowState};
 use crate::plan::{
     Binding, DirectorPlan, MidStream, Mode, Persistence, Ping, SchedulerPlan, ServerPlan, SourceNat,
 };
@@ -19,8 +19,8 @@ use crate::time::{Duration, Instant};
 use crate::verdict::InterfaceId;
 use crate::wire::{Address, Protocol};
 
-/// How many ends of flows are gathered before the scheduler is told of them at once.
-const CLOSED_MAX: usize = 64;
+/// How much that happened to flows is gathered before the scheduler is told of it at once.
+const NEWS_MAX: usize = 64;
 
 impl ServerId {
     /// The identity of whoever listens at `address` and `port`: SipHash-1-3 with key zero of the 16 bytes of the
@@ -125,13 +125,14 @@ pub struct Director {
     pub ping: Ping,
     scheduler_plan: SchedulerPlan,
     scheduler: Box<dyn Scheduler>,
-    wants_closed: bool,
-    wants_answers: bool,
+    wishes: Wishes,
+    /// When the scheduler is to be called next because time has passed.
+    next_tick: Option<Instant>,
     slow_start: SlowStart,
     /// Whether any server has a bound on its flows.
     has_bounds: bool,
-    closed: Vec<FlowClosed>,
-    answers: Vec<FlowAnswered>,
+    /// What the scheduler has not been told yet, in order.
+    news: Vec<FlowEvent>,
     servers: Vec<Option<Server>>,
     views: Vec<ServerView>,
     loads: Vec<ServerLoad>,
@@ -155,12 +156,11 @@ impl Director {
             ping: plan.ping,
             scheduler_plan: plan.scheduler.clone(),
             scheduler,
-            wants_closed: false,
-            wants_answers: false,
+            wishes: Wishes::default(),
+            next_tick: None,
             slow_start: SlowStart::new(plan.slow_start),
             has_bounds: false,
-            closed: Vec::with_capacity(CLOSED_MAX),
-            answers: Vec::new(),
+            news: Vec::new(),
             servers: Vec::new(),
             views: Vec::new(),
             loads: Vec::new(),
@@ -183,7 +183,10 @@ impl Director {
         self.mid_stream = plan.mid_stream;
         self.ping = plan.ping;
         self.scheduler_plan = plan.scheduler.clone();
-        if let Some(scheduler) = scheduler {
+        if let Some(mut scheduler) = scheduler {
+            if let Some(state) = self.scheduler.save(now) {
+                scheduler.restore(&state, now);
+            }
             self.scheduler = scheduler;
         }
         self.set_servers(&plan.servers, now);
@@ -248,21 +251,40 @@ impl Director {
         self.slow_start.slow_down(&mut self.views, now);
     }
 
-    /// Whether its scheduler wants to know when real servers answer.
+    /// Whether its scheduler wants to know how long answers took, or flows lived.
     #[must_use]
-    pub const fn wants_answers(&self) -> bool {
-        self.wants_answers
+    pub const fn times_flows(&self) -> bool {
+        self.wishes.answered || self.wishes.closed
     }
 
-    /// The server at `slot` has answered a flow for the first time, this long after the flow began.
-    pub fn answered(&mut self, slot: u16, after: Duration, now: Instant) {
+    /// Whether its scheduler sends probes.
+    #[must_use]
+    pub const fn sends_probes(&self) -> bool {
+        self.wishes.probes
+    }
+
+    /// The server at `slot` has answered a flow for the first time.
+    pub fn answered(&mut self, slot: u16, answer: FlowAnswered, now: Instant) {
         let view = self.server(slot).and_then(|server| server.view);
-        if let Some(server) = view.filter(|_| self.wants_answers) {
-            self.answers.push(FlowAnswered { server, after });
-            if self.answers.len() == CLOSED_MAX {
-                self.flush_news(now);
-            }
+        if let Some(server) = view.filter(|_| self.wishes.answered) {
+            self.tell(FlowEvent::Answered(FlowAnswered { server, ..answer }), now);
         }
+    }
+
+    /// When [`Director::handle_tick`] has something to do next.
+    #[must_use]
+    pub const fn next_tick(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    /// Lets the scheduler know that time has passed, if that is due.
+    pub fn handle_tick(&mut self, now: Instant) {
+        if self.next_tick.is_none_or(|due| due > now) {
+            return;
+        }
+        self.flush_news(now);
+        self.scheduler.tick(now);
+        self.next_tick = self.wishes.tick.map(|interval| now.after(interval.max(TICK_MIN)));
     }
 
     /// The next real server that its scheduler wants to be asked how it is.
@@ -281,12 +303,15 @@ impl Director {
     }
 
     /// Enters a flow that was picked: its server's place.
-    pub fn open(&mut self, view: u16, protocol: Protocol) -> Option<u16> {
+    pub fn open(&mut self, view: u16, hash: u64, protocol: Protocol, now: Instant) -> Option<u16> {
         let slot = *self.slots.get(usize::from(view))?;
         let server = self.servers.get_mut(usize::from(slot))?.as_mut()?;
         count(&mut server.load, protocol == Protocol::TCP, true);
         server.flows += 1;
         self.flows += 1;
+        if self.wishes.opened {
+            self.tell(FlowEvent::Opened(FlowOpened { hash, server: view }), now);
+        }
         Some(slot)
     }
 
@@ -337,8 +362,9 @@ impl Director {
         }
     }
 
-    /// The flow of `entry` has ended; `hash` is that of its original tuple.
-    pub fn close(&mut self, entry: &FlowEntry, hash: u64, now: Instant) {
+    /// A flow has ended; `hash` is that of its original tuple.
+    pub fn close(&mut self, departed: &Departed, hash: u64, now: Instant) {
+        let entry = &departed.entry;
         let slot = entry.server_slot;
         self.count_load(slot, entry.state.is_active(), false);
         self.flows = self.flows.saturating_sub(1);
@@ -348,18 +374,8 @@ impl Director {
         let place = self.servers.get_mut(usize::from(slot));
         let Some(server) = place.as_ref().and_then(|place| place.as_ref()) else { return };
         if let Some(view) = server.view {
-            if self.wants_closed {
-                self.closed.push(FlowClosed {
-                    hash,
-                    server: view,
-                    end: end(entry),
-                    packets_to: entry.packets_original,
-                    packets_from: entry.packets_reply,
-                    bytes: entry.bytes,
-                });
-                if self.closed.len() == CLOSED_MAX {
-                    self.flush_news(now);
-                }
+            if self.wishes.closed {
+                self.tell(FlowEvent::Closed(closed(departed, hash, view, now)), now);
             }
         } else if server.is_idle()
             && let Some(place) = place
@@ -501,8 +517,23 @@ impl Director {
         }
         self.slow_start.slow_down(&mut self.views, now);
         self.scheduler.update(&self.views, now);
-        self.wants_closed = self.scheduler.wants_closed_flows();
-        self.wants_answers = self.scheduler.wants_answers();
+        self.listen(now);
+    }
+
+    /// Asks the scheduler what it wants to hear.
+    fn listen(&mut self, now: Instant) {
+        let before = core::mem::replace(&mut self.wishes, self.scheduler.wishes());
+        if before.tick != self.wishes.tick {
+            self.next_tick = self.wishes.tick.map(|interval| now.after(interval.max(TICK_MIN)));
+        }
+    }
+
+    /// Keeps what has happened until the scheduler is told.
+    fn tell(&mut self, event: FlowEvent, now: Instant) {
+        self.news.push(event);
+        if self.news.len() >= NEWS_MAX {
+            self.flush_news(now);
+        }
     }
 
     /// The place of the server of `plan`: its old one, a free one, or a new one at the end.
@@ -526,14 +557,27 @@ impl Director {
 
     /// Tells the scheduler what has been gathered.
     fn flush_news(&mut self, now: Instant) {
-        if !self.closed.is_empty() {
-            self.scheduler.flows_closed(&self.closed, now);
-            self.closed.clear();
+        if !self.news.is_empty() {
+            self.scheduler.hear(&self.news, now);
+            self.news.clear();
         }
-        if !self.answers.is_empty() {
-            self.scheduler.flows_answered(&self.answers, now);
-            self.answers.clear();
-        }
+    }
+}
+
+/// What is told of a flow that has ended.
+fn closed(departed: &Departed, hash: u64, server: u16, now: Instant) -> FlowClosed {
+    let Departed { entry, birth } = departed;
+    let (to, from) = (entry.tally(Direction::Original), entry.tally(Direction::Reply));
+    FlowClosed {
+        hash,
+        server,
+        end: end(entry),
+        packets_to: to.packets(),
+        packets_from: from.packets(),
+        bytes_to: to.bytes(),
+        bytes_from: from.bytes(),
+        lived: birth.map(|birth| now.since(birth.at)),
+        answered: birth.and_then(|birth| birth.answered),
     }
 }
 
@@ -543,7 +587,9 @@ fn end(entry: &FlowEntry) -> FlowEnd {
         FlowState::TimeWait => FlowEnd::Finished,
         FlowState::Closed => FlowEnd::Reset,
         FlowState::SynSent => FlowEnd::Unanswered,
-        FlowState::Udp | FlowState::Icmp if entry.packets_reply == 0 && !entry.is_one_sided() => {
+        FlowState::Udp | FlowState::Icmp
+            if entry.tally(Direction::Reply).packets() == 0 && !entry.is_one_sided() =>
+        {
             FlowEnd::Unanswered
         }
         FlowState::Udp

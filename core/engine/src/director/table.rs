@@ -29,6 +29,8 @@ pub struct Directors {
     /// Places of the directors whose schedulers may want probes to be carried, and who of them is next.
     probing: Vec<u16>,
     next_probing: usize,
+    /// When a scheduler wants to be told that time has passed.
+    next_tick: Option<Instant>,
 }
 
 /// Who is concerned by a ping.
@@ -77,7 +79,7 @@ impl Directors {
             // A plan has at most 65,535 directors; those that are gone give their places back.
             let place = u16::try_from(place).unwrap_or(u16::MAX);
             self.order.push(place);
-            if self.at(place).is_some_and(|director| director.scheduler().sends_probes()) {
+            if self.at(place).is_some_and(|director| director.sends_probes()) {
                 self.probing.push(place);
             }
             for binding in &wanted.binds {
@@ -101,6 +103,7 @@ impl Directors {
             plan.interfaces.iter().flat_map(|one| &one.addresses).map(|own| Address::from(own.address)),
         );
         self.sweep();
+        self.note_ticks();
     }
 
     fn bind(&mut self, binding: &Binding, place: u16) {
@@ -182,6 +185,27 @@ impl Directors {
             }
         }
         None
+    }
+
+    /// When [`Directors::handle_ticks`] has something to do next.
+    #[must_use]
+    pub const fn next_tick(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    /// Lets the schedulers know that time has passed which wished for it.
+    pub fn handle_ticks(&mut self, now: Instant) {
+        if self.next_tick.is_none_or(|due| due > now) {
+            return;
+        }
+        self.places.iter_mut().flatten().for_each(|director| director.handle_tick(now));
+        self.note_ticks();
+    }
+
+    /// Looks up who wants to hear of time next.
+    fn note_ticks(&mut self) {
+        let all = self.places.iter().flatten().filter(|director| !director.is_removed);
+        self.next_tick = all.filter_map(Director::next_tick).min();
     }
 
     /// The plan's director called `name`.

@@ -207,6 +207,35 @@ impl Traits {
     }
 }
 
+/// Packets and bytes of one direction, in one word: both are counted by one addition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally(u64);
+
+impl Tally {
+    /// Bits of the word that count bytes: 1 TiB. The others count packets, 16 million of them.
+    const BYTE_BITS: u32 = 40;
+
+    /// Counts a packet of `length` IP bytes.
+    #[inline]
+    pub const fn count(&mut self, length: u32) {
+        self.0 = self.0.wrapping_add((1 << Self::BYTE_BITS) | length as u64);
+    }
+
+    /// Packets; wraps after 2^24 of them.
+    #[must_use]
+    pub const fn packets(self) -> u32 {
+        #[allow(clippy::cast_possible_truncation, reason = "24 bits are left")]
+        let packets = (self.0 >> Self::BYTE_BITS) as u32;
+        packets
+    }
+
+    /// IP bytes; wraps after 2^40 of them, which then counts as a packet.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0 & ((1 << Self::BYTE_BITS) - 1)
+    }
+}
+
 /// One flow, in two cache lines.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
@@ -236,7 +265,9 @@ pub struct FlowEntry {
     /// The place of its real server within the director.
     pub server_slot: u16,
     /// The plan under which it was last permitted.
-    pub generation: u16,
+    pub generation: u8,
+    /// Where the client's packets came in: the number of the interface.
+    pub interface_in: u8,
     /// When it ends unless a packet comes.
     pub expires: Instant,
     /// Its place among the half-open flows, while it is one.
@@ -245,14 +276,10 @@ pub struct FlowEntry {
     pub address_delta: Delta,
     /// The same for sums over addresses and ports.
     pub tuple_delta: Delta,
-    /// Where the client's packets came in, and where the real server is.
-    pub interfaces: [u8; 2],
-    /// Packets from the client; wraps.
-    pub packets_original: u32,
-    /// Packets from the real server; wraps.
-    pub packets_reply: u32,
-    /// IP bytes of both directions.
-    pub bytes: u64,
+    /// The numbers of the ways by which packets leave: to the client, and to the real server.
+    pub ways: [u8; 2],
+    /// What has come from the client, and from the real server.
+    pub tallies: [Tally; 2],
     /// What is known of TCP's sequence numbers.
     pub track: TcpTrack,
 }
@@ -260,7 +287,7 @@ pub struct FlowEntry {
 impl FlowEntry {
     /// A flow between nobody, in `state`, permitted under the plan `generation`.
     #[must_use]
-    pub fn new(state: FlowState, generation: u16) -> Self {
+    pub fn new(state: FlowState, generation: u8) -> Self {
         Self {
             client: Address::UNSPECIFIED,
             service: Address::UNSPECIFIED,
@@ -275,14 +302,13 @@ impl FlowEntry {
             director: 0,
             server_slot: 0,
             generation,
+            interface_in: 0,
             expires: Instant::ZERO,
             ring_slot: 0,
             address_delta: Delta::NONE,
             tuple_delta: Delta::NONE,
-            interfaces: [0; 2],
-            packets_original: 0,
-            packets_reply: 0,
-            bytes: 0,
+            ways: [0; 2],
+            tallies: [Tally::default(); 2],
             track: TcpTrack::default(),
         }
     }
@@ -300,7 +326,10 @@ impl FlowEntry {
     pub const fn is_answered(&self) -> bool {
         match self.state {
             FlowState::SynSent | FlowState::SynReceived => false,
-            FlowState::Udp | FlowState::Icmp => self.packets_reply > 0 || self.packets_original > 1,
+            FlowState::Udp | FlowState::Icmp => {
+                let [original, reply] = self.tallies;
+                reply.packets() > 0 || original.packets() > 1
+            }
             FlowState::Established | FlowState::FinClient | FlowState::FinServer | FlowState::TimeWait => {
                 true
             }
@@ -392,32 +421,41 @@ impl FlowEntry {
         self.generation as u32 ^ u32::from_be_bytes(self.client.v4_bytes())
     }
 
-    /// Where packets in `direction` leave.
-    #[must_use]
+    /// The number of the way by which packets in `direction` leave.
     #[inline]
-    pub const fn interface_out(&self, direction: Direction) -> InterfaceId {
-        let [client, server] = self.interfaces;
+    pub(crate) const fn way(&self, direction: Direction) -> u8 {
+        let [client, server] = self.ways;
         match direction {
-            Direction::Original => InterfaceId(server as u16),
-            Direction::Reply => InterfaceId(client as u16),
+            Direction::Original => server,
+            Direction::Reply => client,
         }
     }
 
     /// Where the client's packets came in.
     #[must_use]
     pub const fn interface_in(&self) -> InterfaceId {
-        self.interface_out(Direction::Reply)
+        InterfaceId(self.interface_in as u16)
     }
 
     /// Counts a packet of `length` IP bytes.
     #[inline]
     pub fn count(&mut self, direction: Direction, length: u32) {
-        let packets = match direction {
-            Direction::Original => &mut self.packets_original,
-            Direction::Reply => &mut self.packets_reply,
+        let [original, reply] = &mut self.tallies;
+        let tally = match direction {
+            Direction::Original => original,
+            Direction::Reply => reply,
         };
-        *packets = packets.wrapping_add(1);
-        self.bytes += u64::from(length);
+        tally.count(length);
+    }
+
+    /// What has come in `direction`.
+    #[must_use]
+    pub const fn tally(&self, direction: Direction) -> Tally {
+        let [original, reply] = self.tallies;
+        match direction {
+            Direction::Original => original,
+            Direction::Reply => reply,
+        }
     }
 
     /// Computes the deltas from the tuples.

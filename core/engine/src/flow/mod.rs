@@ -17,5 +17,5 @@ pub mod tcp_track;
 mod timers;
 
 pub use clients::Clients;
-pub use entry::{Direction, FlowEntry, FlowState, Traits};
-pub use table::{FlowId, FlowTable, InsertError, Inserted};
+pub use entry::{Direction, FlowEntry, FlowState, Tally, Traits};
+pub use table::{Birth, Departed, FlowId, FlowTable, InsertError, Inserted};

@@ -8,7 +8,7 @@ use slab::Slab;
 use super::entry::{Direction, FlowEntry, Traits};
 use super::index::{Handle, Index};
 use super::timers::Timers;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{FiveTuple, HashKey};
 
 /// Names an entry as long as it lives.
@@ -31,8 +31,32 @@ pub struct FlowTable {
     index: Index,
     timers: Timers,
     half_open: Ring,
+    /// By the place of the entry; shorter than `entries` where nobody listens.
+    births: Vec<Birth>,
     flows_max: usize,
     key: HashKey,
+}
+
+/// When a flow has begun, and how long it took to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// The time of its first packet; never, where nobody noted it.
+    pub at: Instant,
+    /// The time from then to its first answer, if there was one.
+    pub answered: Option<Duration>,
+}
+
+impl Birth {
+    const UNKNOWN: Self = Self { at: Instant::NEVER, answered: None };
+}
+
+/// A flow that has left the table.
+#[derive(Clone, Debug)]
+pub struct Departed {
+    /// What it was.
+    pub entry: FlowEntry,
+    /// When it began, where that was noted.
+    pub birth: Option<Birth>,
 }
 
 /// The half-open flows, in the order in which they began. Each takes the next place, and whoever still has it gives
@@ -41,8 +65,6 @@ pub struct FlowTable {
 struct Ring {
     /// The entry's place plus one; 0 where nobody waits.
     places: Vec<u32>,
-    /// Since when somebody waits there, where it was noted.
-    since: Vec<Instant>,
     next: usize,
     count: usize,
 }
@@ -50,7 +72,7 @@ struct Ring {
 impl Ring {
     fn new(places: u16) -> Self {
         let places = usize::from(places.max(1));
-        Self { places: vec![0; places], since: Vec::new(), next: 0, count: 0 }
+        Self { places: vec![0; places], next: 0, count: 0 }
     }
 
     /// Who has to give way to the next.
@@ -70,9 +92,6 @@ impl Ring {
     }
 
     fn leave(&mut self, slot: u16) {
-        if let Some(since) = self.since.get_mut(usize::from(slot)) {
-            *since = Instant::NEVER;
-        }
         if let Some(taken) = self.places.get_mut(usize::from(slot)) {
             *taken = 0;
             self.count = self.count.saturating_sub(1);
@@ -86,7 +105,7 @@ pub struct Inserted {
     /// The new flow.
     pub id: FlowId,
     /// The half-open flow that gave way to it.
-    pub evicted: Option<FlowEntry>,
+    pub evicted: Option<Departed>,
 }
 
 impl FlowTable {
@@ -104,6 +123,7 @@ impl FlowTable {
             index: Index::for_keys(room * 2),
             timers: Timers::with_capacity(room),
             half_open: Ring::new(half_open_max),
+            births: Vec::new(),
             flows_max,
             key,
         }
@@ -225,27 +245,44 @@ impl FlowTable {
         Ok(Inserted { id, evicted })
     }
 
-    /// Notes when the half-open flow `id` has begun. Only for flows whose first answer somebody waits for.
-    pub fn note_beginning(&mut self, id: FlowId, now: Instant) {
-        let Some(entry) = self.entries.get(id.0 as usize) else { return };
-        let slot = usize::from(entry.ring_slot);
-        if entry.traits.has(Traits::HALF_OPEN) {
-            let ring = &mut self.half_open;
-            if ring.since.is_empty() {
-                ring.since.resize(ring.places.len(), Instant::NEVER);
-            }
-            if let Some(since) = ring.since.get_mut(slot) {
-                *since = now;
-            }
+    /// Takes over what another table noted of a flow's beginning.
+    pub fn set_birth(&mut self, id: FlowId, birth: Birth) {
+        self.note_beginning(id, birth.at);
+        if let Some(place) = self.births.get_mut(id.0 as usize) {
+            *place = birth;
         }
     }
 
-    /// When the half-open flow `id` has begun, where that was noted.
-    #[must_use]
-    pub fn beginning(&self, id: FlowId) -> Option<Instant> {
-        let entry = self.entries.get(id.0 as usize)?;
-        let since = self.half_open.since.get(usize::from(entry.ring_slot));
-        since.copied().filter(|since| entry.traits.has(Traits::HALF_OPEN) && *since != Instant::NEVER)
+    /// Every flow with what was noted of its beginning, in the order of their places.
+    pub fn into_departed(self) -> impl Iterator<Item = Departed> {
+        let births = self.births;
+        self.entries.into_iter().map(move |(place, entry)| {
+            let birth = births.get(place).copied().filter(|birth| birth.at != Instant::NEVER);
+            Departed { entry, birth }
+        })
+    }
+
+    /// Notes that the flow `id` has begun. Only for flows of schedulers that listen: memory is used for these alone.
+    pub fn note_beginning(&mut self, id: FlowId, now: Instant) {
+        let place = id.0 as usize;
+        if self.births.len() <= place {
+            self.births.resize(place + 1, Birth::UNKNOWN);
+        }
+        if let Some(birth) = self.births.get_mut(place) {
+            *birth = Birth { at: now, answered: None };
+        }
+    }
+
+    /// Notes that the flow `id`, whose beginning was noted, has been answered for the first time; says how long after it
+    /// began. `None` where it was not noted, or has been answered before.
+    pub fn note_answer(&mut self, id: FlowId, now: Instant) -> Option<Duration> {
+        let birth = self.births.get_mut(id.0 as usize)?;
+        if birth.at == Instant::NEVER || birth.answered.is_some() {
+            return None;
+        }
+        let after = now.since(birth.at);
+        birth.answered = Some(after);
+        Some(after)
     }
 
     /// The opening of `id` has been answered: from now on it gives way to nobody.
@@ -258,8 +295,9 @@ impl FlowTable {
     }
 
     /// Takes the entry of `id` out.
-    pub fn remove(&mut self, id: FlowId) -> Option<FlowEntry> {
+    pub fn remove(&mut self, id: FlowId) -> Option<Departed> {
         let entry = self.entries.try_remove(id.0 as usize)?;
+        let birth = self.births.get_mut(id.0 as usize).map(|birth| core::mem::replace(birth, Birth::UNKNOWN));
         self.timers.cancel(id.0);
         if entry.traits.has(Traits::HALF_OPEN) {
             self.half_open.leave(entry.ring_slot);
@@ -270,11 +308,11 @@ impl FlowTable {
             let was_there = self.index.remove(entry.tuple(direction).hash(self.key), handle(id, direction));
             debug_assert!(was_there, "an entry is in the index under its tuples");
         }
-        Some(entry)
+        Some(Departed { entry, birth: birth.filter(|birth| birth.at != Instant::NEVER) })
     }
 
     /// Sets what every entry says of the plan under which it was permitted.
-    pub fn set_generation(&mut self, generation: u16) {
+    pub fn set_generation(&mut self, generation: u8) {
         self.entries.iter_mut().for_each(|(_, entry)| entry.generation = generation);
     }
 
@@ -286,7 +324,7 @@ impl FlowTable {
     }
 
     /// Takes out one flow that is over at `now`; `None` when there is none left.
-    pub fn expire(&mut self, now: Instant) -> Option<FlowEntry> {
+    pub fn expire(&mut self, now: Instant) -> Option<Departed> {
         while let Some(place) = self.timers.pop(now) {
             let Some(entry) = self.entries.get(place as usize) else { continue };
             if entry.expires <= now {

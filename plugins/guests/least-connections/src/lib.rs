@@ -28,7 +28,7 @@ impl Scheduler for LeastConnections {
     }
 
     fn wishes(&self) -> Wishes {
-        Wishes { loads: true, closed_flows: false }
+        Wishes { loads: true, ..Wishes::NONE }
     }
 
     fn update(&mut self, servers: &[Server], _: Instant) {

@@ -7,8 +7,8 @@ use core::hint::black_box;
 use evenkeel_plugin_sdk::bindings::policy as policy_world;
 use evenkeel_plugin_sdk::bindings::scheduler as scheduler_world;
 use evenkeel_plugin_sdk::{
-    Arrival, ClosedFlow, ConfigureError, Flow, Load, NO_ANSWER, Options, PolicySetup, Server, Setup, Verdict,
-    Wishes, glue, log,
+    Arrival, ConfigureError, Flow, FlowEvent, Load, NO_ANSWER, Options, PolicySetup, ProbeAnswer, Server,
+    Setup, Verdict, glue, log,
 };
 
 /// More memory than any instance may have, in steps that an allocator must ask the host for.
@@ -101,9 +101,9 @@ fn pick(count: usize, now: u64) -> Vec<u32> {
 }
 
 impl scheduler_world::exports::evenkeel::plugin::schedule::Guest for Component {
-    fn configure(setup: Setup) -> Result<Wishes, ConfigureError> {
+    fn configure(setup: Setup) -> Result<glue::PickWishes, ConfigureError> {
         configure(&setup)?;
-        Ok(Wishes { loads: false, closed_flows: true })
+        Ok(glue::PickWishes { loads: false })
     }
     fn update(servers: Vec<Server>, now: u64) {
         let is_broken = STATE.with(|state| {
@@ -118,8 +118,37 @@ impl scheduler_world::exports::evenkeel::plugin::schedule::Guest for Component {
     fn pick_one(_: Flow, now: u64) -> u32 {
         pick(1, now).first().copied().unwrap_or(60_000)
     }
-    fn closed(_: Vec<ClosedFlow>, now: u64) {
+}
+
+impl scheduler_world::exports::evenkeel::plugin::feedback::Guest for Component {
+    fn listen() -> glue::Hearing {
+        glue::Hearing { opened: true, answered: true, closed: true, tick: 1_000_000, probes: true }
+    }
+    fn hear(_: Vec<FlowEvent>, now: u64) {
         begin(now);
+    }
+    fn tick(now: u64) {
+        begin(now);
+    }
+    /// Servers that are not there among the others.
+    fn poll_probes(now: u64) -> Vec<u32> {
+        begin(now);
+        alloc::vec![0, 60_000, u32::MAX]
+    }
+    fn probe_answered(_: ProbeAnswer, now: u64) {
+        begin(now);
+    }
+}
+
+impl scheduler_world::exports::evenkeel::plugin::snapshot::Guest for Component {
+    /// A state that nobody knows.
+    fn save(now: u64) -> Vec<u8> {
+        begin(now);
+        alloc::vec![b'?'; 100]
+    }
+    fn restore(_: Vec<u8>, now: u64) -> bool {
+        begin(now);
+        false
     }
 }
 

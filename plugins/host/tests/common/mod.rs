@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
 
 use evenkeel_engine::director::{
-    Fault, FlowClosed, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
+    Fault, FlowEvent, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
 };
 use evenkeel_engine::plan::{
     Binding, Builtin, DirectorPlan, GuestPlan, InterfacePlan, Layer, PolicyPlan, SchedulerPlan,
@@ -148,8 +148,8 @@ impl Director {
         shares
     }
 
-    pub fn close(&mut self, flows: &[FlowClosed]) {
-        self.scheduler.flows_closed(flows, self.now);
+    pub fn hear(&mut self, events: &[FlowEvent]) {
+        self.scheduler.hear(events, self.now);
     }
 
     pub fn stats(&self) -> GuestStats {
@@ -180,10 +180,9 @@ impl Guard {
     }
 
     pub fn decide(&mut self, sources: &[u32]) -> Vec<PolicyVerdict> {
-        let flow = |source: &u32| PolicyFlow {
-            hash: tuple(*source).hash(HashKey([1, 2])),
-            tuple: tuple(*source),
-            interface: InterfaceId(0),
+        let flow = |source: &u32| {
+            let tuple = tuple(*source);
+            PolicyFlow::new(tuple.hash(HashKey([1, 2])), tuple, InterfaceId(0))
         };
         let flows: Vec<PolicyFlow> = sources.iter().map(flow).collect();
         let mut verdicts = vec![PolicyVerdict::Skip; flows.len()];

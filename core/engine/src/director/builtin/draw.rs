@@ -21,6 +21,11 @@ impl Draw {
         Self(seed)
     }
 
+    /// The place in the stream, from which [`Draw::new`] goes on.
+    pub(super) const fn place(&self) -> u64 {
+        self.0
+    }
+
     /// 64 random bits.
     pub(super) const fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -17,8 +17,9 @@ use alloc::vec::Vec;
 use super::draw::Draw;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
+use crate::director::state::{Reader, Writer};
 use crate::director::{
-    FlowAnswered, FlowClosed, FlowEnd, Scheduler, Selection, ServerId, ServerLoad, ServerView,
+    FlowClosed, FlowEnd, FlowEvent, Scheduler, Selection, ServerId, ServerLoad, ServerView, Wishes,
 };
 use crate::plan::Options;
 use crate::time::{Duration, Instant};
@@ -64,6 +65,11 @@ impl Estimate {
         };
         Self { nanoseconds, at: now }
     }
+}
+
+/// Whether the server never answered, or refused: a reset after at most one packet to it.
+fn is_failure(flow: &FlowClosed) -> bool {
+    flow.end == FlowEnd::Unanswered || (flow.end == FlowEnd::Reset && flow.packets_to <= 1)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a float's 53 bits are enough for an estimate")]
@@ -142,28 +148,42 @@ impl Scheduler for PeakEwma {
         }
     }
 
-    fn wants_closed_flows(&self) -> bool {
-        true
-    }
-
-    fn flows_closed(&mut self, flows: &[FlowClosed], now: Instant) {
-        let decay = self.decay;
-        for flow in flows {
-            // A reset after at most one packet to the server: it refused.
-            let is_refused = flow.end == FlowEnd::Reset && flow.packets_to <= 1;
-            if flow.end == FlowEnd::Unanswered || is_refused {
-                self.note(flow.server, decay, now);
-            }
+    fn save(&mut self, _now: Instant) -> Option<Vec<u8>> {
+        let mut state = Writer::new(self.name());
+        state.numbers(&[self.draw.place()]);
+        for (id, estimate) in &self.estimates {
+            let Some(Estimate { nanoseconds, at }) = estimate else { continue };
+            state.numbers(&[id.0, nanoseconds.to_bits(), at.as_nanos()]);
         }
+        Some(state.finish())
     }
 
-    fn wants_answers(&self) -> bool {
-        true
+    fn restore(&mut self, state: &[u8], _now: Instant) -> bool {
+        let Some(mut state) = Reader::new(state, self.name()) else { return false };
+        let Some(place) = state.number() else { return false };
+        let mut estimates = Vec::new();
+        while let (Some(id), Some(bits), Some(at)) = (state.number(), state.number(), state.number()) {
+            let estimate = Estimate { nanoseconds: f64::from_bits(bits), at: Instant::from_nanos(at) };
+            estimates.push((ServerId(id), Some(estimate)));
+        }
+        let is_whole = state.is_over();
+        if is_whole {
+            (self.draw, self.estimates) = (Draw::new(place), estimates);
+        }
+        is_whole
     }
 
-    fn flows_answered(&mut self, flows: &[FlowAnswered], now: Instant) {
-        for flow in flows {
-            self.note(flow.server, flow.after, now);
+    fn wishes(&self) -> Wishes {
+        Wishes { answered: true, closed: true, ..Wishes::default() }
+    }
+
+    fn hear(&mut self, events: &[FlowEvent], now: Instant) {
+        for event in events {
+            match event {
+                FlowEvent::Answered(flow) => self.note(flow.server, flow.after, now),
+                FlowEvent::Closed(flow) if is_failure(flow) => self.note(flow.server, self.decay, now),
+                FlowEvent::Closed(_) | FlowEvent::Opened(_) => {}
+            }
         }
     }
 }

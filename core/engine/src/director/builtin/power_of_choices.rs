@@ -6,8 +6,11 @@
 //! ln servers) per flow. Sources: Azar, Broder, Karlin, Upfal, "Balanced Allocations", STOC 1994; Mitzenmacher, "The Power of
 //! Two Choices in Randomized Load Balancing", IEEE TPDS 2001.
 
+use alloc::vec::Vec;
+
 use super::draw::Draw;
 use super::shares::Shares;
+use crate::director::state::{Reader, Writer};
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
@@ -94,5 +97,19 @@ impl Scheduler for PowerOfChoices {
                 selection.assign(flow, server);
             }
         }
+    }
+
+    fn save(&mut self, _now: Instant) -> Option<Vec<u8>> {
+        let mut state = Writer::new(self.name());
+        state.numbers(&[self.draw.place()]);
+        Some(state.finish())
+    }
+
+    fn restore(&mut self, state: &[u8], _now: Instant) -> bool {
+        let place = Reader::new(state, self.name()).and_then(|mut state| state.number());
+        if let Some(place) = place {
+            self.draw = Draw::new(place);
+        }
+        place.is_some()
     }
 }

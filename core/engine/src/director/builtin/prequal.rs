@@ -20,7 +20,8 @@ use alloc::vec::Vec;
 
 use super::draw::Draw;
 use super::shares::Shares;
-use crate::director::{FlowAnswered, ProbeAnswer, Scheduler, Selection, ServerId, ServerView};
+use crate::director::state::{Reader, Writer};
+use crate::director::{FlowEvent, ProbeAnswer, Scheduler, Selection, ServerId, ServerView, Wishes};
 use crate::plan::{Options, ProbeSource};
 use crate::time::{Duration, Instant};
 
@@ -211,6 +212,42 @@ impl Prequal {
     }
 }
 
+/// What outlives a scheduler.
+struct Kept {
+    draw: Draw,
+    due: u32,
+    removes_oldest: bool,
+    seen: Vec<(ServerId, Duration)>,
+    pool: VecDeque<Answer>,
+}
+
+/// What a state says, or nothing where it is broken.
+fn read(state: &[u8], form: &str) -> Option<Kept> {
+    let mut state = Reader::new(state, form)?;
+    let draw = Draw::new(state.number()?);
+    let due = u32::try_from(state.number()?).ok().filter(|due| *due < 100)?;
+    let removes_oldest = state.number()? != 0;
+    let mut seen = Vec::new();
+    for _ in 0..state.number()?.min(u64::from(u16::MAX)) {
+        seen.push((ServerId(state.number()?), Duration::from_nanos(state.number()?)));
+    }
+    let mut pool = VecDeque::new();
+    while !state.is_over() {
+        pool.push_back(Answer {
+            server: usize::try_from(state.number()?).ok().filter(|server| *server < seen.len())?,
+            in_flight: u32::try_from(state.number()?).ok()?,
+            latency: Duration::from_nanos(state.number()?),
+            at: Instant::from_nanos(state.number()?),
+            uses_left: u32::try_from(state.number()?).ok()?,
+        });
+    }
+    Some(Kept { draw, due, removes_oldest, seen, pool })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Scheduler for Prequal {
     fn name(&self) -> &'static str {
         "prequal"
@@ -247,22 +284,43 @@ impl Scheduler for Prequal {
         }
     }
 
-    fn wants_answers(&self) -> bool {
-        self.source == ProbeSource::Flows
+    fn save(&mut self, _now: Instant) -> Option<Vec<u8>> {
+        let mut state = Writer::new(self.name());
+        let oldest = u64::from(self.removes_oldest);
+        state.numbers(&[self.draw.place(), self.due.into(), oldest, self.seen.len() as u64]);
+        self.seen.iter().for_each(|(id, latency)| state.numbers(&[id.0, nanoseconds(*latency)]));
+        for answer in &self.pool {
+            let Answer { server, in_flight, latency, at, uses_left } = *answer;
+            let latency = nanoseconds(latency);
+            state.numbers(&[server as u64, in_flight.into(), latency, at.as_nanos(), uses_left.into()]);
+        }
+        Some(state.finish())
     }
 
-    fn flows_answered(&mut self, flows: &[FlowAnswered], _now: Instant) {
-        for flow in flows {
+    fn restore(&mut self, state: &[u8], _now: Instant) -> bool {
+        let Some(Kept { draw, due, removes_oldest, seen, pool }) = read(state, self.name()) else {
+            return false;
+        };
+        (self.draw, self.due, self.removes_oldest) = (draw, due, removes_oldest);
+        (self.seen, self.pool) = (seen, pool);
+        self.pool.truncate(self.pool_max);
+        true
+    }
+
+    fn wishes(&self) -> Wishes {
+        let is_own = self.source == ProbeSource::Flows;
+        Wishes { answered: is_own, probes: !is_own, ..Wishes::default() }
+    }
+
+    fn hear(&mut self, events: &[FlowEvent], _now: Instant) {
+        for event in events {
+            let FlowEvent::Answered(flow) = event else { continue };
             if let Some((_, latency)) = self.seen.get_mut(usize::from(flow.server)) {
                 let is_first = *latency == Duration::ZERO;
                 let kept = *latency / SMOOTHING * (SMOOTHING - 1);
                 *latency = if is_first { flow.after } else { kept + flow.after / SMOOTHING };
             }
         }
-    }
-
-    fn sends_probes(&self) -> bool {
-        self.source == ProbeSource::Servers
     }
 
     fn poll_probe(&mut self, _now: Instant) -> Option<u16> {

@@ -3,8 +3,11 @@
 //! The walk goes on behind the server that was picked last, also when servers have come or gone in between. One step
 //! for a flow, up to as many as there are servers where some take nothing. Source: IPVS, Linux 6.1.
 
+use alloc::vec::Vec;
+
 use super::ipvs::{List, Step};
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::state::{Reader, Writer};
+use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
 
 #[derive(Debug, Default)]
@@ -41,5 +44,25 @@ impl Scheduler for RoundRobin {
                 }
             }
         }
+    }
+
+    fn save(&mut self, _now: Instant) -> Option<Vec<u8>> {
+        let mut state = Writer::new(self.name());
+        state.numbers(&[self.cursor as u64]);
+        self.list.servers.iter().for_each(|(id, _)| state.numbers(&[id.0]));
+        Some(state.finish())
+    }
+
+    fn restore(&mut self, state: &[u8], _now: Instant) -> bool {
+        let Some(mut state) = Reader::new(state, self.name()) else { return false };
+        let Some(cursor) = state.number().and_then(|cursor| usize::try_from(cursor).ok()) else {
+            return false;
+        };
+        let servers: Vec<_> = core::iter::from_fn(|| state.number()).map(|id| (ServerId(id), 0)).collect();
+        let is_whole = state.is_over() && cursor <= servers.len();
+        if is_whole {
+            (self.list.servers, self.cursor) = (servers, cursor);
+        }
+        is_whole
     }
 }
