@@ -19,6 +19,7 @@ mod diagnostic;
 pub mod document;
 mod forms;
 mod gather;
+pub mod import;
 mod loaded;
 mod matching;
 mod meant;

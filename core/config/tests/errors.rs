@@ -298,7 +298,12 @@ const AFTER_GOOD: &[Case] = &[
     ),
     (Code::BadRule, (11, 10), "match", "[[flow]]\nname = 'q'\nrule = [ {} ]"),
     (Code::BadWord, (10, 12), "did you mean `flow`?", "[policy]\nrules = '''flwo a match'''"),
-    (Code::ShadowedRule, (10, 30), "more conditions first", "[policy]\nrules = '''flow a deny match match'''\n"),
+    (
+        Code::ShadowedRule,
+        (10, 30),
+        "more conditions first",
+        "[policy]\nrules = '''flow a deny match match'''\n",
+    ),
     (Code::NotKept, (10, 20), "service network", "[policy]\nrules = '''service lvs'''\n"),
     (Code::UnknownSet, (11, 28), "[set.NAME]", "[[flow]]\nname = 'q'\nrule = [ { match = { src = '@x' } } ]"),
     (
@@ -782,6 +787,7 @@ fn every_code_has_a_case() {
         Code::TooMany,
         Code::Component,
         Code::Refused,
+        Code::NoServices,
         Code::NoDirectors,
         Code::NoDefaultRoute,
     ];

@@ -6,6 +6,8 @@ pub(crate) mod completions;
 pub(crate) mod conformance;
 pub(crate) mod ctl;
 pub(crate) mod demo;
+pub(crate) mod fmt;
+pub(crate) mod import;
 pub(crate) mod lab;
 pub(crate) mod pages;
 pub(crate) mod plugin;
