@@ -4,18 +4,22 @@
 //! cause. A datagram without an answer is sent again; nothing else is retried: what breaks is counted.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use evenkeel_sim::payload::{HEAD_BYTES, Message, request_head, response_head};
+use evenkeel_sim::payload::{
+    DATAGRAM_MAX_BYTES, HEAD_BYTES, MESSAGE_MAX_BYTES, Message, request_head, response_head,
+};
+use evenkeel_sim::random::Stream;
+use evenkeel_sim::work::Sampler;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::orders::{Cause, LoadOrder, LoadResult, Starts, Transport};
 use crate::server::{CHUNK_BYTES, read_rest, write_whole};
@@ -44,8 +48,8 @@ const PORT_FIRST: u16 = 1_024;
 /// open at once.
 const PORT_TRIES: usize = IN_FLIGHT_MAX;
 
-/// What one flow came to: the server that answered, or why it broke.
-type Ended = Result<Ipv4Addr, Cause>;
+/// What one flow came to: the identity of the server that answered, or why it broke.
+type Ended = Result<u32, Cause>;
 
 /// Runs all loads for at most `duration` and counts each flow in `ended` when it has ended.
 pub(crate) async fn run(
@@ -87,9 +91,45 @@ impl Shared {
 struct Run {
     order: Arc<LoadOrder>,
     shared: Arc<Shared>,
+    draws: Arc<Mutex<Draws>>,
     resent: Arc<AtomicU64>,
     flows: JoinSet<Ended>,
     result: LoadResult,
+}
+
+/// The random numbers of one load on this host.
+#[derive(Debug)]
+struct Draws {
+    request: Option<Sampler>,
+    response: Option<Sampler>,
+    sizes: Stream,
+    pauses: Stream,
+}
+
+impl Draws {
+    fn new(order: &LoadOrder) -> Self {
+        let stream = |purpose| Stream::new(order.seed, &order.name, purpose);
+        // The scenario was checked: there is no law in it that can not be drawn from.
+        let [request, response] = [&order.request, &order.response].map(|law| law.sampler().ok());
+        Self { request, response, sizes: stream("sizes"), pauses: stream("pauses") }
+    }
+
+    /// Bytes of a request and of its response.
+    fn sizes(&mut self, transport: Transport) -> (u32, u32) {
+        let most = match transport {
+            Transport::Tcp => MESSAGE_MAX_BYTES,
+            Transport::Udp => DATAGRAM_MAX_BYTES,
+        };
+        let mut one = |law: &Option<Sampler>| {
+            let drawn = law.as_ref().map_or(0, |law| law.draw(&mut self.sizes));
+            u32::try_from(drawn).unwrap_or(u32::MAX).clamp(HEAD_BYTES, most)
+        };
+        (one(&self.request), one(&self.response))
+    }
+
+    fn pause(&mut self, mean_us: u64) -> Duration {
+        if mean_us == 0 { Duration::ZERO } else { self.pauses.exponential(Duration::from_micros(mean_us)) }
+    }
 }
 
 async fn run_load(
@@ -98,7 +138,8 @@ async fn run_load(
     shared: Arc<Shared>,
 ) -> LoadResult {
     let result = LoadResult { load: order.load, ..LoadResult::default() };
-    let mut run = Run { order, shared, resent: Arc::default(), flows: JoinSet::new(), result };
+    let draws = Arc::new(Mutex::new(Draws::new(&order)));
+    let mut run = Run { order, shared, draws, resent: Arc::default(), flows: JoinSet::new(), result };
     // At the end of the scenario, flows that are still open are dropped and counted as such.
     let _ = timeout_at(end, run.open_flows(start)).await;
     while let Some(outcome) = run.flows.try_join_next() {
@@ -113,11 +154,11 @@ impl Run {
     async fn open_flows(&mut self, start: Instant) {
         match self.order.starts.clone() {
             Starts::At(times_us) => self.open_at(start, &times_us).await,
-            Starts::Closed { outstanding, flows, until_us } => {
+            Starts::Closed { outstanding, think_us, flows, until_us } => {
                 let until = until_us.map(|until_us| start + Duration::from_micros(until_us));
                 let begin = start + Duration::from_micros(self.order.start_us);
                 sleep_until(begin).await;
-                self.open_closed(outstanding, flows, until).await;
+                self.open_closed((outstanding, think_us), flows, until).await;
             }
         }
         while let Some(outcome) = self.flows.join_next().await {
@@ -139,12 +180,19 @@ impl Run {
     }
 
     /// Keeps so many flows open until enough were opened, or the time is over.
-    async fn open_closed(&mut self, outstanding: u32, flows: Option<u64>, until: Option<Instant>) {
+    async fn open_closed(
+        &mut self,
+        (outstanding, think_us): (u32, u64),
+        flows: Option<u64>,
+        until: Option<Instant>,
+    ) {
         let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX).min(IN_FLIGHT_MAX);
         let mut left = flows.unwrap_or(u64::MAX);
         while left > 0 && until.is_none_or(|until| Instant::now() < until) {
             if self.flows.len() < outstanding {
-                self.open(None);
+                // The first of them begin at once.
+                let is_first = self.result.started < u64::try_from(outstanding).unwrap_or(u64::MAX);
+                self.open_after(if is_first { 0 } else { think_us }, None);
                 left -= 1;
             } else if let Some(outcome) = self.flows.join_next().await {
                 self.add(outcome);
@@ -153,12 +201,25 @@ impl Run {
     }
 
     fn open(&mut self, place: Option<OwnedSemaphorePermit>) {
+        self.open_after(0, place);
+    }
+
+    /// Opens a flow after an exponential time of this mean.
+    fn open_after(&mut self, think_us: u64, place: Option<OwnedSemaphorePermit>) {
+        let think = self.draws.lock().unwrap_or_else(PoisonError::into_inner).pause(think_us);
         let number = u32::try_from(self.result.started).unwrap_or(u32::MAX);
         self.result.started += 1;
         let order = Arc::clone(&self.order);
         let (resent, shared) = (Arc::clone(&self.resent), Arc::clone(&self.shared));
+        let flow = FlowOrder { order, number, draws: Arc::clone(&self.draws) };
         self.flows.spawn(async move {
-            let outcome = run_flow(&order, number, &shared, &resent).await;
+            sleep(think).await;
+            let limit = flow.order.deadline_us.map(Duration::from_micros);
+            let running = run_flow(&flow, &shared, &resent);
+            let outcome = match limit {
+                None => running.await,
+                Some(limit) => timeout(limit, running).await.unwrap_or(Err(Cause::Deadline)),
+            };
             drop(place);
             shared.ended.fetch_add(1, Ordering::Relaxed);
             outcome
@@ -173,34 +234,64 @@ impl Run {
     }
 }
 
-async fn run_flow(order: &LoadOrder, number: u32, shared: &Shared, resent: &AtomicU64) -> Ended {
-    match order.transport {
-        Transport::Tcp => run_connection(order, number).await,
-        Transport::Udp => run_datagrams(order, number, shared, resent).await,
+/// One flow to run.
+#[derive(Clone, Debug)]
+struct FlowOrder {
+    order: Arc<LoadOrder>,
+    /// Its number in the load on this host.
+    number: u32,
+    draws: Arc<Mutex<Draws>>,
+}
+
+impl FlowOrder {
+    fn draws(&self) -> std::sync::MutexGuard<'_, Draws> {
+        self.draws.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request of this round. Its pattern is one that no other request of this load has nearby.
+    fn request(&self, round: u32, (request, response): (u32, u32)) -> Message {
+        let order = &self.order;
+        let pattern = order.pattern.wrapping_add(self.number.wrapping_mul(order.rounds)).wrapping_add(round);
+        Message::request(request, response, pattern)
+    }
+
+    fn sizes(&self) -> (u32, u32) {
+        self.draws().sizes(self.order.transport)
+    }
+
+    /// Waits before any request but the first.
+    async fn pause(&self, round: u32) {
+        if round > 0 && self.order.pause_us > 0 {
+            let pause = self.draws().pause(self.order.pause_us);
+            sleep(pause).await;
+        }
     }
 }
 
-/// The request of this round. Its pattern is one that no other request of this load has nearby.
-fn request(order: &LoadOrder, number: u32, round: u32) -> Message {
-    let pattern = order.pattern.wrapping_add(number.wrapping_mul(order.rounds)).wrapping_add(round);
-    Message::request(order.request_bytes, order.response_bytes, pattern)
+async fn run_flow(flow: &FlowOrder, shared: &Shared, resent: &AtomicU64) -> Ended {
+    match flow.order.transport {
+        Transport::Tcp => run_connection(flow).await,
+        Transport::Udp => run_datagrams(flow, shared, resent).await,
+    }
 }
 
 /// Remembers the server of the first answer; another one later means that the flow has moved.
-fn settle(server: &mut Option<Ipv4Addr>, answered: Ipv4Addr) -> Result<(), Cause> {
+fn settle(server: &mut Option<u32>, answered: u32) -> Result<(), Cause> {
     let first = *server.get_or_insert(answered);
     if first == answered { Ok(()) } else { Err(Cause::ServerChanged) }
 }
 
 /// Connects, exchanges all requests, closes, and waits for the other side's close.
-async fn run_connection(order: &LoadOrder, number: u32) -> Ended {
-    let connect = timeout(CONNECT_LIMIT, TcpStream::connect(order.target)).await;
+async fn run_connection(flow: &FlowOrder) -> Ended {
+    let connect = timeout(CONNECT_LIMIT, TcpStream::connect(flow.order.target)).await;
     let mut stream = connect.map_err(|_| Cause::ConnectTimeout)?.map_err(|error| cause_of(&error))?;
     stream.set_nodelay(true).map_err(|error| cause_of(&error))?;
     let mut server = None;
     let mut chunk = vec![0; CHUNK_BYTES];
-    for round in 0..order.rounds {
-        let message = request(order, number, round);
+    let sizes = flow.sizes();
+    for round in 0..flow.order.rounds {
+        flow.pause(round).await;
+        let message = flow.request(round, sizes);
         let exchange = timeout(STREAM_LIMIT, exchange(&mut stream, &message, &mut chunk)).await;
         settle(&mut server, exchange.map_err(|_| Cause::ReplyTimeout)??)?;
     }
@@ -228,31 +319,35 @@ async fn exchange(stream: &mut TcpStream, request: &Message, chunk: &mut [u8]) -
 
 /// The response that this head must begin, and the server that it names; `None` when it answers something
 /// else.
-fn expected_response(request: &Message, bytes: &[u8]) -> Option<(Message, Ipv4Addr)> {
+fn expected_response(request: &Message, bytes: &[u8]) -> Option<(Message, u32)> {
     let mut asked = [0; HEAD_BYTES as usize];
     request.write(0, &mut asked);
-    let server = Ipv4Addr::from_bits(response_head(bytes)?.argument);
-    let response = Message::response(&request_head(&asked)?, server);
+    let server = response_head(bytes)?.argument;
+    let response = Message::response_of(&request_head(&asked)?, server);
     response.matches(0, bytes.get(..HEAD_BYTES as usize)?).then_some((response, server))
 }
 
 /// Sends the datagrams of one flow from one port, each after the answer to the one before.
-async fn run_datagrams(order: &LoadOrder, number: u32, shared: &Shared, resent: &AtomicU64) -> Ended {
-    let socket = bind_next(shared).await?;
-    socket.connect(order.target).await.map_err(|error| cause_of(&error))?;
+async fn run_datagrams(flow: &FlowOrder, shared: &Shared, resent: &AtomicU64) -> Ended {
+    let target = flow.order.target;
+    let socket = bind_next(shared, target.is_ipv6()).await?;
+    socket.connect(target).await.map_err(|error| cause_of(&error))?;
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut server = None;
-    for round in 0..order.rounds {
-        let message = request(order, number, round);
+    let sizes = flow.sizes();
+    for round in 0..flow.order.rounds {
+        flow.pause(round).await;
+        let message = flow.request(round, sizes);
         settle(&mut server, ask(&socket, &message, &mut buffer, resent).await?)?;
     }
     server.ok_or(Cause::WrongAnswer)
 }
 
 /// A socket on the next port that is free.
-async fn bind_next(shared: &Shared) -> Result<UdpSocket, Cause> {
+async fn bind_next(shared: &Shared, is_v6: bool) -> Result<UdpSocket, Cause> {
+    let any: IpAddr = if is_v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     for _ in 0..PORT_TRIES {
-        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, shared.next_port());
+        let address = SocketAddr::new(any, shared.next_port());
         match UdpSocket::bind(address).await {
             Ok(socket) => return Ok(socket),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -316,7 +411,7 @@ mod tests {
         let asked = evenkeel_sim::payload::Head { length: 64, argument: 100, pattern: 7 };
         Message::response(&asked, server).write(0, &mut bytes);
         let (response, named) = expected_response(&request, &bytes).unwrap();
-        assert_eq!((response.len(), named), (100, server));
+        assert_eq!((response.len(), named), (100, server.to_bits()));
         assert!(expected_response(&Message::request(64, 100, 8), &bytes).is_none());
         assert!(expected_response(&request, &bytes[..15]).is_none());
     }
@@ -332,8 +427,8 @@ mod tests {
     #[test]
     fn second_server_in_one_flow_is_noticed() {
         let mut server = None;
-        assert_eq!(settle(&mut server, Ipv4Addr::LOCALHOST), Ok(()));
-        assert_eq!(settle(&mut server, Ipv4Addr::LOCALHOST), Ok(()));
-        assert_eq!(settle(&mut server, Ipv4Addr::BROADCAST), Err(Cause::ServerChanged));
+        assert_eq!(settle(&mut server, 1), Ok(()));
+        assert_eq!(settle(&mut server, 1), Ok(()));
+        assert_eq!(settle(&mut server, 2), Err(Cause::ServerChanged));
     }
 }

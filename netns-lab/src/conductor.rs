@@ -4,22 +4,26 @@
 //! is done or its input ends; the kernel then ends every process inside, and with the last of them the
 //! namespaces, the links, and the devices. Nothing is taken down by hand, so nothing can be forgotten.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::CHILD;
 use crate::host::pipes;
 use crate::network::Network;
-use crate::orders::{Answer, Findings, HostPlan, LabPlan, Leg, LoadResult, Note, Order, Role, hear, say};
+use crate::orders::{
+    Answer, Deed, Due, Findings, HostPlan, LabPlan, Leg, LoadResult, Note, Order, Role, hear, say,
+};
 use crate::sandbox;
-use crate::wire::{self, Lost};
+use crate::wire::{self, Lost, Running};
 
 /// How long a host may take for an order that is no load.
 const ORDER_LIMIT: Duration = Duration::from_secs(75);
@@ -65,110 +69,161 @@ pub(crate) fn run() -> io::Result<()> {
 async fn conduct(plan: LabPlan, notes: mpsc::Sender<Note>) -> io::Result<Findings> {
     let stage = async |text: &str| notes.send(Note::Stage(text.to_owned())).await.map_err(io::Error::other);
     stage("namespaces and links").await?;
-    let lost = Lost::default();
-    let mut hosts = build(&plan, &lost).await?;
+    let lab = Arc::new(Lab::build(&plan).await?);
     stage("real servers").await?;
-    for host in &mut hosts {
-        if let Role::Server(sockets) = host.plan.role.clone() {
-            host.expect_done(Order::Serve(sockets)).await?;
+    for host in &lab.hosts {
+        if let Role::Server(order) = host.plan.role.clone() {
+            host.expect_done(Order::Serve(order)).await?;
         }
     }
     stage("forwarder").await?;
-    for host in &mut hosts {
+    for host in &lab.hosts {
         if let Role::Forwarder(order) = host.plan.role.clone() {
             host.expect_done(Order::Forward(order)).await?;
         }
     }
     stage("flows").await?;
     let began = Instant::now();
-    let (mut hosts, loads) = run_loads(hosts, plan.duration_ms, &notes).await?;
+    let timeline = tokio::spawn(Arc::clone(&lab).follow(plan.timeline, began));
+    let loads = lab.run_loads(plan.duration_ms, &notes).await?;
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // What would happen after the last flow does not happen any more; what failed before ends the run.
+    if timeline.is_finished() {
+        timeline.await.map_err(io::Error::other)??;
+    } else {
+        timeline.abort();
+        let _ = timeline.await;
+    }
     stage("counters").await?;
     let mut findings = Findings { loads, elapsed_ms, ..Findings::default() };
-    for host in &mut hosts {
+    for host in &lab.hosts {
         host.report(&mut findings).await?;
     }
-    findings.frames_lost = lost.count();
+    findings.frames_lost = lab.lost.count();
     Ok(findings)
 }
 
-/// Starts the hosts and joins them by their segments.
-async fn build(plan: &LabPlan, lost: &Lost) -> io::Result<Vec<HostProcess>> {
-    let network = Network::open()?;
-    for segment in 0..plan.segments {
-        network.add_bridge(&bridge(segment)).await?;
-    }
-    let mut hosts = Vec::new();
-    let mut port = 0_u32;
-    for host in &plan.hosts {
-        let mut process = HostProcess::start(plan, host).await?;
-        for (position, leg) in host.legs.iter().enumerate() {
-            plug(&network, leg, port, &format!("eth{position}"), process.pid, (plan.seed, lost)).await?;
-            port += 1;
-        }
-        process.expect_done(Order::Network(host.network.clone())).await?;
-        hosts.push(process);
-    }
-    Ok(hosts)
-}
-
-fn bridge(segment: u32) -> String {
-    format!("segment{segment}")
-}
-
-/// Joins the host with process `pid` to its segment.
-async fn plug(
-    network: &Network,
-    leg: &Leg,
-    port: u32,
-    inner: &str,
-    pid: u32,
-    (seed, lost): (u64, &Lost),
-) -> io::Result<()> {
-    let outer = format!("port{port}");
-    match leg.wire {
-        None => network.add_pair(&outer, inner, pid).await?,
-        Some(wire) => {
-            let far = format!("wire{port}");
-            let seed = seed.wrapping_add(u64::from(port));
-            wire::start([&outer, &far], wire, seed, lost)?;
-            network.hand_over(&far, inner, pid).await?;
-        }
-    }
-    network.join_bridge(&outer, &bridge(leg.segment)).await
-}
-
-/// Runs the loads of all clients side by side; gives the hosts back with what became of the flows.
-async fn run_loads(
+/// Everything that runs.
+#[derive(Debug)]
+struct Lab {
+    network: Network,
     hosts: Vec<HostProcess>,
-    duration_ms: u64,
-    notes: &mpsc::Sender<Note>,
-) -> io::Result<(Vec<HostProcess>, Vec<LoadResult>)> {
-    let mut others = Vec::new();
-    let mut running = JoinSet::new();
-    let (ended, mut endings) = mpsc::channel(NOTES_QUEUE);
-    let mut total = 0_u64;
-    for host in hosts {
-        if let Role::Client(loads) = host.plan.role.clone() {
-            total += loads.iter().map(|load| load.expected_flows()).sum::<u64>();
-            running.spawn(host.load(Order::Load(loads, duration_ms), ended.clone()));
-        } else {
-            others.push(host);
+    /// What the near end of each leg is called, by host and leg.
+    ports: BTreeMap<(usize, usize), String>,
+    /// The wires, by host and leg.
+    wires: BTreeMap<(usize, usize), Running>,
+    lost: Lost,
+}
+
+impl Lab {
+    /// Starts the hosts and joins them by their segments.
+    async fn build(plan: &LabPlan) -> io::Result<Self> {
+        let network = Network::open()?;
+        let (hosts, ports, wires) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let mut lab = Self { network, hosts, ports, wires, lost: Lost::default() };
+        for number in 0..plan.bridges {
+            lab.network.add_bridge(&bridge(number)).await?;
+        }
+        for (number, host) in plan.hosts.iter().enumerate() {
+            let process = HostProcess::start(plan, host).await?;
+            for (place, leg) in host.legs.iter().enumerate() {
+                lab.plug((number, place), leg, process.pid, (plan.seed, &host.name)).await?;
+            }
+            process.expect_done(Order::Network(host.network.clone())).await?;
+            lab.hosts.push(process);
+        }
+        Ok(lab)
+    }
+
+    /// Joins the host with process `pid` to its segment.
+    async fn plug(
+        &mut self,
+        at: (usize, usize),
+        leg: &Leg,
+        pid: u32,
+        (seed, name): (u64, &str),
+    ) -> io::Result<()> {
+        let port = self.ports.len();
+        let outer = format!("port{port}");
+        match &leg.wire {
+            None => self.network.add_pair(&outer, &leg.interface, pid).await?,
+            Some(wire) => {
+                let far = format!("wire{port}");
+                // As the simulator calls it, so that both draw the same.
+                let name = format!("{name}@{}", leg.interface);
+                let running = wire::start([&outer, &far], wire, (seed, &name), &self.lost)?;
+                self.wires.insert(at, running);
+                self.network.hand_over(&far, &leg.interface, pid).await?;
+            }
+        }
+        self.network.join_bridge(&outer, &bridge(leg.bridge)).await?;
+        self.ports.insert(at, outer);
+        Ok(())
+    }
+
+    /// Does each deed at its time.
+    async fn follow(self: Arc<Self>, timeline: Vec<Due>, began: Instant) -> io::Result<()> {
+        for due in timeline {
+            sleep_until(began + Duration::from_micros(due.at_us)).await;
+            self.act(due.deed).await?;
+        }
+        Ok(())
+    }
+
+    async fn act(&self, deed: Deed) -> io::Result<()> {
+        match deed {
+            Deed::Tell(host, order) => match self.hosts.get(host) {
+                Some(host) => host.expect_done(order).await,
+                None => Err(io::Error::other(format!("there is no host {host}"))),
+            },
+            Deed::Link { host, leg, is_up } => match self.ports.get(&(host, leg)) {
+                Some(port) => self.network.set_up(port, is_up).await,
+                None => Err(io::Error::other(format!("host {host} has no leg {leg}"))),
+            },
+            Deed::Wire { host, leg, wire } => {
+                if let Some(running) = self.wires.get(&(host, leg)) {
+                    running.change(&wire);
+                }
+                Ok(())
+            }
         }
     }
-    drop(ended);
-    let mut done = 0_u64;
-    while let Some(count) = endings.recv().await {
-        done += count;
-        notes.send(Note::Progress { done, total }).await.map_err(io::Error::other)?;
+
+    /// Runs the loads of all clients side by side; what became of the flows.
+    async fn run_loads(
+        self: &Arc<Self>,
+        duration_ms: u64,
+        notes: &mpsc::Sender<Note>,
+    ) -> io::Result<Vec<LoadResult>> {
+        let mut running = JoinSet::new();
+        let (ended, mut endings) = mpsc::channel(NOTES_QUEUE);
+        let mut total = 0_u64;
+        for (number, host) in self.hosts.iter().enumerate() {
+            if let Role::Client(loads) = host.plan.role.clone() {
+                total += loads.iter().map(|load| load.expected_flows()).sum::<u64>();
+                let (lab, ended) = (Arc::clone(self), ended.clone());
+                running.spawn(async move {
+                    let Some(host) = lab.hosts.get(number) else { return Ok(Vec::new()) };
+                    host.load(Order::Load(loads, duration_ms), ended).await
+                });
+            }
+        }
+        drop(ended);
+        let mut done = 0_u64;
+        while let Some(count) = endings.recv().await {
+            done += count;
+            notes.send(Note::Progress { done, total }).await.map_err(io::Error::other)?;
+        }
+        let mut results = Vec::new();
+        for finished in running.join_all().await {
+            results.extend(finished?);
+        }
+        Ok(results)
     }
-    let mut results = Vec::new();
-    for finished in running.join_all().await {
-        let (host, loads) = finished?;
-        others.push(host);
-        results.extend(loads);
-    }
-    Ok((others, results))
+}
+
+fn bridge(number: u32) -> String {
+    format!("segment{number}")
 }
 
 /// A host's process, seen from here.
@@ -176,10 +231,39 @@ async fn run_loads(
 struct HostProcess {
     plan: HostPlan,
     pid: u32,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    /// Orders go one after the other: each answer is awaited before the next order.
+    orders: Mutex<Orders>,
+    /// What the host says of its loads, whatever it is ordered in between.
+    tidings: Mutex<mpsc::Receiver<Answer>>,
     /// Kept because the process is killed when this is dropped.
     _child: Child,
+}
+
+#[derive(Debug)]
+struct Orders {
+    input: ChildStdin,
+    answers: mpsc::Receiver<Answer>,
+}
+
+/// Reads what a host says, and parts what it says of its loads from its answers to orders. It ends with the host's
+/// output, or when nobody listens any more.
+async fn part(mut output: BufReader<ChildStdout>, answers: mpsc::Sender<Answer>, tidings: mpsc::Sender<Answer>) {
+    loop {
+        let said = match hear::<Answer>(&mut output).await {
+            Ok(Some(said)) => said,
+            Ok(None) => return,
+            Err(error) => Answer::Failed(error.to_string()),
+        };
+        let is_heard = match said {
+            Answer::Progress(_) | Answer::Flows(_) | Answer::LoadsFailed(_) => tidings.send(said).await.is_ok(),
+            Answer::Done | Answer::Counted(_) | Answer::Stats(_) | Answer::Stopped(_) | Answer::Failed(_) => {
+                answers.send(said).await.is_ok()
+            }
+        };
+        if !is_heard {
+            return;
+        }
+    }
 }
 
 #[allow(
@@ -200,25 +284,24 @@ impl HostProcess {
         else {
             return Err(io::Error::other(format!("host {}: ended at its start", plan.name)));
         };
-        let output = BufReader::new(output);
-        let mut host = Self { plan: plan.clone(), pid, input, output, _child: child };
-        let answer = host.hear().await?;
-        host.must_be_done(answer)?;
+        let (answers_in, mut answers) = mpsc::channel(NOTES_QUEUE);
+        let (tidings_in, tidings) = mpsc::channel(NOTES_QUEUE);
+        tokio::spawn(part(BufReader::new(output), answers_in, tidings_in));
+        let first = timeout(ORDER_LIMIT, answers.recv()).await.ok().flatten();
+        let orders = Mutex::new(Orders { input, answers });
+        let host = Self { plan: plan.clone(), pid, orders, tidings: Mutex::new(tidings), _child: child };
+        host.must_be_done(first.ok_or_else(|| host.error("ended at its start"))?)?;
         Ok(host)
     }
 
-    async fn hear(&mut self) -> io::Result<Answer> {
-        let heard = timeout(ORDER_LIMIT, hear(&mut self.output)).await;
-        let heard = heard.map_err(|_| self.error("does not answer"))?;
-        heard.map_err(|error| self.error(&error.to_string()))?.ok_or_else(|| self.error("ended by itself"))
+    async fn ask(&self, order: Order) -> io::Result<Answer> {
+        let mut orders = self.orders.lock().await;
+        say(&mut orders.input, &order).await?;
+        let heard = timeout(ORDER_LIMIT, orders.answers.recv()).await;
+        heard.map_err(|_| self.error("does not answer"))?.ok_or_else(|| self.error("ended by itself"))
     }
 
-    async fn ask(&mut self, order: Order) -> io::Result<Answer> {
-        say(&mut self.input, &order).await?;
-        self.hear().await
-    }
-
-    async fn expect_done(&mut self, order: Order) -> io::Result<()> {
+    async fn expect_done(&self, order: Order) -> io::Result<()> {
         let answer = self.ask(order).await?;
         self.must_be_done(answer)
     }
@@ -231,30 +314,32 @@ impl HostProcess {
     }
 
     /// Runs the loads; says how many flows have ended as they end.
-    async fn load(mut self, order: Order, ended: mpsc::Sender<u64>) -> io::Result<(Self, Vec<LoadResult>)> {
-        say(&mut self.input, &order).await?;
+    async fn load(&self, order: Order, ended: mpsc::Sender<u64>) -> io::Result<Vec<LoadResult>> {
+        self.expect_done(order).await?;
+        let mut tidings = self.tidings.lock().await;
         loop {
             // Flows have limits of their own; the run as a whole has its patience.
-            let answer = hear(&mut self.output).await.map_err(|error| self.error(&error.to_string()))?;
-            match answer.ok_or_else(|| self.error("ended by itself"))? {
+            match tidings.recv().await.ok_or_else(|| self.error("ended by itself"))? {
                 Answer::Progress(count) => ended.send(count).await.map_err(io::Error::other)?,
-                Answer::Flows(results) => return Ok((self, results)),
+                Answer::Flows(results) => return Ok(results),
                 other => return Err(self.unexpected(other)),
             }
         }
     }
 
     /// Adds what this host counted; a forwarder is stopped.
-    async fn report(&mut self, findings: &mut Findings) -> io::Result<()> {
+    async fn report(&self, findings: &mut Findings) -> io::Result<()> {
         let name = self.plan.name.clone();
+        let place = match self.plan.role {
+            Role::Client(_) | Role::Server(_) => &mut findings.hosts,
+            Role::Router | Role::Forwarder(_) => &mut findings.others,
+        };
+        match self.ask(Order::Count).await? {
+            Answer::Counted(counted) => place.insert(name.clone(), counted),
+            other => return Err(self.unexpected(other)),
+        };
         if !matches!(self.plan.role, Role::Forwarder(_)) {
-            return match self.ask(Order::Count).await? {
-                Answer::Counted(counted) => {
-                    findings.hosts.insert(name, counted);
-                    Ok(())
-                }
-                other => Err(self.unexpected(other)),
-            };
+            return Ok(());
         }
         match self.ask(Order::Ask).await? {
             Answer::Stats(stats) => findings.stats.insert(name.clone(), stats),
@@ -269,7 +354,7 @@ impl HostProcess {
 
     fn unexpected(&self, answer: Answer) -> io::Error {
         match answer {
-            Answer::Failed(reason) => self.error(&reason),
+            Answer::Failed(reason) | Answer::LoadsFailed(reason) => self.error(&reason),
             Answer::Done
             | Answer::Progress(_)
             | Answer::Flows(_)

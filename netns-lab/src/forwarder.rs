@@ -93,21 +93,44 @@ impl Forwarder {
     ///
     /// When the forwarder does not answer, or not in JSON.
     pub(crate) async fn stats(&self) -> io::Result<serde_json::Value> {
+        let said = self.ctl(&["stats".to_owned()]).await?;
+        serde_json::from_slice(&said).map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("evenkeel ctl stats: {error}"))
+        })
+    }
+
+    /// Tells the forwarder something, as `evenkeel ctl` does.
+    ///
+    /// # Errors
+    ///
+    /// When the forwarder does not answer, or refuses.
+    pub(crate) async fn control(&self, words: &[String]) -> io::Result<()> {
+        self.ctl(words).await.map(|_| ())
+    }
+
+    async fn ctl(&self, words: &[String]) -> io::Result<Vec<u8>> {
         let command = Command::new(&self.order.program)
             .args(["ctl", "--json", "--socket"])
             .arg(&self.order.control)
-            .arg("stats")
+            .args(words)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
         let output = timeout(STATS_LIMIT, command).await.map_err(|_| io::ErrorKind::TimedOut)??;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(self.explain(&format!("evenkeel ctl stats ({}): {said}", output.status)).await);
+            let (said, words) = (String::from_utf8_lossy(&output.stderr), words.join(" "));
+            return Err(self.explain(&format!("evenkeel ctl {words} ({}): {said}", output.status)).await);
         }
-        serde_json::from_slice(&output.stdout).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("evenkeel ctl stats: {error}"))
-        })
+        Ok(output.stdout)
+    }
+
+    /// Takes its power away.
+    ///
+    /// # Errors
+    ///
+    /// When the system can not end it.
+    pub(crate) async fn kill(mut self) -> io::Result<()> {
+        self.child.kill().await
     }
 
     /// Stops it with SIGTERM. Its exit code; `None` when it had to be killed.

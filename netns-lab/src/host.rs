@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,17 +13,21 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::BufReader;
 use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
 use tokio::time::interval;
 
 use crate::client;
 use crate::forwarder::{self, Forwarder};
-use crate::network::{self, Network};
-use crate::orders::{Answer, Counted, ForwardOrder, LoadOrder, LoadResult, NetworkOrder, Order, hear, say};
+use crate::network;
+use crate::orders::{Answer, Counted, ForwardOrder, LoadOrder, NetworkOrder, Order, hear, say};
 use crate::sandbox;
 use crate::server::Services;
 
 /// Pause between two words about ended flows: often enough for a bar on a terminal.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers that may wait for the pipe.
+const ANSWERS_QUEUE: usize = 64;
 
 /// The head of the process namespace, which starts every host.
 const CONDUCTOR_PID: u32 = 1;
@@ -58,95 +61,125 @@ pub(crate) fn pipes() -> io::Result<(BufReader<pipe::Receiver>, pipe::Sender)> {
 
 async fn serve_orders() -> io::Result<()> {
     let (mut input, mut output) = pipes()?;
-    let mut host = Host::default();
+    let (tell, mut told) = mpsc::channel::<Answer>(ANSWERS_QUEUE);
+    let mut host = Host { tell, services: Services::default(), forwarder: None, forward: None };
     // The first answer says that the namespace is there.
     say(&mut output, &Answer::Done).await?;
-    while let Some(order) = hear(&mut input).await? {
-        let answer = host.carry_out(order, &mut output).await;
-        say(&mut output, &answer.unwrap_or_else(|error| Answer::Failed(error.to_string()))).await?;
+    // What is said of loads comes between the answers to orders, and never waits for one.
+    let speak = async {
+        while let Some(answer) = told.recv().await {
+            say(&mut output, &answer).await?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    let listen = async {
+        while let Some(order) = hear(&mut input).await? {
+            let answer = host.carry_out(order).await;
+            let answer = answer.unwrap_or_else(|error| Answer::Failed(error.to_string()));
+            host.tell.send(answer).await.map_err(io::Error::other)?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    tokio::select! {
+        ended = listen => ended,
+        ended = speak => ended,
     }
-    Ok(())
 }
 
 /// What runs in this host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Host {
+    tell: mpsc::Sender<Answer>,
     services: Services,
     forwarder: Option<Forwarder>,
+    /// How the forwarder was started, so that it can be again.
+    forward: Option<ForwardOrder>,
 }
 
 impl Host {
-    async fn carry_out(&mut self, order: Order, output: &mut pipe::Sender) -> io::Result<Answer> {
+    async fn carry_out(&mut self, order: Order) -> io::Result<Answer> {
         match order {
-            Order::Network(order) => set_up(&order).await.map(|()| Answer::Done),
-            Order::Serve(orders) => self.services.open(&orders).await.map(|()| Answer::Done),
-            Order::Forward(order) => self.start_forwarder(order).await.map(|()| Answer::Done),
-            Order::Load(orders, duration_ms) => {
-                run_load(orders, Duration::from_millis(duration_ms), output).await.map(Answer::Flows)
+            Order::Network(order) => set_up(&order).await?,
+            Order::Ip(commands) => network::ip(&commands).await?,
+            Order::Serve(order) => self.services.open(order).await?,
+            Order::Forward(order) => {
+                forwarder::prepare_control(&order)?;
+                self.forward = Some(order.clone());
+                self.forwarder = Some(Forwarder::start(order).await?);
             }
-            Order::Count => count(&self.services).map(Answer::Counted),
-            Order::Ask => match &self.forwarder {
-                Some(forwarder) => forwarder.stats().await.map(Answer::Stats),
-                None => Err(io::Error::other("no forwarder runs here")),
-            },
-            Order::StopForwarder => match self.forwarder.take() {
-                Some(forwarder) => forwarder.stop().await.map(Answer::Stopped),
-                None => Err(io::Error::other("no forwarder runs here")),
-            },
+            Order::Load(orders, duration_ms) => {
+                tokio::spawn(run_load(orders, Duration::from_millis(duration_ms), self.tell.clone()));
+            }
+            Order::PowerOff => {
+                self.services.power_off().await;
+                if let Some(forwarder) = self.forwarder.take() {
+                    forwarder.kill().await?;
+                }
+            }
+            Order::PowerOn => {
+                self.services.power_on().await?;
+                if let Some(order) = self.forward.clone().filter(|_| self.forwarder.is_none()) {
+                    self.forwarder = Some(Forwarder::start(order).await?);
+                }
+            }
+            Order::Hang(is_hung) => self.services.hang(is_hung),
+            Order::Slow(factor_thousandths) => self.services.slow(factor_thousandths),
+            Order::Control(words) => return self.control(&words).await,
+            Order::Count => return count(&self.services).map(Answer::Counted),
+            Order::Ask => return self.forwarder()?.stats().await.map(Answer::Stats),
+            Order::StopForwarder => {
+                self.forwarder()?;
+                if let Some(forwarder) = self.forwarder.take() {
+                    return forwarder.stop().await.map(Answer::Stopped);
+                }
+            }
         }
+        Ok(Answer::Done)
     }
 
-    async fn start_forwarder(&mut self, order: ForwardOrder) -> io::Result<()> {
-        forwarder::prepare_control(&order)?;
-        self.forwarder = Some(Forwarder::start(order).await?);
-        Ok(())
+    fn forwarder(&self) -> io::Result<&Forwarder> {
+        self.forwarder.as_ref().ok_or_else(|| io::Error::other("no forwarder runs here"))
+    }
+
+    /// A forwarder without power is told nothing: it reads its configuration when it begins anew.
+    async fn control(&self, words: &[String]) -> io::Result<Answer> {
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.control(words).await?;
+        }
+        Ok(Answer::Done)
     }
 }
 
 async fn set_up(order: &NetworkOrder) -> io::Result<()> {
-    // Only IPv4 is under test; without this each interface sends router solicitations of its own accord.
-    for scope in ["all", "default"] {
-        let setting = format!("net/ipv6/conf/{scope}/disable_ipv6");
-        if network::has(&setting) {
-            network::set(&setting, "1")?;
-        }
-    }
-    let links = Network::open()?;
-    links.bring_up("lo", None).await?;
-    for (interface, address, length) in &order.addresses {
-        links.add_address(interface, *address, *length).await?;
-        if interface != "lo" {
-            links.bring_up(interface, None).await?;
-        }
-    }
-    if let Some(gateway) = order.gateway {
-        links.add_route(Ipv4Addr::UNSPECIFIED, 0, gateway).await?;
-    }
-    if order.is_router {
-        network::set("net/ipv4/ip_forward", "1")?;
-    }
     for (setting, value) in &order.settings {
-        network::set(setting, value)?;
+        // A kernel without IPv6, or with fewer switches, does without them what 0 would say.
+        if value != "0" || network::has(setting) {
+            network::set(setting, value)?;
+        }
     }
-    Ok(())
+    network::ip(&order.links).await?;
+    network::ip(&order.routes).await?;
+    network::ip(&order.rules).await?;
+    network::nft(&order.nft).await
 }
 
 /// Runs the loads and tells about ended flows in between.
-async fn run_load(
-    orders: Vec<LoadOrder>,
-    duration: Duration,
-    output: &mut pipe::Sender,
-) -> io::Result<Vec<LoadResult>> {
+async fn run_load(orders: Vec<LoadOrder>, duration: Duration, tell: mpsc::Sender<Answer>) {
     let ended = Arc::new(AtomicU64::new(0));
     let mut load = tokio::spawn(client::run(orders, duration, Arc::clone(&ended)));
     let mut ticks = interval(PROGRESS_PAUSE);
     loop {
         tokio::select! {
-            results = &mut load => return results.map_err(io::Error::other),
+            results = &mut load => {
+                let answer = results.map_or_else(|error| Answer::LoadsFailed(error.to_string()), Answer::Flows);
+                // Without a listener the run is over.
+                let _ = tell.send(answer).await;
+                return;
+            }
             _ = ticks.tick() => {
                 let count = ended.swap(0, Ordering::Relaxed);
-                if count > 0 {
-                    say(output, &Answer::Progress(count)).await?;
+                if count > 0 && tell.send(Answer::Progress(count)).await.is_err() {
+                    return;
                 }
             }
         }
@@ -155,6 +188,7 @@ async fn run_load(
 
 fn count(services: &Services) -> io::Result<Counted> {
     let snmp = fs::read_to_string("/proc/self/net/snmp")?;
+    let netstat = fs::read_to_string("/proc/self/net/netstat")?;
     let kernel = |protocol: &str, names: &[&str]| -> u64 {
         names.iter().map(|name| kernel_counter(&snmp, protocol, name)).sum()
     };
@@ -166,10 +200,11 @@ fn count(services: &Services) -> io::Result<Counted> {
         retransmitted: kernel("Tcp:", &["RetransSegs"]),
         // A segment that belongs to no connection is answered with a reset.
         stray: kernel("Tcp:", &["InErrs", "OutRsts"]) + kernel("Udp:", &["NoPorts", "InErrors"]),
+        martian_source: kernel_counter(&netstat, "TcpExt:", "IPReversePathFilter"),
     })
 }
 
-/// One value of `/proc/net/snmp`, which has for each protocol a line of names and a line of values; zero
+/// One value of `/proc/net/snmp` or `netstat`, which has for each protocol a line of names and a line of values; zero
 /// when it is not there.
 fn kernel_counter(snmp: &str, protocol: &str, name: &str) -> u64 {
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix(protocol));

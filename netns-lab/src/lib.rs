@@ -36,6 +36,7 @@ mod sandbox;
 mod server;
 mod table;
 mod wire;
+mod work;
 
 use std::fmt;
 use std::io;
@@ -152,8 +153,9 @@ pub fn run(
         let loaded = evenkeel_config::load(&forwarder.config)
             .map_err(|diagnostics| LabError::Config(diagnostics.to_string()))?;
         let control = std::path::absolute(loaded.base_dir().join(&loaded.forwarder.control))?;
-        files.push(plan::ForwarderFile { control, real_servers: real_servers(&loaded.plan.directors) });
-        directors.push(loaded.plan.directors);
+        directors.push(loaded.plan.directors.clone());
+        let real_servers = real_servers(&loaded.plan.directors);
+        files.push(plan::ForwarderFile { control, real_servers, directors: loaded.plan.directors });
     }
     let seed = options.seed.unwrap_or(scenario.seed);
     let plan = plan::lay_out(&scenario, &files, &options.program, seed)?;

@@ -1,19 +1,22 @@
-//! Links, addresses and routes of the namespace that the process is in, through rtnetlink; its settings
-//! through `/proc/sys`.
+//! The network of the namespace that the process is in: links through rtnetlink, addresses, routes and rules as the
+//! commands of `ip` that anybody can repeat, settings through `/proc/sys`.
 //!
-//! In: names and numbers. Out: the kernel's answer. Never starts a program.
+//! In: names and commands. Out: the kernel's answer.
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::Stdio;
 
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
-};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection};
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// The characters of what a program said that are shown.
+const SAID_CHARS_MAX: usize = 400;
 
 /// A netlink connection to the namespace in which it was opened.
 #[derive(Debug)]
@@ -83,44 +86,16 @@ impl Network {
         self.handle.link().set(message).execute().await.map_err(|error| refused("interface", name, &error))
     }
 
-    /// Brings an interface up, with an MTU when one is given.
+    /// Brings an interface up or down: on a port of a bridge the link of the other side goes with it.
     ///
     /// # Errors
     ///
     /// When it does not exist or the kernel refuses.
-    pub(crate) async fn bring_up(&self, name: &str, mtu_bytes: Option<u32>) -> io::Result<()> {
-        let mut message = LinkUnspec::new_with_index(self.index(name)?).up();
-        if let Some(mtu) = mtu_bytes {
-            message = message.mtu(mtu);
-        }
-        self.handle
-            .link()
-            .set(message.build())
-            .execute()
-            .await
-            .map_err(|error| refused("interface", name, &error))
-    }
-
-    /// Gives an interface an address.
-    ///
-    /// # Errors
-    ///
-    /// When it does not exist or the kernel refuses.
-    pub(crate) async fn add_address(&self, name: &str, address: Ipv4Addr, length: u8) -> io::Result<()> {
-        let request = self.handle.address().add(self.index(name)?, address.into(), length);
-        request.execute().await.map_err(|error| refused("address", &address.to_string(), &error))
-    }
-
-    /// Adds a route by a gateway.
-    ///
-    /// # Errors
-    ///
-    /// When the gateway is not on a link or the kernel refuses.
-    pub(crate) async fn add_route(&self, to: Ipv4Addr, length: u8, gateway: Ipv4Addr) -> io::Result<()> {
-        let message =
-            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, length).gateway(gateway).build();
-        let request = self.handle.route().add(message);
-        request.execute().await.map_err(|error| refused("route by", &gateway.to_string(), &error))
+    pub(crate) async fn set_up(&self, name: &str, is_up: bool) -> io::Result<()> {
+        let message = LinkUnspec::new_with_index(self.index(name)?);
+        let message = if is_up { message.up() } else { message.down() };
+        let request = self.handle.link().set(message.build());
+        request.execute().await.map_err(|error| refused("interface", name, &error))
     }
 
     fn index(&self, name: &str) -> io::Result<u32> {
@@ -128,6 +103,72 @@ impl Network {
             io::Error::new(io::Error::from(error).kind(), format!("interface {name}: {error}"))
         })
     }
+}
+
+/// Carries out commands of `ip`, in their order. A command may begin with `-4` or `-6`.
+///
+/// # Errors
+///
+/// With the command that the kernel refuses, or when there is no `ip`.
+pub(crate) async fn ip(commands: &[String]) -> io::Result<()> {
+    // The family is an argument of the whole program, so that each run of one family is a batch.
+    for batch in commands.chunk_by(|one, other| family(one).0 == family(other).0) {
+        let (option, _) = batch.first().map_or((None, ""), |first| family(first));
+        let lines: Vec<_> = batch.iter().map(|command| family(command).1).collect();
+        let mut program = Command::new("ip");
+        program.args(option).args(["-batch", "-"]);
+        let Some(said) = feed(&mut program, &lines.join("\n")).await? else { continue };
+        // It says "Command failed -:3" for the third line.
+        let number = said.rsplit_once("-:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        let place = number.and_then(|number: usize| batch.get(number.checked_sub(1)?));
+        let command = place.map_or_else(|| batch.join("; "), Clone::clone);
+        return Err(io::Error::other(format!("ip {command}: {said}")));
+    }
+    Ok(())
+}
+
+/// The option of a command that names its family, and the rest.
+fn family(command: &str) -> (Option<&str>, &str) {
+    match command.split_once(' ') {
+        Some((option @ ("-4" | "-6"), rest)) => (Some(option), rest),
+        _ => (None, command),
+    }
+}
+
+/// Tells `nft` some lines.
+///
+/// # Errors
+///
+/// With what it says, or when there is no `nft`.
+pub(crate) async fn nft(lines: &[String]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    match feed(Command::new("nft").args(["-f", "-"]), &lines.join("\n")).await? {
+        None => Ok(()),
+        Some(said) => Err(io::Error::other(format!("nft: {said}"))),
+    }
+}
+
+/// Runs a program on a text; what it complains about, if it does.
+async fn feed(command: &mut Command, text: &str) -> io::Result<Option<String>> {
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}; install the package that has it")))?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(text.as_bytes()).await?;
+        input.write_all(b"\n").await?;
+    }
+    let output = child.wait_with_output().await?;
+    if output.status.success() {
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8_lossy(&output.stderr).trim().chars().take(SAID_CHARS_MAX).collect()))
 }
 
 /// Writes one setting, named as in `sysctl` with slashes: `net/ipv4/ip_forward`.

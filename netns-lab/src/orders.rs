@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use evenkeel_sim::scenario::ServiceModel;
+use evenkeel_sim::wires::Quality;
+use evenkeel_sim::work::Law;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -21,16 +24,52 @@ const LINE_BYTES_MAX: u64 = 64 << 20;
 pub(crate) struct LabPlan {
     /// The binary that every process of the lab is started from.
     pub(crate) program: PathBuf,
-    /// How many segments there are; each becomes a bridge.
-    pub(crate) segments: u32,
-    /// Clients, real servers and the forwarder.
+    /// How many bridges there are: one for each segment, and for each VLAN of it.
+    pub(crate) bridges: u32,
+    /// Clients, real servers, routers and forwarders.
     pub(crate) hosts: Vec<HostPlan>,
     /// The seed of the wires' delays and losses.
     pub(crate) seed: u64,
+    /// What happens while the loads run, in the order of time.
+    pub(crate) timeline: Vec<Due>,
     /// How long the loads may run, in milliseconds.
     pub(crate) duration_ms: u64,
     /// How long the whole run may take, in milliseconds.
     pub(crate) patience_ms: u64,
+}
+
+/// Something that happens while the loads run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Due {
+    /// When, in microseconds after the start of the loads.
+    pub(crate) at_us: u64,
+    /// What.
+    pub(crate) deed: Deed,
+}
+
+/// What the conductor does at some time of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Deed {
+    /// Tells the host of this number an order, which is answered by [`Answer::Done`].
+    Tell(usize, Order),
+    /// Takes the link of a host's leg away, or gives it back.
+    Link {
+        /// The number of the host.
+        host: usize,
+        /// The number of its leg.
+        leg: usize,
+        /// Whether there is a link from now on.
+        is_up: bool,
+    },
+    /// Changes what the wire of a host's leg does.
+    Wire {
+        /// The number of the host.
+        host: usize,
+        /// The number of its leg.
+        leg: usize,
+        /// What it does from now on.
+        wire: WirePlan,
+    },
 }
 
 /// One host: a process in a network of its own.
@@ -38,7 +77,7 @@ pub(crate) struct LabPlan {
 pub(crate) struct HostPlan {
     /// The name, as the scenario says it.
     pub(crate) name: String,
-    /// Its links to segments; the first becomes `eth0`.
+    /// Its links to segments.
     pub(crate) legs: Vec<Leg>,
     /// How its network is set up.
     pub(crate) network: NetworkOrder,
@@ -49,25 +88,21 @@ pub(crate) struct HostPlan {
 /// A link of a host to a segment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Leg {
-    /// Which segment.
-    pub(crate) segment: u32,
+    /// Which bridge it is plugged into.
+    pub(crate) bridge: u32,
+    /// What the host calls it.
+    pub(crate) interface: String,
     /// A user-space wire in between; without one the link is a plain veth pair.
     pub(crate) wire: Option<WirePlan>,
 }
 
-/// What a user-space wire does to each frame, in each direction on its own.
+/// What a user-space wire does to each frame.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WirePlan {
-    /// The time that a frame is under way, in nanoseconds.
-    pub(crate) delay_ns: u64,
-    /// A further time, drawn evenly from zero to this; frames overtake each other.
-    pub(crate) jitter_ns: u64,
-    /// Bits per second; zero means without limit.
-    pub(crate) rate_bits: u64,
-    /// Frames lost per million, each on its own.
-    pub(crate) loss_ppm: u32,
-    /// Frames that wait for the rate before further ones are lost.
-    pub(crate) queue_frames: u32,
+    /// From the host.
+    pub(crate) up: Quality,
+    /// To the host.
+    pub(crate) down: Quality,
 }
 
 /// What a host does once its network is there.
@@ -76,7 +111,9 @@ pub(crate) enum Role {
     /// Opens flows.
     Client(Vec<LoadOrder>),
     /// Answers on these sockets.
-    Server(Vec<Service>),
+    Server(ServeOrder),
+    /// Sends packets on.
+    Router,
     /// Runs the forwarder.
     Forwarder(ForwardOrder),
 }
@@ -87,11 +124,24 @@ pub(crate) enum Order {
     /// Set up the network of your namespace.
     Network(NetworkOrder),
     /// Answer on these sockets.
-    Serve(Vec<Service>),
+    Serve(ServeOrder),
     /// Start the forwarder and wait until it answers.
     Forward(ForwardOrder),
-    /// Open these flows, for at most so many milliseconds; answered by [`Answer::Flows`].
+    /// Open these flows, for at most so many milliseconds. Answered at once; [`Answer::Flows`] follows when they have
+    /// ended, whatever is ordered in between.
     Load(Vec<LoadOrder>, u64),
+    /// Carry out these commands of `ip`.
+    Ip(Vec<String>),
+    /// Lose power: every connection is gone without a word, and the forwarder with all that it knew.
+    PowerOff,
+    /// Begin anew.
+    PowerOn,
+    /// Stop to answer, or go on.
+    Hang(bool),
+    /// Work slower by this factor, in thousandths.
+    Slow(u32),
+    /// Tell the forwarder: the words behind `evenkeel ctl`.
+    Control(Vec<String>),
     /// Say what this host counted; answered by [`Answer::Counted`].
     Count,
     /// Say what the forwarder's control socket says; answered by [`Answer::Stats`].
@@ -109,6 +159,8 @@ pub(crate) enum Answer {
     Progress(u64),
     /// All flows have ended.
     Flows(Vec<LoadResult>),
+    /// The loads could not be run.
+    LoadsFailed(String),
     /// What the host counted.
     Counted(Counted),
     /// What the forwarder's control socket says, as it says it.
@@ -122,14 +174,17 @@ pub(crate) enum Answer {
 /// Addresses, routes and settings of a host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct NetworkOrder {
-    /// Interface, address, length of the network part. Every interface named here is brought up.
-    pub(crate) addresses: Vec<(String, Ipv4Addr, u8)>,
-    /// Where packets to foreign networks go.
-    pub(crate) gateway: Option<Ipv4Addr>,
-    /// Whether the host forwards packets.
-    pub(crate) is_router: bool,
-    /// Further settings of `/proc/sys`, by path and value.
-    pub(crate) settings: BTreeMap<String, String>,
+    /// Settings of `/proc/sys`, by path and value, which come first. Those that this kernel does not have are passed over
+    /// where their value is what it would do without them.
+    pub(crate) settings: Vec<(String, String)>,
+    /// Commands of `ip` that give addresses and bring interfaces up.
+    pub(crate) links: Vec<String>,
+    /// Commands of `ip` that set routes; carried out again when a link comes back, with which the kernel forgets them.
+    pub(crate) routes: Vec<String>,
+    /// Commands of `ip` that set rules.
+    pub(crate) rules: Vec<String>,
+    /// What `nft` is told.
+    pub(crate) nft: Vec<String>,
 }
 
 /// TCP or UDP.
@@ -147,9 +202,26 @@ pub(crate) struct Service {
     /// TCP or UDP.
     pub(crate) transport: Transport,
     /// The host's address.
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// The port.
     pub(crate) port: u16,
+}
+
+/// What a server does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ServeOrder {
+    /// The sockets.
+    pub(crate) services: Vec<Service>,
+    /// The server's own address, which it names in answers from an address that it shares with others.
+    pub(crate) own: Option<IpAddr>,
+    /// The addresses that it shares with others.
+    pub(crate) shared: Vec<IpAddr>,
+    /// How it works; at once where nothing is given.
+    pub(crate) work: Option<ServiceModel>,
+    /// The seed of its service times.
+    pub(crate) seed: u64,
+    /// The name that its random numbers go by.
+    pub(crate) name: String,
 }
 
 /// How the forwarder is started.
@@ -171,7 +243,7 @@ pub(crate) struct LoadOrder {
     /// TCP or UDP.
     pub(crate) transport: Transport,
     /// Where to.
-    pub(crate) target: SocketAddrV4,
+    pub(crate) target: SocketAddr,
     /// When the first flow may begin, in microseconds after the start.
     pub(crate) start_us: u64,
     /// When flows begin.
@@ -179,9 +251,17 @@ pub(crate) struct LoadOrder {
     /// Requests in one flow, one after the other.
     pub(crate) rounds: u32,
     /// Bytes of one request.
-    pub(crate) request_bytes: u32,
+    pub(crate) request: Law,
     /// Bytes of one response.
-    pub(crate) response_bytes: u32,
+    pub(crate) response: Law,
+    /// The mean of the exponential pause between an answer and the next request, in microseconds.
+    pub(crate) pause_us: u64,
+    /// How long a flow may last before it counts as broken, in microseconds.
+    pub(crate) deadline_us: Option<u64>,
+    /// The seed of sizes and pauses.
+    pub(crate) seed: u64,
+    /// The name that its random numbers go by.
+    pub(crate) name: String,
     /// The pattern of the first request; the next one has the next.
     pub(crate) pattern: u32,
 }
@@ -205,6 +285,8 @@ pub(crate) enum Starts {
     Closed {
         /// Flows that are open at any time.
         outstanding: u32,
+        /// The mean of the exponential time between the end of a flow and the next, in microseconds.
+        think_us: u64,
         /// How many are opened in all, if that ends the load.
         flows: Option<u64>,
         /// When no more are opened, if that ends the load; in microseconds after the start.
@@ -219,8 +301,8 @@ pub(crate) struct LoadResult {
     pub(crate) load: u32,
     /// Flows that were begun.
     pub(crate) started: u64,
-    /// Completed flows by the address of the server that answered.
-    pub(crate) flows: BTreeMap<Ipv4Addr, u64>,
+    /// Completed flows by the identity of the server that answered.
+    pub(crate) flows: BTreeMap<u32, u64>,
     /// Flows that broke, by cause.
     pub(crate) broken: BTreeMap<Cause, u64>,
     /// Flows that were still open at the scenario's end.
@@ -245,6 +327,8 @@ pub enum Cause {
     ClosedEarly,
     /// No complete reply within the limit.
     ReplyTimeout,
+    /// The flow lasted longer than its load allows.
+    Deadline,
     /// The close of the other side did not arrive within the limit.
     CloseTimeout,
     /// A later reply came from another real server.
@@ -266,6 +350,7 @@ impl Cause {
             Self::Reset => "reset",
             Self::ClosedEarly => "closed_early",
             Self::ReplyTimeout => "reply_timeout",
+            Self::Deadline => "deadline",
             Self::CloseTimeout => "close_timeout",
             Self::ServerChanged => "server_changed",
             Self::WrongAnswer => "wrong_answer",
@@ -283,6 +368,7 @@ impl Cause {
             Self::Reset => "the connection was reset",
             Self::ClosedEarly => "the connection was closed before the answer was complete",
             Self::ReplyTimeout => "the other side stopped to answer",
+            Self::Deadline => "the flow lasted longer than its load allows",
             Self::CloseTimeout => "the other side did not close",
             Self::ServerChanged => "another real server answered than before",
             Self::WrongAnswer => "the answer was not the one that belongs to the question",
@@ -305,6 +391,8 @@ pub(crate) struct Counted {
     /// Packets for which there was no use: segments that were bad or answered with a reset, datagrams to
     /// closed ports.
     pub(crate) stray: u64,
+    /// Packets from a source that the kernel's reverse path filter did not believe.
+    pub(crate) martian_source: u64,
 }
 
 /// What the conductor tells the runner.
@@ -329,6 +417,8 @@ pub(crate) struct Findings {
     pub(crate) loads: Vec<LoadResult>,
     /// Per client and server host, by name.
     pub(crate) hosts: BTreeMap<String, Counted>,
+    /// Per router and forwarder, by name: what its kernel counted.
+    pub(crate) others: BTreeMap<String, Counted>,
     /// Per forwarder host, by name: what its control socket says.
     pub(crate) stats: BTreeMap<String, serde_json::Value>,
     /// Per forwarder host: its exit code after SIGTERM, `None` when it had to be killed.

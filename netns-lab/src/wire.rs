@@ -1,19 +1,20 @@
-//! A wire in user space: two TAP devices and threads that hand frames from one to the other, late or not
-//! at all.
+//! A wire in user space: two TAP devices and threads that hand frames from one to the other.
 //!
-//! In: frames. Out: the same frames after their delay, without the lost ones. Never changes a frame. It is
-//! made of plain single-queue devices, which is what the crate `tun-tap` gives.
+//! In: frames. Out: the same frames when the simulator's [`Wire`] says, changed, doubled or not at all where it says so:
+//! one cable for both, driven by virtual time there and by the machine's clock here. It is made of plain single-queue
+//! devices, which is what the crate `tun-tap` gives.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evenkeel_sim::random::Stream;
+use evenkeel_sim::packet::Packet;
+use evenkeel_sim::wires::{Passage, Wire};
 use tun_tap::{Iface, Mode};
 
 use crate::orders::WirePlan;
@@ -45,41 +46,83 @@ impl Lost {
     }
 }
 
-/// Makes the two TAP devices and starts their threads, which end with the process. The devices vanish
-/// with it as well.
+/// One direction, shared between the thread that drives it and the conductor, which may change it.
+#[derive(Clone, Debug)]
+struct Shared {
+    wire: Arc<Mutex<Wire>>,
+    begin: Instant,
+}
+
+impl Shared {
+    fn new(wire: Wire) -> Self {
+        Self { wire: Arc::new(Mutex::new(wire)), begin: Instant::now() }
+    }
+
+    /// When the frame arrives, and its copy if there is one.
+    fn pass(&self, packet: &mut Packet) -> [Option<Instant>; 2] {
+        let since = u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = evenkeel_engine::Instant::from_nanos(since);
+        let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        let real = |at: evenkeel_engine::Instant| self.begin + Duration::from_nanos(at.as_nanos());
+        match wire.pass(packet, now) {
+            Passage::Arrives { at, again } => [Some(real(at)), again.map(real)],
+            Passage::Ended(_) => [None; 2],
+        }
+    }
+}
+
+/// A running wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    up: Shared,
+    down: Shared,
+}
+
+impl Running {
+    /// Changes what it does from now on.
+    pub(crate) fn change(&self, plan: &WirePlan) {
+        for (shared, quality) in [(&self.up, plan.up), (&self.down, plan.down)] {
+            shared.wire.lock().unwrap_or_else(PoisonError::into_inner).set_quality(quality);
+        }
+    }
+}
+
+/// Makes the two TAP devices and starts their threads, which end with the process. The devices vanish with it as well.
+/// `near` is plugged into the segment, `far` is the host's; `name` is what its random numbers go by.
 ///
 /// # Errors
 ///
 /// When a device can not be made or a thread not started.
-pub(crate) fn start(ends: [&str; 2], plan: WirePlan, seed: u64, lost: &Lost) -> io::Result<()> {
-    let [near, far] = ends.map(|name| {
+pub(crate) fn start(
+    [near, far]: [&str; 2],
+    plan: &WirePlan,
+    (seed, name): (u64, &str),
+    lost: &Lost,
+) -> io::Result<Running> {
+    let [near, far] = [near, far].map(|name| {
         Iface::without_packet_info(name, Mode::Tap)
             .map(Arc::new)
             .map_err(|error| io::Error::new(error.kind(), format!("TAP {name}: {error}")))
     });
     let (near, far) = (near?, far?);
-    start_direction(&near, &far, plan, Stream::new(seed, ends[0], "frames in"), lost)?;
-    start_direction(&far, &near, plan, Stream::new(seed, ends[0], "frames out"), lost)
+    let shared = |quality, direction| Shared::new(Wire::new(quality, seed, name, direction));
+    let running = Running { up: shared(plan.up, "up"), down: shared(plan.down, "down") };
+    start_direction(&far, &near, running.up.clone(), lost)?;
+    start_direction(&near, &far, running.down.clone(), lost)?;
+    Ok(running)
 }
 
-fn start_direction(
-    from: &Arc<Iface>,
-    to: &Arc<Iface>,
-    plan: WirePlan,
-    random: Stream,
-    lost: &Lost,
-) -> io::Result<()> {
+fn start_direction(from: &Arc<Iface>, to: &Arc<Iface>, shared: Shared, lost: &Lost) -> io::Result<()> {
     let (queue, frames) = sync_channel(HANDOVER_FRAMES_MAX);
     let (from, to, lost_in, lost_out) = (Arc::clone(from), Arc::clone(to), lost.clone(), lost.clone());
-    let fate = Fate { plan, random, free_at: Instant::now() };
     thread::Builder::new()
         .name("wire-in".to_owned())
-        .spawn(move || take_in(&from, fate, &queue, &lost_in))?;
+        .spawn(move || take_in(&from, &shared, &queue, &lost_in))?;
     thread::Builder::new().name("wire-out".to_owned()).spawn(move || give_out(&to, &frames, &lost_out))?;
     Ok(())
 }
 
-fn take_in(from: &Iface, mut fate: Fate, queue: &SyncSender<(Instant, Vec<u8>)>, lost: &Lost) {
+fn take_in(from: &Iface, shared: &Shared, queue: &SyncSender<(Instant, Vec<u8>)>, lost: &Lost) {
     let mut buffer = vec![0; FRAME_BYTES_MAX];
     loop {
         // The device is down until its end has been moved and brought up: reading waits or is refused.
@@ -87,15 +130,17 @@ fn take_in(from: &Iface, mut fate: Fate, queue: &SyncSender<(Instant, Vec<u8>)>,
             thread::sleep(DOWN_PAUSE);
             continue;
         };
-        let frame = buffer.get(..length).unwrap_or_default();
-        let Some(due) = fate.draw(Instant::now(), frame.len()) else {
+        let mut packet = Packet::copied_into(Vec::new(), buffer.get(..length).unwrap_or_default());
+        let arrivals = shared.pass(&mut packet);
+        if arrivals[0].is_none() {
             lost.add_one();
-            continue;
-        };
-        match queue.try_send((due, frame.to_vec())) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => lost.add_one(),
-            Err(TrySendError::Disconnected(_)) => return,
+        }
+        for due in arrivals.into_iter().flatten() {
+            match queue.try_send((due, packet.bytes().to_vec())) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => lost.add_one(),
+                Err(TrySendError::Disconnected(_)) => return,
+            }
         }
     }
 }
@@ -129,80 +174,36 @@ fn give_out(to: &Iface, frames: &Receiver<(Instant, Vec<u8>)>, lost: &Lost) {
     }
 }
 
-/// What happens to each frame of one direction.
-#[derive(Debug)]
-struct Fate {
-    plan: WirePlan,
-    random: Stream,
-    /// When the limited rate has sent everything that came before.
-    free_at: Instant,
-}
-
-impl Fate {
-    /// When the next frame arrives; `None` when it is lost.
-    fn draw(&mut self, now: Instant, bytes: usize) -> Option<Instant> {
-        if self.random.happens(self.plan.loss_ppm) {
-            return None;
-        }
-        let jitter = self.random.below(self.plan.jitter_ns.saturating_add(1));
-        let sent = self.send_time(now, bytes)?;
-        Some(sent + Duration::from_nanos(self.plan.delay_ns.saturating_add(jitter)))
-    }
-
-    /// When the frame has left at the limited rate; `None` when the queue before it is full.
-    fn send_time(&mut self, now: Instant, bytes: usize) -> Option<Instant> {
-        if self.plan.rate_bits == 0 {
-            return Some(now);
-        }
-        let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8);
-        let nanoseconds = u128::from(bits) * 1_000_000_000 / u128::from(self.plan.rate_bits);
-        let one_frame = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        // Waiting frames are counted in frames of this size: nobody keeps the sizes of those before.
-        if self.free_at.saturating_duration_since(now) > one_frame.saturating_mul(self.plan.queue_frames) {
-            return None;
-        }
-        self.free_at = self.free_at.max(now) + one_frame;
-        Some(self.free_at)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use evenkeel_sim::wires::{Delay, Loss, Quality};
+
     use super::*;
 
-    const PLAIN: WirePlan =
-        WirePlan { delay_ns: 5_000, jitter_ns: 0, rate_bits: 0, loss_ppm: 0, queue_frames: 10 };
+    const FRAME: [u8; 64] = [0; 64];
 
-    fn fate(plan: WirePlan, free_at: Instant) -> Fate {
-        Fate { plan, random: Stream::new(1, "wire", "test"), free_at }
+    fn pass(shared: &Shared) -> [Option<Instant>; 2] {
+        shared.pass(&mut Packet::copied_into(Vec::new(), &FRAME))
     }
 
     #[test]
-    fn wire_loses_its_share_and_delays_within_its_bounds() {
-        let now = Instant::now();
-        let plan = WirePlan { jitter_ns: 2_000, loss_ppm: 100_000, ..PLAIN };
-        let mut fate = fate(plan, now);
-        let delays: Vec<_> = (0..100_000).filter_map(|_| fate.draw(now, 64)).map(|due| due - now).collect();
-        // 10 % of 100,000 with a standard deviation of 95: five of them are 474.
-        assert!((89_526..=90_474).contains(&delays.len()), "{} frames arrived", delays.len());
-        assert!(delays.iter().all(|delay| (5_000..=7_000).contains(&delay.as_nanos())));
+    fn frame_arrives_no_sooner_than_its_delay() {
+        let delay = Duration::from_millis(5);
+        let quality = Quality { rate_bits: 0, delay: Delay::Fixed(delay), ..Quality::default() };
+        let shared = Shared::new(Wire::new(quality, 1, "wire", "up"));
+        let before = Instant::now();
+        let [Some(at), None] = pass(&shared) else { panic!("one frame arrives") };
+        assert!(at >= before + delay && at <= Instant::now() + delay);
     }
 
     #[test]
-    fn wire_without_loss_loses_nothing() {
-        let now = Instant::now();
-        let mut fate = fate(PLAIN, now);
-        assert!((0..1_000).all(|_| fate.draw(now, 1_500) == Some(now + Duration::from_micros(5))));
-    }
-
-    #[test]
-    fn limited_rate_spaces_frames_and_drops_what_finds_the_queue_full() {
-        let now = Instant::now();
-        // 1,000 bytes take 1 ms.
-        let plan = WirePlan { rate_bits: 8_000_000, delay_ns: 0, ..PLAIN };
-        let mut fate = fate(plan, now);
-        let times: Vec<_> = (0..20).map_while(|_| fate.draw(now, 1_000)).map(|due| due - now).collect();
-        assert_eq!(times.len(), 11, "one frame is being sent and ten wait");
-        assert!(times.iter().enumerate().all(|(i, time)| time.as_millis() == i as u128 + 1));
+    fn changed_wire_does_what_it_is_told_from_then_on() {
+        let shared = |direction| Shared::new(Wire::new(Quality::default(), 1, "wire", direction));
+        let running = Running { up: shared("up"), down: shared("down") };
+        assert!(pass(&running.up)[0].is_some());
+        let all = Quality { loss: Loss::Even { millionths: 1_000_000 }, ..Quality::default() };
+        running.change(&WirePlan { up: all, down: Quality::default() });
+        assert!(pass(&running.up)[0].is_none());
+        assert!(pass(&running.down)[0].is_some());
     }
 }

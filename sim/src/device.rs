@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use evenkeel_engine::device::{BATCH_MAX, Device, Offload, PacketBuffer};
-use evenkeel_engine::verdict::InterfaceId;
+use evenkeel_engine::verdict::{InterfaceId, Verdict};
 
 use crate::packet::Packet;
 
@@ -19,10 +19,20 @@ const POOL_MAX: usize = 1_024;
 /// A device without a machine.
 #[derive(Debug, Default)]
 pub struct SimDevice {
-    waiting: VecDeque<(InterfaceId, Packet)>,
+    waiting: VecDeque<Waiting>,
     slots: Vec<Slot>,
     out: VecDeque<(InterfaceId, Packet)>,
     pool: Vec<Vec<u8>>,
+    /// What became of each packet since it was fetched last, where somebody wants to know.
+    decided: Option<Vec<Decided>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    interface: InterfaceId,
+    packet: Packet,
+    /// Whether its flow was known before the batch, as far as somebody wants to know.
+    is_known: bool,
 }
 
 #[derive(Debug)]
@@ -30,6 +40,26 @@ struct Slot {
     interface: InterfaceId,
     packet: Packet,
     leaves_by: Option<(InterfaceId, Range<usize>)>,
+    /// The packet before the engine edited it, whether its flow was known, and how it ended, where somebody wants to
+    /// know.
+    seen: Option<(Vec<u8>, bool, Option<Verdict>)>,
+}
+
+/// What became of a packet in the engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    /// What copies of the packet share.
+    pub(crate) id: u64,
+    /// Where it came in.
+    pub(crate) interface: InterfaceId,
+    /// The packet as it came in.
+    pub(crate) before: Vec<u8>,
+    /// Whether its flow was known before the batch.
+    pub(crate) is_known: bool,
+    /// How it ended; nothing for one that simply went on.
+    pub(crate) end: Option<Verdict>,
+    /// What left, and where.
+    pub(crate) out: Option<(InterfaceId, Vec<u8>)>,
 }
 
 impl SimDevice {
@@ -41,7 +71,7 @@ impl SimDevice {
         if self.waiting.len() >= QUEUE_MAX {
             return Err(packet);
         }
-        self.waiting.push_back((interface, packet));
+        self.waiting.push_back(Waiting { interface, packet, is_known: false });
         Ok(())
     }
 
@@ -62,6 +92,28 @@ impl SimDevice {
         }
     }
 
+    /// Somebody wants to know what becomes of each packet.
+    pub(crate) fn watch(&mut self) {
+        self.decided = Some(Vec::new());
+    }
+
+    /// Whether somebody wants to know.
+    pub(crate) const fn is_watched(&self) -> bool {
+        self.decided.is_some()
+    }
+
+    /// Notes for each packet of the next batch whether its flow is known.
+    pub(crate) fn note_known(&mut self, mut is_known: impl FnMut(InterfaceId, &[u8]) -> bool) {
+        for waiting in self.waiting.iter_mut().take(BATCH_MAX) {
+            waiting.is_known = is_known(waiting.interface, waiting.packet.bytes());
+        }
+    }
+
+    /// What became of the packets since this was asked last.
+    pub(crate) fn take_decided(&mut self) -> Vec<Decided> {
+        self.decided.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Whether packets wait for the engine.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
@@ -72,8 +124,9 @@ impl SimDevice {
 impl Device for SimDevice {
     fn receive(&mut self) -> usize {
         while self.slots.len() < BATCH_MAX {
-            let Some((interface, packet)) = self.waiting.pop_front() else { break };
-            self.slots.push(Slot { interface, packet, leaves_by: None });
+            let Some(Waiting { interface, packet, is_known }) = self.waiting.pop_front() else { break };
+            let seen = self.decided.is_some().then(|| (packet.bytes().to_vec(), is_known, None));
+            self.slots.push(Slot { interface, packet, leaves_by: None, seen });
         }
         self.slots.len()
     }
@@ -108,12 +161,25 @@ impl Device for SimDevice {
         true
     }
 
+    fn ended(&mut self, slot: usize, end: Verdict) {
+        if let Some((.., known)) = self.slots.get_mut(slot).and_then(|slot| slot.seen.as_mut()) {
+            *known = Some(end);
+        }
+    }
+
     fn flush(&mut self) {
         let mut slots = std::mem::take(&mut self.slots);
-        for slot in slots.drain(..) {
+        for mut slot in slots.drain(..) {
+            if let (Some(decided), Some((before, is_known, end))) = (&mut self.decided, slot.seen.take()) {
+                let out = slot.leaves_by.clone().and_then(|(interface, range)| {
+                    Some((interface, slot.packet.buffer.get(range)?.to_vec()))
+                });
+                let (id, interface) = (slot.packet.id, slot.interface);
+                decided.push(Decided { id, interface, before, is_known, end, out });
+            }
             match slot.leaves_by {
                 Some((interface, range)) => {
-                    self.out.push_back((interface, Packet { buffer: slot.packet.buffer, range }));
+                    self.out.push_back((interface, Packet { range, ..slot.packet }));
                 }
                 None => self.recycle(slot.packet.buffer),
             }

@@ -13,6 +13,7 @@
 //! * [`work`] laws of arrivals, sizes and service times, and the queues of servers
 //! * [`packet`], [`payload`], [`tcp`] what hosts speak
 //! * [`device`] the engine's door; [`report`] what is told in the end
+//! * [`flow_mode`] the same without frames, for very many requests
 //! * [`attack`] who tries to do harm, and what came of it
 //! * [`conformance`] recordings of other load balancers, replayed
 //! * [`Findings`] what a checker has seen on the wires that should not be
@@ -28,11 +29,14 @@ pub mod capture;
 mod checker;
 pub mod conformance;
 pub mod device;
+pub mod flow_mode;
 mod forwarder;
 mod host;
+mod index;
 pub mod kernel;
 pub mod library;
 mod net;
+mod openings;
 pub mod packet;
 pub mod payload;
 mod prepare;
@@ -43,17 +47,21 @@ pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod stdio;
+pub mod swarm;
 pub mod tcp;
 pub mod trace;
+pub mod travel;
+pub mod watch;
 pub mod wires;
 pub mod work;
 mod world;
 
-pub use checker::{Counts as CheckCounts, Findings};
+pub use checker::{BreakCause, Counts as CheckCounts, Findings};
 pub use host::{Cause, HostCounts};
-pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
+pub use prepare::{Edit, Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;
 pub use scenario::{Scenario, ScenarioErrors};
 pub use world::{
-    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_with_progress,
+    Equipment, KernelCounts, Options, Planted, Progress, Queue, RunError, run, run_supplied, run_watched,
+    run_with_progress,
 };

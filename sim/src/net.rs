@@ -8,24 +8,26 @@ use std::net::IpAddr;
 use evenkeel_engine::Instant;
 use slab::Slab;
 
+use crate::capture::Way as Direction;
 use crate::checker::Checker;
 use crate::kernel::{Kernel, Out};
 use crate::packet::Packet;
 use crate::queue::EventQueue;
 use crate::trace::Trace;
+use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
 
-/// Something that is due.
+/// Something that is due. Sixteen bytes, since many wait: machines and connections are numbered in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A frame has reached the other end of its cable.
-    Arrive { flight: usize },
+    Arrive { flight: u32 },
     /// A load opens a flow.
     Open { load: usize },
     /// A closed loop opens the next flow.
     Reopen { load: usize },
     /// A timer of a connection of a host.
-    Timer { machine: usize, connection: usize, generation: u32 },
+    Timer { machine: u32, connection: u32, generation: u32 },
     /// Requests on a host may have been worked on.
     Work { machine: usize, generation: u32 },
     /// A timer of a machine's kernel.
@@ -38,6 +40,16 @@ pub(crate) enum Event {
     Happen { happening: usize },
     /// What has happened for a while is over.
     Over { undoing: usize },
+}
+
+/// The short form of an index. Nothing that is counted here reaches 2^32 before memory ends.
+pub(crate) fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// The index of a short form.
+pub(crate) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// What a cable is plugged into.
@@ -74,7 +86,7 @@ struct Flight {
     at: Plug,
 }
 
-/// Watches frames as they arrive at the end of a cable; nothing that it does has an influence on the run.
+/// Looks at frames as they arrive at the end of a cable; nothing that it does has an influence on the run.
 pub(crate) trait Tap {
     /// A frame has arrived at a machine or a switch.
     fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, frame: &[u8]);
@@ -94,7 +106,8 @@ pub(crate) struct Net {
     /// What kernels send, and buffers for later.
     pub(crate) out: Out,
     exits: Vec<Exit>,
-    pub(crate) taps: Vec<Box<dyn Tap>>,
+    /// Who looks at the run, where somebody does.
+    pub(crate) watch: Option<Box<Watch>>,
     /// Judges from outside, where somebody wants to know.
     pub(crate) checker: Option<Box<Checker>>,
     /// Frames that machines sent, that arrived at a machine, and that arrived at one without power.
@@ -107,6 +120,9 @@ pub(crate) struct Net {
     pub(crate) events: u64,
     pub(crate) wire_trace: Trace,
     pub(crate) decision_trace: Trace,
+    pub(crate) answer_trace: Trace,
+    /// Packets that were sent for the first time.
+    packets: u64,
 }
 
 impl Net {
@@ -121,7 +137,7 @@ impl Net {
             flights: Slab::new(),
             out: Out::default(),
             exits: Vec::new(),
-            taps: Vec::new(),
+            watch: None,
             checker: None,
             sent: 0,
             arrived: 0,
@@ -131,6 +147,8 @@ impl Net {
             events: 0,
             wire_trace: Trace::default(),
             decision_trace: Trace::default(),
+            answer_trace: Trace::default(),
+            packets: 0,
         }
     }
 
@@ -187,15 +205,24 @@ impl Net {
 
     /// Sends what the kernel of `machine` has put out.
     pub(crate) fn flush(&mut self, machine: usize) {
-        // One frame is by far the most usual.
-        while let Some((interface, frame)) = self.out.take_frame() {
+        let mut frames = std::mem::take(&mut self.out.frames);
+        for (interface, frame) in frames.drain(..) {
             self.send(machine, interface, frame);
         }
+        self.out.frames = frames;
     }
 
     /// Sends a frame out of an interface of a machine.
-    pub(crate) fn send(&mut self, machine: usize, interface: usize, frame: Packet) {
+    pub(crate) fn send(&mut self, machine: usize, interface: usize, mut frame: Packet) {
         self.sent += 1;
+        if frame.id == 0 {
+            self.packets += 1;
+            frame.id = self.packets;
+        }
+        if let Some(watch) = &mut self.watch {
+            let (now, way, id, bytes) = (self.now, Direction::Out, frame.id, frame.bytes());
+            watch.frame(&FrameSeen { now, machine, interface, way, id, bytes });
+        }
         let plug = self.machine_plugs.get(machine).and_then(|plugs| plugs.get(interface)).copied().flatten();
         let Some(plug) = plug else {
             self.unplugged += 1;
@@ -214,7 +241,7 @@ impl Net {
             Passage::Arrives { at: due, again } => {
                 if let Some(again) = again {
                     self.copied += 1;
-                    let copy = Packet::copied_into(self.buffer(), frame.bytes());
+                    let copy = Packet { id: frame.id, ..Packet::copied_into(self.buffer(), frame.bytes()) };
                     self.launch(again, at, copy);
                 }
                 self.launch(due, at, frame);
@@ -225,25 +252,28 @@ impl Net {
 
     fn launch(&mut self, due: Instant, at: Plug, frame: Packet) {
         let flight = self.flights.insert(Flight { frame, at });
-        self.queue.push(due, Event::Arrive { flight });
+        self.queue.push(due, Event::Arrive { flight: number(flight) });
     }
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
-    pub(crate) fn arrive(&mut self, flight: usize) -> Option<(usize, usize, Packet)> {
-        let Flight { frame, at } = self.flights.try_remove(flight)?;
+    pub(crate) fn arrive(&mut self, flight: u32) -> Option<(usize, usize, Packet)> {
+        let Flight { mut frame, at } = self.flights.try_remove(index(flight))?;
         let cable = self.cables.get(at.cable)?;
         let [first, second] = cable.ends;
         let socket = if at.is_second { second } else { first };
         if let Some(checker) = &mut self.checker {
             checker.frame(self.now, cable, socket, frame.bytes());
         }
-        for tap in &mut self.taps {
-            tap.frame(self.now, cable, socket, frame.bytes());
-        }
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
-                self.wire_trace.add(self.now, u32::try_from(machine).unwrap_or(u32::MAX), frame.bytes());
+                self.wire_trace.add_frame(self.now, number(machine), &mut frame);
+                if let Some(watch) = &mut self.watch {
+                    let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
+                    let seen = FrameSeen { now, machine, interface, way, id, bytes };
+                    watch.frame(&seen);
+                    watch.wire_link(self.wire_trace.link(), &seen);
+                }
                 Some((machine, interface, frame))
             }
             Socket::Switch { switch, port } => {
@@ -265,7 +295,7 @@ impl Net {
         let last = exits.pop();
         for exit in exits.drain(..) {
             self.copied += 1;
-            let mut copy = Packet::copied_into(self.buffer(), frame.bytes());
+            let mut copy = Packet { id: frame.id, ..Packet::copied_into(self.buffer(), frame.bytes()) };
             exit.apply(&mut copy);
             match plug(self, &exit) {
                 Some(plug) => self.transmit(plug, copy),
@@ -336,9 +366,10 @@ impl Way<'_> {
         self.net.schedule(at, event);
     }
 
-    /// Sends an IP packet of the machine's own.
+    /// Sends an IP packet of the machine's own. What it sends to itself waits in [`Out::up`] until the program is done.
     pub(crate) fn send(&mut self, packet: Packet) {
-        self.kernel.send(self.net.now, packet, &mut self.net.out);
+        // A program of ours does not read the error of its system call; the kernel has counted it.
+        let _ = self.kernel.send(self.net.now, packet, &mut self.net.out);
         self.net.flush(self.machine);
     }
 

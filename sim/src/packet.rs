@@ -35,17 +35,26 @@ pub struct Packet {
     pub buffer: Vec<u8>,
     /// Where the packet lies in it.
     pub range: Range<usize>,
+    /// What copies of one packet share while it travels, counted from 1; 0 for one that has not been sent yet.
+    pub id: u64,
 }
 
 impl Packet {
     /// A packet of these bytes, in `buffer`, whose old content is lost.
     #[must_use]
     pub fn copied_into(mut buffer: Vec<u8>, bytes: &[u8]) -> Self {
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES, 0);
+        set_length(&mut buffer, HEADROOM_BYTES);
         buffer.extend_from_slice(bytes);
         let range = HEADROOM_BYTES..buffer.len();
-        Self { buffer, range }
+        Self { buffer, range, id: 0 }
+    }
+
+    /// A packet of so many bytes, to be written, in `buffer`.
+    #[must_use]
+    pub fn of_length(mut buffer: Vec<u8>, bytes: usize) -> Self {
+        buffer.clear();
+        buffer.resize(HEADROOM_BYTES + bytes, 0);
+        Self { range: HEADROOM_BYTES..buffer.len(), buffer, ..Self::default() }
     }
 
     /// The bytes of the packet.
@@ -203,10 +212,10 @@ pub fn build<A: Into<IpAddr>>(
     let (source, destination): (IpAddr, IpAddr) = (ends.0.address.into(), ends.1.address.into());
     let body_bytes = header_bytes + length;
     let ip_bytes = if source.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
-    buffer.clear();
-    buffer.resize(HEADROOM_BYTES + ip_bytes + body_bytes, 0);
+    // Every byte behind the headroom is written below.
+    set_length(&mut buffer, HEADROOM_BYTES + ip_bytes + body_bytes);
     let range = HEADROOM_BYTES..buffer.len();
-    let mut packet = Packet { buffer, range };
+    let mut packet = Packet { buffer, range, id: 0 };
     let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
         return Packet::default();
     };
@@ -237,6 +246,12 @@ pub fn build<A: Into<IpAddr>>(
         place.copy_from_slice(&sum.to_be_bytes());
     }
     packet
+}
+
+/// Makes a buffer so long; what it held stays, since whoever asks writes over it.
+fn set_length(buffer: &mut Vec<u8>, bytes: usize) {
+    buffer.truncate(bytes);
+    buffer.resize(bytes, 0);
 }
 
 /// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1; RFC 4443 s.3.1).
@@ -280,7 +295,7 @@ pub fn icmp_about_with(
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
-    Some(Packet { buffer, range })
+    Some(Packet { buffer, range, id: 0 })
 }
 
 /// The ICMPv6 message of this type and code by `from` about the packet in `about`, of which as much is quoted as fits
@@ -327,15 +342,7 @@ pub fn icmpv6(
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(&message);
     let range = HEADROOM_BYTES..buffer.len();
-    Packet { buffer, range }
-}
-
-/// Whether an IPv6 packet is an ICMPv6 message whose checksum is right.
-#[must_use]
-pub fn is_whole_icmpv6(bytes: &[u8]) -> bool {
-    let Ok((source, destination, Protocol::ICMPV6, body)) = ipv6(bytes) else { return false };
-    let addresses = sum(&source.octets()) + sum(&destination.octets());
-    finish(addresses + u64::from(Protocol::ICMPV6.0) + wide(body.len()) + sum(body)) == 0
+    Packet { buffer, range, id: 0 }
 }
 
 /// Computes the header checksum of the IPv4 packet in `bytes` anew, after an edit.
@@ -588,15 +595,6 @@ pub fn destination(bytes: &[u8]) -> Option<IpAddr> {
     bytes.get(16..20)?.try_into().ok().map(|octets: [u8; 4]| IpAddr::V4(octets.into()))
 }
 
-/// The source address of an IP packet, without looking at anything else.
-#[must_use]
-pub fn sender_address(bytes: &[u8]) -> Option<IpAddr> {
-    if bytes.first()? >> 4 == 6 {
-        return bytes.get(8..24)?.try_into().ok().map(|octets: [u8; 16]| IpAddr::V6(octets.into()));
-    }
-    bytes.get(12..16)?.try_into().ok().map(|octets: [u8; 4]| IpAddr::V4(octets.into()))
-}
-
 /// Source address, protocol and source port of a TCP or UDP packet without IP options or extension headers.
 #[must_use]
 pub fn sender(bytes: &[u8]) -> Option<(IpAddr, Protocol, u16)> {
@@ -627,128 +625,6 @@ pub fn take_hop(bytes: &mut [u8]) -> bool {
     let sum = u32::from(u16::from_be_bytes([*c0, *c1])) + 0x100;
     let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(u16::MAX);
     [*c0, *c1] = folded.to_be_bytes();
-    true
-}
-
-/// Where layer 4 of a packet begins, and its protocol.
-fn layer_4(bytes: &[u8]) -> Option<(usize, Protocol)> {
-    match bytes.first()? >> 4 {
-        4 => Some((usize::from(bytes.first()? & 15) * 4, Protocol(*bytes.get(9)?))),
-        6 => Some((IPV6_BYTES, Protocol(*bytes.get(6)?))),
-        _ => None,
-    }
-}
-
-/// The identifier of an ICMP echo message.
-#[must_use]
-pub fn query(bytes: &[u8]) -> Option<u16> {
-    let (offset, protocol) = layer_4(bytes)?;
-    let is_echo = match (protocol, *bytes.get(offset)?) {
-        (Protocol::ICMP, kind) => matches!(kind, 0 | 8),
-        (Protocol::ICMPV6, kind) => matches!(kind, 128 | 129),
-        _ => false,
-    };
-    is_echo.then_some(u16::from_be_bytes([*bytes.get(offset + 4)?, *bytes.get(offset + 5)?]))
-}
-
-/// Replaces source address and port (of an echo message, its identifier). Returns whether the packet has them.
-pub fn set_source(bytes: &mut [u8], address: IpAddr, port: u16) -> bool {
-    set_end(bytes, true, address, port)
-}
-
-/// Replaces destination address and port (of an echo message, its identifier). Returns whether the packet has them.
-pub fn set_destination(bytes: &mut [u8], address: IpAddr, port: u16) -> bool {
-    set_end(bytes, false, address, port)
-}
-
-/// Replaces one end and computes the checksums anew: not by difference, so that a mistake in one way of doing it shows
-/// against the other.
-fn set_end(bytes: &mut [u8], is_source: bool, address: IpAddr, port: u16) -> bool {
-    let Some((offset, protocol)) = layer_4(bytes) else { return false };
-    if !write_address(bytes, is_source, address) {
-        return false;
-    }
-    let (place, check) = match protocol {
-        Protocol::TCP => (offset + if is_source { 0 } else { 2 }, offset + 16),
-        Protocol::UDP => (offset + if is_source { 0 } else { 2 }, offset + 6),
-        Protocol::ICMP | Protocol::ICMPV6 => (offset + 4, offset + 2),
-        _ => return false,
-    };
-    let Some(slot) = bytes.get_mut(place..place + 2) else { return false };
-    slot.copy_from_slice(&port.to_be_bytes());
-    mend_layer_4(bytes, offset, check, protocol);
-    true
-}
-
-fn write_address(bytes: &mut [u8], is_source: bool, address: IpAddr) -> bool {
-    let is_v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
-    let start = match (is_v4, is_source) {
-        (true, true) => 12,
-        (true, false) => 16,
-        (false, true) => 8,
-        (false, false) => 24,
-    };
-    match address {
-        IpAddr::V4(address) if is_v4 => {
-            let Some(slot) = bytes.get_mut(start..start + 4) else { return false };
-            slot.copy_from_slice(&address.octets());
-            mend_header(bytes);
-            true
-        }
-        IpAddr::V6(address) if !is_v4 => {
-            let Some(slot) = bytes.get_mut(start..start + 16) else { return false };
-            slot.copy_from_slice(&address.octets());
-            true
-        }
-        IpAddr::V4(_) | IpAddr::V6(_) => false,
-    }
-}
-
-fn mend_layer_4(bytes: &mut [u8], offset: usize, check: usize, protocol: Protocol) {
-    let is_bare = protocol == Protocol::UDP && bytes.get(check..check + 2) == Some(&[0, 0]);
-    if is_bare {
-        return;
-    }
-    if let Some(slot) = bytes.get_mut(check..check + 2) {
-        slot.fill(0);
-    }
-    let body = bytes.get(offset..).unwrap_or_default();
-    let pseudo = match (bytes.first().map(|first| first >> 4), protocol) {
-        (Some(4), Protocol::ICMP) => 0,
-        (Some(4), _) => sum(bytes.get(12..20).unwrap_or_default()) + u64::from(protocol.0) + wide(body.len()),
-        _ => sum(bytes.get(8..40).unwrap_or_default()) + u64::from(protocol.0) + wide(body.len()),
-    };
-    let check_sum = finish(pseudo + sum(body));
-    let check_sum = if protocol == Protocol::UDP && check_sum == 0 { 0xffff } else { check_sum };
-    if let Some(slot) = bytes.get_mut(check..check + 2) {
-        slot.copy_from_slice(&check_sum.to_be_bytes());
-    }
-}
-
-/// Protocol and source of the packet that an ICMP error quotes.
-#[must_use]
-pub fn quoted_source(bytes: &[u8]) -> Option<(Protocol, AnyEnd)> {
-    let view = view(bytes).ok()?;
-    match view.transport {
-        Transport::IcmpError { protocol, .. } => Some((protocol, view.source)),
-        Transport::Tcp(_) | Transport::Udp => None,
-    }
-}
-
-/// Gives an ICMP error, and the packet that it quotes, another addressee: the one who sent what is quoted.
-pub fn set_quoted_source(bytes: &mut [u8], address: IpAddr, port: u16) -> bool {
-    let Some((offset, protocol)) = layer_4(bytes) else { return false };
-    let Some(quoted) = bytes.get_mut(offset + 8..) else { return false };
-    let Some((inner, _)) = layer_4(quoted) else { return false };
-    if !write_address(quoted, true, address) {
-        return false;
-    }
-    let Some(slot) = quoted.get_mut(inner..inner + 2) else { return false };
-    slot.copy_from_slice(&port.to_be_bytes());
-    if !write_address(bytes, false, address) {
-        return false;
-    }
-    mend_layer_4(bytes, offset, offset + 2, protocol);
     true
 }
 

@@ -24,9 +24,14 @@ const RESPONSE: [u8; 4] = *b"EKA1";
 /// One whole message, as a rule that gives each of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
-    head: [u8; 16],
-    length: u32,
-    pattern: u32,
+    kind: Kind,
+    head: Head,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Request,
+    Response,
 }
 
 /// What a server calls itself in a response: its IPv4 address as a number, or the words of its IPv6 address, folded.
@@ -58,8 +63,8 @@ pub struct Head {
 impl Message {
     /// A request of `length` bytes that wants `response_length` bytes back.
     #[must_use]
-    pub fn request(length: u32, response_length: u32, pattern: u32) -> Self {
-        Self::new(REQUEST, Head { length, argument: response_length, pattern })
+    pub const fn request(length: u32, response_length: u32, pattern: u32) -> Self {
+        Self { kind: Kind::Request, head: Head { length, argument: response_length, pattern } }
     }
 
     /// The response of `server` to a request.
@@ -70,43 +75,58 @@ impl Message {
 
     /// The response of the server with this [`identity`].
     #[must_use]
-    pub fn response_of(request: &Head, server: u32) -> Self {
+    pub const fn response_of(request: &Head, server: u32) -> Self {
         let head = Head { length: request.argument, argument: server, pattern: !request.pattern };
-        Self::new(RESPONSE, head)
+        Self { kind: Kind::Response, head }
     }
 
-    fn new(magic: [u8; 4], head: Head) -> Self {
+    /// What its head says.
+    #[must_use]
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The bytes of its head.
+    fn head_bytes(&self) -> [u8; 16] {
+        let Head { length, argument, pattern } = self.head;
+        let magic = match self.kind {
+            Kind::Request => REQUEST,
+            Kind::Response => RESPONSE,
+        };
         let mut bytes = [0; 16];
-        let fields =
-            [magic, head.length.to_be_bytes(), head.argument.to_be_bytes(), head.pattern.to_be_bytes()];
+        let fields = [magic, length.to_be_bytes(), argument.to_be_bytes(), pattern.to_be_bytes()];
         bytes.copy_from_slice(fields.as_flattened());
-        Self { head: bytes, length: head.length, pattern: head.pattern }
+        bytes
     }
 
     /// Bytes of the whole message.
     #[must_use]
     pub const fn len(&self) -> u32 {
-        self.length
+        self.head.length
     }
 
     /// Whether the message has no bytes. A checked exchange never makes one.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.length == 0
+        self.head.length == 0
     }
 
     /// Writes the bytes from `offset` on into `place`.
     pub fn write(&self, offset: u32, place: &mut [u8]) {
         let (start, rest) = place.split_at_mut(self.unaligned(offset, place.len()));
-        for (byte, index) in start.iter_mut().zip(offset..) {
-            *byte = self.byte(index);
+        if offset == 0 && start.len() == HEAD_BYTES as usize {
+            start.copy_from_slice(&self.head_bytes());
+        } else {
+            for (byte, index) in start.iter_mut().zip(offset..) {
+                *byte = self.byte(index);
+            }
         }
         let (words, end) = rest.as_chunks_mut::<4>();
         let first = self.word_behind(offset, start.len());
         for (word, index) in words.iter_mut().zip(first..) {
-            *word = mix(self.pattern, index);
+            *word = mix(self.head.pattern, index);
         }
-        let last = mix(self.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
+        let last = mix(self.head.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
         for (byte, value) in end.iter_mut().zip(last) {
             *byte = value;
         }
@@ -121,10 +141,14 @@ impl Message {
         // Differences are gathered and looked at once, which a compiler can do for many words at a time.
         let mut difference = 0;
         for (word, index) in words.iter().zip(first..) {
-            difference |= u32::from_be_bytes(*word) ^ u32::from_be_bytes(mix(self.pattern, index));
+            difference |= u32::from_be_bytes(*word) ^ u32::from_be_bytes(mix(self.head.pattern, index));
         }
-        let last = mix(self.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
-        let is_start = start.iter().zip(offset..).all(|(byte, index)| *byte == self.byte(index));
+        let last = mix(self.head.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
+        let is_start = if offset == 0 && start.len() == HEAD_BYTES as usize {
+            start == self.head_bytes()
+        } else {
+            start.iter().zip(offset..).all(|(byte, index)| *byte == self.byte(index))
+        };
         difference == 0 && is_start && end.iter().zip(last).all(|(byte, value)| *byte == value)
     }
 
@@ -141,14 +165,18 @@ impl Message {
 
     /// One byte, of the head or of the pattern.
     fn byte(&self, index: u32) -> u8 {
-        let head = usize::try_from(index).ok().and_then(|index| self.head.get(index));
-        let [a, b, c, d] = mix(self.pattern, index / 4);
-        head.copied().unwrap_or(match index % 4 {
+        if let Some(byte) =
+            usize::try_from(index).ok().and_then(|index| self.head_bytes().get(index).copied())
+        {
+            return byte;
+        }
+        let [a, b, c, d] = mix(self.head.pattern, index / 4);
+        match index % 4 {
             0 => a,
             1 => b,
             2 => c,
             _ => d,
-        })
+        }
     }
 }
 

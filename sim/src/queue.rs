@@ -5,7 +5,7 @@
 //! holds them against each other.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt::Debug;
 
 use evenkeel_engine::Instant;
@@ -93,23 +93,92 @@ impl<E: Debug> EventQueue<E> for HeapQueue<E> {
     }
 }
 
-/// Slots of the wheel. With [`SLOT_BITS`] they span a millisecond: most packets and few timers.
+/// Slots of a wheel. The fine one spans a millisecond, the coarse one four seconds: packets lie in the first, timers of
+/// transports in the second.
 const SLOTS: usize = 4_096;
-/// A slot is 2^8 = 256 ns wide: at a million packets a second every fourth slot holds one.
-const SLOT_BITS: u32 = 8;
+/// How many bits of the time choose a slot.
+const WHEEL_BITS: u32 = SLOTS.trailing_zeros();
+/// A slot of the fine wheel is 2^8 = 256 ns wide: at a million packets a second every fourth slot holds one.
+const FINE_BITS: u32 = 8;
+/// A slot of the coarse wheel is as wide as the fine wheel: 2^20 ns, a millisecond.
+const COARSE_BITS: u32 = FINE_BITS + WHEEL_BITS;
+/// A block beyond the wheels is as wide as the coarse wheel: 2^32 ns, four seconds.
+const FAR_BITS: u32 = COARSE_BITS + WHEEL_BITS;
 
-/// A wheel of slots for the near future, a sorted map for the far one, and a heap for the current slot.
+/// One wheel: slots in the order of time, and a bit for each that holds something.
+#[derive(Debug)]
+struct Wheel<E> {
+    slots: Vec<Vec<Entry<E>>>,
+    occupied: [u64; SLOTS / 64],
+}
+
+impl<E> Default for Wheel<E> {
+    fn default() -> Self {
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; SLOTS / 64] }
+    }
+}
+
+impl<E> Wheel<E> {
+    fn push(&mut self, place: usize, entry: Entry<E>) {
+        if let (Some(slot), Some(word)) = (self.slots.get_mut(place), self.occupied.get_mut(place / 64)) {
+            slot.push(entry);
+            *word |= 1 << (place % 64);
+        }
+    }
+
+    /// The next slot behind `place` that holds something.
+    fn next_occupied(&self, place: usize) -> Option<usize> {
+        let start = place + 1;
+        let first = self.occupied.get(start / 64)? & (u64::MAX << (start % 64));
+        if first != 0 {
+            return Some(start / 64 * 64 + bit(first));
+        }
+        let rest = self.occupied.iter().enumerate().skip(start / 64 + 1);
+        rest.filter(|(_, word)| **word != 0).map(|(index, word)| index * 64 + bit(*word)).next()
+    }
+
+    /// Puts the entries of a slot, whose bit is cleared, into the place of `entries`, which is empty.
+    fn swap(&mut self, place: usize, entries: &mut Vec<Entry<E>>) {
+        if let (Some(slot), Some(word)) = (self.slots.get_mut(place), self.occupied.get_mut(place / 64)) {
+            std::mem::swap(slot, entries);
+            *word &= !(1 << (place % 64));
+        }
+    }
+}
+
+/// The place of the lowest bit.
+const fn bit(word: u64) -> usize {
+    word.trailing_zeros() as usize
+}
+
+/// The place in a wheel of a time, of which the wheel sees what is above `bits`.
+fn place(time: u64, bits: u32) -> usize {
+    #[allow(clippy::cast_possible_truncation, reason = "reduced to below 4,096 first")]
+    {
+        ((time >> bits) % SLOTS as u64) as usize
+    }
+}
+
+/// Two wheels, a fine one for the near future and a coarse one for the time after it, and a sorted map for what lies
+/// beyond both. The events of the current slot are sorted.
+///
+/// ```text
+/// near: this slot of 256 ns <- fine: the rest of this millisecond <- coarse: the rest of these 4 s <- far
+/// ```
 #[derive(Debug)]
 pub struct WheelQueue<E> {
-    /// Events of the current slot and before.
-    near: BinaryHeap<Entry<E>>,
-    /// Slot `n` of the future lies in place `n % SLOTS`.
-    slots: Vec<Vec<Entry<E>>>,
-    /// One bit per place that holds something.
-    occupied: [u64; SLOTS / 64],
-    /// Events that were beyond the wheel when they came.
-    far: BTreeMap<(u64, u64), E>,
-    current_slot: u64,
+    /// Events that are due at once: those of now that came while it was now, in their order.
+    urgent: VecDeque<Entry<E>>,
+    /// Events of the current slot and before, in their order.
+    near: VecDeque<Entry<E>>,
+    fine: Wheel<E>,
+    coarse: Wheel<E>,
+    /// By the number of their block of four seconds.
+    far: BTreeMap<u64, Vec<Entry<E>>>,
+    /// The time at which the current slot begins.
+    current: u64,
+    /// A buffer for what moves from one wheel to the next.
+    moving: Vec<Entry<E>>,
     sequence: u64,
     now: u64,
     len: usize,
@@ -118,11 +187,13 @@ pub struct WheelQueue<E> {
 impl<E> Default for WheelQueue<E> {
     fn default() -> Self {
         Self {
-            near: BinaryHeap::new(),
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
-            occupied: [0; SLOTS / 64],
+            urgent: VecDeque::new(),
+            near: VecDeque::new(),
+            fine: Wheel::default(),
+            coarse: Wheel::default(),
             far: BTreeMap::new(),
-            current_slot: 0,
+            current: 0,
+            moving: Vec::new(),
             sequence: 0,
             now: 0,
             len: 0,
@@ -130,90 +201,81 @@ impl<E> Default for WheelQueue<E> {
     }
 }
 
-/// The place of a slot in the wheel.
-fn place(slot: u64) -> usize {
-    #[allow(clippy::cast_possible_truncation, reason = "reduced to below 4,096 first")]
-    {
-        (slot % SLOTS as u64) as usize
+impl<E: Debug> WheelQueue<E> {
+    /// Puts an entry where its time belongs.
+    fn put(&mut self, entry: Entry<E>) {
+        let time = entry.time;
+        if time >> FINE_BITS <= self.current >> FINE_BITS {
+            // Most that come are last of all, or nearly first; a deque moves the shorter side.
+            let at = self.near.partition_point(|other| other.key() < entry.key());
+            self.near.insert(at, entry);
+        } else if time >> COARSE_BITS == self.current >> COARSE_BITS {
+            self.fine.push(place(time, FINE_BITS), entry);
+        } else if time >> FAR_BITS == self.current >> FAR_BITS {
+            self.coarse.push(place(time, COARSE_BITS), entry);
+        } else {
+            self.far.entry(time >> FAR_BITS).or_default().push(entry);
+        }
+    }
+
+    /// Moves on to the next slot that holds something, and sorts its events.
+    fn advance(&mut self) {
+        while self.near.is_empty() {
+            if let Some(next) = self.fine.next_occupied(place(self.current, FINE_BITS)) {
+                self.current = begin(self.current, COARSE_BITS) + (next as u64) * (1 << FINE_BITS);
+                let mut slot = Vec::from(std::mem::take(&mut self.near));
+                self.fine.swap(next, &mut slot);
+                if slot.len() > 1 {
+                    slot.sort_unstable_by_key(Entry::key);
+                }
+                self.near = slot.into();
+                return;
+            }
+            let mut moving = std::mem::take(&mut self.moving);
+            if let Some(next) = self.coarse.next_occupied(place(self.current, COARSE_BITS)) {
+                self.current = begin(self.current, FAR_BITS) + (next as u64) * (1 << COARSE_BITS);
+                self.coarse.swap(next, &mut moving);
+            } else if let Some((block, entries)) = self.far.pop_first() {
+                self.current = block << FAR_BITS;
+                moving = entries;
+            } else {
+                return;
+            }
+            moving.drain(..).for_each(|entry| self.put(entry));
+            self.moving = moving;
+        }
     }
 }
 
-impl<E: Debug> WheelQueue<E> {
-    /// The next slot of the wheel that holds something, after the current one.
-    fn next_occupied(&self) -> Option<u64> {
-        let start = place(self.current_slot + 1);
-        let words = self.occupied.len();
-        for step in 0..=words {
-            let index = (start / 64 + step) % words;
-            let mut word = self.occupied.get(index).copied().unwrap_or(0);
-            if step == 0 {
-                word &= u64::MAX << (start % 64);
-            } else if step == words {
-                word &= !(u64::MAX << (start % 64));
-            }
-            if word != 0 {
-                let found = index * 64 + usize::try_from(word.trailing_zeros()).unwrap_or(0);
-                let distance = (found + SLOTS - start) % SLOTS;
-                return Some(self.current_slot + 1 + u64::try_from(distance).unwrap_or(0));
-            }
-        }
-        None
-    }
-
-    fn mark(&mut self, place: usize, is_occupied: bool) {
-        if let Some(word) = self.occupied.get_mut(place / 64) {
-            let bit = 1 << (place % 64);
-            *word = if is_occupied { *word | bit } else { *word & !bit };
-        }
-    }
-
-    /// Moves on to the next slot that holds something, and its events into the heap.
-    fn advance(&mut self) {
-        let near = self.next_occupied();
-        let far = self.far.first_key_value().map(|((time, _), _)| time >> SLOT_BITS);
-        let Some(slot) = near.into_iter().chain(far).min() else { return };
-        self.current_slot = slot;
-        if near == Some(slot) {
-            let place = place(slot);
-            if let Some(entries) = self.slots.get_mut(place) {
-                self.near.extend(entries.drain(..));
-            }
-            self.mark(place, false);
-        }
-        while let Some(first) = self.far.first_entry() {
-            let (time, sequence) = *first.key();
-            if time >> SLOT_BITS != slot {
-                break;
-            }
-            self.near.push(Entry { time, sequence, event: first.remove() });
-        }
-    }
+/// The time without its lower bits.
+const fn begin(time: u64, bits: u32) -> u64 {
+    time >> bits << bits
 }
 
 impl<E: Debug> EventQueue<E> for WheelQueue<E> {
     fn push(&mut self, at: Instant, event: E) {
         self.sequence += 1;
         self.len += 1;
-        let entry = Entry { time: at.as_nanos().max(self.now), sequence: self.sequence, event };
-        let slot = entry.time >> SLOT_BITS;
-        if slot <= self.current_slot {
-            self.near.push(entry);
-        } else if slot - self.current_slot < SLOTS as u64 {
-            let place = place(slot);
-            if let Some(entries) = self.slots.get_mut(place) {
-                entries.push(entry);
-            }
-            self.mark(place, true);
+        let time = at.as_nanos().max(self.now);
+        let entry = Entry { time, sequence: self.sequence, event };
+        if time == self.now {
+            self.urgent.push_back(entry);
         } else {
-            self.far.insert(entry.key(), entry.event);
+            self.put(entry);
         }
     }
 
     fn pop(&mut self) -> Option<(Instant, E)> {
-        if self.near.is_empty() {
+        // What was put in for now before it was now comes before what was put in since.
+        let is_urgent = match (self.urgent.front(), self.near.front()) {
+            (None, _) => false,
+            (Some(urgent), Some(near)) => urgent.key() < near.key(),
+            (Some(_), None) => true,
+        };
+        if !is_urgent && self.near.is_empty() {
             self.advance();
         }
-        let entry = self.near.pop()?;
+        let entry = if is_urgent { self.urgent.pop_front()? } else { self.near.pop_front()? };
         self.now = entry.time;
         self.len -= 1;
         Some((Instant::from_nanos(entry.time), entry.event))
@@ -242,6 +304,17 @@ mod tests {
     }
 
     #[test]
+    fn every_wheel_and_what_lies_beyond_them_is_reached_in_order() {
+        let mut queue = WheelQueue::default();
+        let times = [0, 255, 256, (1 << 20) - 1, 1 << 20, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, u64::MAX];
+        for time in times.into_iter().rev() {
+            queue.push(Instant::from_nanos(time), time);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(_, event)| event).collect();
+        assert_eq!(order, times);
+    }
+
+    #[test]
     fn time_does_not_run_backwards() {
         let mut queues: [Box<dyn EventQueue<u8>>; 2] =
             [Box::new(WheelQueue::default()), Box::new(HeapQueue::default())];
@@ -255,14 +328,14 @@ mod tests {
 
     #[test]
     fn wheel_and_heap_give_the_same_order() {
-        let scales = [1, 300, 10_000, 1_048_576, 1_048_577, 50_000_000, 3_000_000_000];
+        let scales = [1, 300, 10_000, 1_048_576, 1_048_577, 50_000_000, 3_000_000_000, 1 << 34, 1 << 50];
         for seed in 0..20 {
             let mut draw = Stream::new(seed, "queue", "test");
             let (mut wheel, mut heap) = (WheelQueue::default(), HeapQueue::default());
             let mut now = 0;
             for event in 0..20_000u32 {
                 if draw.below(5) < 3 {
-                    let scale = scales[usize::try_from(draw.below(7)).unwrap()];
+                    let scale = scales[usize::try_from(draw.below(9)).unwrap()];
                     let at = Instant::from_nanos(now + draw.below(scale));
                     wheel.push(at, event);
                     heap.push(at, event);

@@ -47,6 +47,13 @@ impl Stream {
         }
     }
 
+    /// One of several, drawn where there is a choice.
+    pub fn pick<'t, T>(&mut self, of: &'t [T]) -> Option<&'t T> {
+        let count = u64::try_from(of.len()).unwrap_or(u64::MAX);
+        let place = if count > 1 { self.below(count) } else { 0 };
+        of.get(usize::try_from(place).unwrap_or(0))
+    }
+
     /// Whether an event of the given probability, in millionths, happens.
     pub fn happens(&mut self, millionths: u32) -> bool {
         self.below(1_000_000) < u64::from(millionths)

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::checker::Findings;
 use crate::forwarder::ForwarderNode;
 use crate::host::{Cause, HostCounts};
+use crate::record::data::Mode;
 use crate::record::{Histogram, RunRecord};
 use crate::scenario::{Expectation, Expected, Service};
 use crate::wires::{Switch, SwitchDrop, Wire, WireDrop};
@@ -28,6 +29,8 @@ pub struct Outcome {
     pub schema: u32,
     /// The scenario.
     pub scenario: String,
+    /// Whether packets were simulated, or requests; of requests everything about packets is zero.
+    pub mode: Mode,
     /// The seed.
     pub seed: u64,
     /// Virtual time that has passed, in nanoseconds.
@@ -62,6 +65,11 @@ pub struct Outcome {
     pub wire_checkpoints: Vec<String>,
     /// The hash of how each flow ended and which server it had, as 16 hexadecimal digits.
     pub decision_hash: String,
+    /// The hash of the numbers of the run: every answer and how long it took, and all that the record counts, as 16
+    /// hexadecimal digits.
+    pub metric_hash: String,
+    /// The version of the program.
+    pub version: &'static str,
     /// Each expectation of the scenario.
     pub expectations: Vec<ExpectationReport>,
     /// What was taken down while the run went on, for pages and comparisons.
@@ -85,7 +93,7 @@ pub struct LatencyReport {
 }
 
 impl LatencyReport {
-    fn of(latency: &Histogram) -> Self {
+    pub(crate) fn of(latency: &Histogram) -> Self {
         let quantile = |millionths| latency.quantile(millionths).unwrap_or(0);
         Self {
             answers: latency.count(),
@@ -119,8 +127,8 @@ pub struct FlowCounts {
     pub broken: u64,
     /// Flows that were open when the run ended.
     pub unfinished: u64,
-    /// Broken flows by cause.
-    pub causes: BTreeMap<Cause, u64>,
+    /// Broken flows by the key of their cause.
+    pub causes: BTreeMap<&'static str, u64>,
 }
 
 /// Frames on the way between machines, ARP included: `sent + copied = received + lost + in_flight`.
@@ -296,6 +304,7 @@ impl Outcome {
         let mut outcome = Self {
             schema: SCHEMA,
             scenario: world.scenario.name.clone(),
+            mode: Mode::Packet,
             seed: world.seed,
             elapsed_ns: u64::try_from(world.elapsed().as_nanos()).unwrap_or(u64::MAX),
             events: net.events,
@@ -303,6 +312,7 @@ impl Outcome {
             loads,
             servers,
             is_conserved: packets.is_conserved()
+                && world.machines.iter().all(|machine| machine.kernel.is_conserved())
                 && world.forwarders().all(|(_, node)| node.counters().all(Counters::is_conserved)),
             packets,
             forwarders,
@@ -314,6 +324,8 @@ impl Outcome {
             wire_hash: hex(net.wire_trace.hash()),
             wire_checkpoints: net.wire_trace.checkpoints().iter().copied().map(hex).collect(),
             decision_hash: hex(net.decision_trace.hash()),
+            metric_hash: String::new(),
+            version: env!("CARGO_PKG_VERSION"),
             expectations: Vec::new(),
             record: RunRecord::default(),
         };
@@ -325,6 +337,7 @@ impl Outcome {
     pub(crate) fn take_down(&mut self, record: RunRecord) {
         self.unavoidable = record.flows.unavoidable;
         self.latency = LatencyReport::of(&record.latency);
+        self.metric_hash.clone_from(&record.hashes.metrics);
         self.record = record;
     }
 
@@ -365,13 +378,13 @@ fn loads(world: &World<'_>) -> Vec<LoadReport> {
             completed: state.counts.completed,
             broken: state.counts.broken.values().sum(),
             unfinished: state.counts.unfinished(),
-            causes: state.counts.broken.clone(),
+            causes: state.counts.broken.iter().map(|(cause, count)| (cause.key(), *count)).collect(),
         },
     });
     report.collect()
 }
 
-fn total<'a>(loads: impl Iterator<Item = &'a FlowCounts>) -> FlowCounts {
+pub(crate) fn total<'a>(loads: impl Iterator<Item = &'a FlowCounts>) -> FlowCounts {
     let mut sum = FlowCounts::default();
     for flows in loads {
         sum.started += flows.started;
@@ -379,7 +392,7 @@ fn total<'a>(loads: impl Iterator<Item = &'a FlowCounts>) -> FlowCounts {
         sum.broken += flows.broken;
         sum.unfinished += flows.unfinished;
         for (cause, count) in &flows.causes {
-            *sum.causes.entry(*cause).or_insert(0) += count;
+            *sum.causes.entry(cause).or_insert(0) += count;
         }
     }
     sum
@@ -439,11 +452,15 @@ fn forwarders(world: &World<'_>) -> Vec<ForwarderReport> {
     report.collect()
 }
 
-/// Components that were called at least once.
 fn guests(node: &ForwarderNode) -> Vec<GuestReport> {
     let directors = node.engine.directors().into_iter().map(|director| (director.name, director.guest));
     let policies = node.engine.policies().into_iter().map(|policy| (policy.name, policy.guest));
-    let used = directors.chain(policies).filter(|(_, stats)| *stats != GuestStats::default());
+    guests_of(directors.chain(policies))
+}
+
+/// Components that were called at least once.
+pub(crate) fn guests_of(all: impl Iterator<Item = (String, GuestStats)>) -> Vec<GuestReport> {
+    let used = all.filter(|(_, stats)| *stats != GuestStats::default());
     let report = used.map(|(name, stats)| GuestReport {
         name,
         calls: stats.calls,
@@ -459,25 +476,40 @@ fn servers(world: &World<'_>) -> (Vec<ServerReport>, f64) {
     let mut reports = Vec::new();
     let mut deviation: f64 = 0.0;
     for (written, (_, node)) in world.scenario.forwarders.iter().zip(world.forwarders()) {
-        for director in node.engine.directors() {
-            let flows: u64 = director.servers.iter().map(|server| server.flows).sum();
-            let weight: u64 = director.servers.iter().map(|server| u64::from(server.weight)).sum();
-            for server in &director.servers {
-                let report = ServerReport {
-                    forwarder: written.name.clone(),
-                    weight_percent: percent(u64::from(server.weight), weight),
-                    flows_percent: percent(server.flows, flows),
-                    answered: answered(world, &director, server),
-                    ..report_of(&director, server)
-                };
-                if flows > 0 {
-                    deviation = deviation.max((report.flows_percent - report.weight_percent).abs());
-                }
-                reports.push(report);
-            }
-        }
+        let count = |director: &DirectorStatus, server: &ServerStatus| answered(world, director, server);
+        let apart = servers_of(&written.name, &node.engine.directors(), count, &mut reports);
+        deviation = deviation.max(apart);
     }
     (reports, deviation)
+}
+
+/// The servers of one forwarder, and the largest deviation of a share. `answered` counts the flows of a director that
+/// clients had answered by a server.
+pub(crate) fn servers_of(
+    forwarder: &str,
+    directors: &[DirectorStatus],
+    answered: impl Fn(&DirectorStatus, &ServerStatus) -> u64,
+    reports: &mut Vec<ServerReport>,
+) -> f64 {
+    let mut deviation: f64 = 0.0;
+    for director in directors {
+        let flows: u64 = director.servers.iter().map(|server| server.flows).sum();
+        let weight: u64 = director.servers.iter().map(|server| u64::from(server.weight)).sum();
+        for server in &director.servers {
+            let report = ServerReport {
+                forwarder: forwarder.to_owned(),
+                weight_percent: percent(u64::from(server.weight), weight),
+                flows_percent: percent(server.flows, flows),
+                answered: answered(director, server),
+                ..report_of(director, server)
+            };
+            if flows > 0 {
+                deviation = deviation.max((report.flows_percent - report.weight_percent).abs());
+            }
+            reports.push(report);
+        }
+    }
+    deviation
 }
 
 fn report_of(director: &DirectorStatus, server: &ServerStatus) -> ServerReport {

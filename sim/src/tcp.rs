@@ -16,9 +16,9 @@ use crate::payload::Message;
 /// The window that hosts announce: the largest without scaling.
 const WINDOW: u16 = u16::MAX;
 /// Segments in flight after the handshake (RFC 6928).
-const WINDOW_INITIAL: u32 = 10;
+const WINDOW_INITIAL: u16 = 10;
 /// Segments in flight at most: what the announced window holds.
-const WINDOW_MAX: u32 = 44;
+const WINDOW_MAX: u16 = 44;
 /// The timer before the first measurement (RFC 6298 s.2).
 const RTO_INITIAL: Duration = Duration::from_secs(1);
 /// The least that the timer waits, as in Linux.
@@ -26,7 +26,11 @@ const RTO_MIN: Duration = Duration::from_millis(200);
 /// The most that the timer waits.
 const RTO_MAX: Duration = Duration::from_secs(60);
 /// How often the same segment is sent again before the connection is given up, as for SYNs in Linux.
-const RETRIES_MAX: u32 = 6;
+const RETRIES_MAX: u8 = 6;
+/// Repeated acknowledgements that say that a segment is missing (RFC 5681 s.3.2).
+const DUPLICATES: u8 = 3;
+/// A measured time beyond this counts as this: an hour, longer than any timer.
+const SAMPLE_MAX_NS: u64 = 3_600_000_000_000;
 /// Segments that are kept while one before them is missing: a whole window.
 const WAITING_MAX: usize = 44;
 /// The least payload of a full segment: what every host takes (RFC 9293 s.3.7.1).
@@ -62,40 +66,58 @@ pub struct Transmit {
     pub data: Option<(Message, u32, u32)>,
 }
 
-/// One end of a connection.
+/// One end of a connection. There are many, so that it is kept small: what is bounded by the window fits 16 bits.
 #[derive(Clone, Debug)]
 pub struct Tcp {
-    state: State,
+    /// The message under way and the number of its first byte.
+    message: Option<Message>,
+    message_start: u32,
     /// The oldest number that is not acknowledged, the next to send, and the next never sent.
     unacknowledged: u32,
     next: u32,
     newest: u32,
-    /// The message under way and the number of its first byte.
-    message: Option<Message>,
-    message_start: u32,
+    /// The next number that we expect.
+    expected: u32,
+    peer_window: u32,
+    /// Bytes of payload in a full segment.
+    segment_bytes: u32,
+    state: State,
     wants_close: bool,
     /// Whether we closed before they did; only that side waits for late segments.
     is_first_to_close: bool,
-    /// The next number that we expect, and whether their close has come.
-    expected: u32,
+    /// Whether their close has come.
     is_closed_by_peer: bool,
-    waiting: Vec<(u32, Vec<u8>, bool)>,
-    /// Segments that came and are not acknowledged yet.
-    owed: u32,
-    window: u32,
-    threshold: u32,
+    /// Segments that came and are not acknowledged yet, as far as that matters.
+    owed: u8,
+    duplicates: u8,
+    retries: u8,
+    window: u16,
+    threshold: u16,
     /// Acknowledgements in congestion avoidance since the window last grew.
-    credit: u32,
-    duplicates: u32,
-    peer_window: u32,
-    smoothed: Option<(Duration, Duration)>,
-    timed: Option<(u32, Instant)>,
-    retries: u32,
+    credit: u16,
+    /// The number whose acknowledgement is timed, since [`Tcp::timed_at`].
+    timed_end: u32,
+    /// When the timed segment was sent; [`Instant::NEVER`] where none is.
+    timed_at: Instant,
+    /// The mean time to an answer and its deviation, in nanoseconds, once there has been one.
+    smoothed_ns: Option<(u64, u64)>,
     deadline: Instant,
-    /// Bytes of payload in a full segment.
-    segment_bytes: u32,
+    /// Segments that came before one that is missing, where there are any.
+    #[allow(
+        clippy::box_collection,
+        reason = "nearly every connection has none, and this is a third of a list"
+    )]
+    waiting: Option<Box<Vec<Waiting>>>,
     /// Segments that were sent again.
-    pub retransmitted: u64,
+    pub retransmitted: u32,
+}
+
+/// A segment that came before one that is missing.
+#[derive(Clone, Debug)]
+struct Waiting {
+    sequence: u32,
+    payload: Vec<u8>,
+    is_last: bool,
 }
 
 /// Whether `a` comes before `b` in the circle of sequence numbers.
@@ -106,28 +128,29 @@ const fn before(a: u32, b: u32) -> bool {
 impl Tcp {
     fn new(state: State, initial: u32, expected: u32) -> Self {
         Self {
-            state,
+            message: None,
+            message_start: initial.wrapping_add(1),
             unacknowledged: initial,
             next: initial,
             newest: initial,
-            message: None,
-            message_start: initial.wrapping_add(1),
+            expected,
+            peer_window: u32::from(WINDOW),
+            segment_bytes: SEGMENT_BYTES,
+            state,
             wants_close: false,
             is_first_to_close: false,
-            expected,
             is_closed_by_peer: false,
-            waiting: Vec::new(),
             owed: 0,
+            duplicates: 0,
+            retries: 0,
             window: WINDOW_INITIAL,
             threshold: WINDOW_MAX,
             credit: 0,
-            duplicates: 0,
-            peer_window: u32::from(WINDOW),
-            smoothed: None,
-            timed: None,
-            retries: 0,
+            timed_end: 0,
+            timed_at: Instant::NEVER,
+            smoothed_ns: None,
             deadline: Instant::NEVER,
-            segment_bytes: SEGMENT_BYTES,
+            waiting: None,
             retransmitted: 0,
         }
     }
@@ -150,6 +173,25 @@ impl Tcp {
         tcp
     }
 
+    /// The answer to a SYN with this first sequence number of ours.
+    #[must_use]
+    pub const fn answer_to(syn: &Segment, sequence: u32) -> Segment {
+        let acknowledgement = syn.sequence.wrapping_add(1);
+        Segment { sequence, acknowledgement, flags: Flags::SYN.with(Flags::ACK), window: WINDOW }
+    }
+
+    /// A connection of which nothing was kept since our SYN, which had this number: `segment` is the first that comes
+    /// after the other side has seen it. Give it to [`Tcp::receive`] next.
+    #[must_use]
+    pub fn resume(initial: u32, segment: &Segment) -> Self {
+        let mut tcp = Self::new(State::Open, initial.wrapping_add(1), segment.sequence);
+        tcp.message_start = initial.wrapping_add(1);
+        tcp.peer_window = u32::from(segment.window);
+        // How long segments may be was not kept.
+        tcp.segment_bytes = SEGMENT_BYTES_MIN;
+        tcp
+    }
+
     /// The way there carries no more than `bytes` of payload in a segment; larger ones that are out go again, smaller.
     pub fn limit_segments(&mut self, bytes: u32, now: Instant, out: &mut Vec<Transmit>) {
         // Less than this no way carries (RFC 1122 s.4.2.2.6: 536), and a liar would have us send crumbs.
@@ -160,7 +202,7 @@ impl Tcp {
         self.segment_bytes = bytes;
         if self.state == State::Open && self.next != self.unacknowledged {
             self.next = self.unacknowledged;
-            self.timed = None;
+            self.timed_at = Instant::NEVER;
             self.pump(now, out);
         }
     }
@@ -246,8 +288,8 @@ impl Tcp {
         let is_last = segment.flags.has(Flags::FIN);
         if !payload.is_empty() || is_last {
             self.take_data(segment.sequence, payload, is_last, deliver);
-            let is_burst_end = segment.flags.has(Flags::PSH) || is_last || !self.waiting.is_empty();
-            self.owed += if is_burst_end { 2 } else { 1 };
+            let is_burst_end = segment.flags.has(Flags::PSH) || is_last || self.waiting.is_some();
+            self.owed = self.owed.saturating_add(if is_burst_end { 2 } else { 1 });
         }
         self.settle(now);
     }
@@ -294,7 +336,8 @@ impl Tcp {
         self.grow(segments);
         self.duplicates = 0;
         self.retries = 0;
-        if let Some((_, sent)) = self.timed.take_if(|(end, _)| !before(number, *end)) {
+        if self.timed_at != Instant::NEVER && !before(number, self.timed_end) {
+            let sent = std::mem::replace(&mut self.timed_at, Instant::NEVER);
             self.measure(now.since(sent));
         }
         self.restart(now);
@@ -302,17 +345,20 @@ impl Tcp {
 
     /// A repeated acknowledgement: the third says that a segment is missing (RFC 5681 s.3.2).
     fn duplicate(&mut self, now: Instant) {
-        self.duplicates += 1;
-        if self.duplicates == 3 {
+        // More than three say nothing more.
+        self.duplicates = self.duplicates.saturating_add(1);
+        if self.duplicates == DUPLICATES {
             self.threshold = (self.window / 2).max(2);
             self.window = self.threshold;
             self.next = self.unacknowledged;
-            self.timed = None;
+            self.timed_at = Instant::NEVER;
             self.restart(now);
         }
     }
 
     fn grow(&mut self, segments: u32) {
+        // More than a whole window at once there is not.
+        let segments = u16::try_from(segments).unwrap_or(WINDOW_MAX).min(WINDOW_MAX);
         if self.window < self.threshold {
             self.window += segments;
         } else {
@@ -327,7 +373,8 @@ impl Tcp {
 
     /// RFC 6298 s.2.
     fn measure(&mut self, sample: Duration) {
-        self.smoothed = Some(match self.smoothed {
+        let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX).min(SAMPLE_MAX_NS);
+        self.smoothed_ns = Some(match self.smoothed_ns {
             None => (sample, sample / 2),
             Some((mean, deviation)) => {
                 (mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4)
@@ -337,8 +384,10 @@ impl Tcp {
 
     /// The time that the timer waits now.
     fn patience(&self) -> Duration {
-        let base = self.smoothed.map_or(RTO_INITIAL, |(mean, deviation)| (mean + deviation * 4).max(RTO_MIN));
-        (base * (1 << self.retries.min(RETRIES_MAX))).min(RTO_MAX)
+        let base = self
+            .smoothed_ns
+            .map_or(RTO_INITIAL, |(mean, deviation)| Duration::from_nanos(mean + deviation * 4).max(RTO_MIN));
+        (base * (1 << u32::from(self.retries.min(RETRIES_MAX)))).min(RTO_MAX)
     }
 
     fn restart(&mut self, now: Instant) {
@@ -349,19 +398,23 @@ impl Tcp {
     /// Delivers what is in order, and keeps what is ahead.
     fn take_data(&mut self, sequence: u32, payload: &[u8], is_last: bool, deliver: &mut dyn FnMut(&[u8])) {
         if before(self.expected, sequence) {
-            let is_new = !self.waiting.iter().any(|(start, ..)| *start == sequence);
-            let is_near = sequence.wrapping_sub(self.expected) < u32::from(WINDOW);
-            if is_new && is_near && self.waiting.len() < WAITING_MAX {
-                self.waiting.push((sequence, payload.to_vec(), is_last));
+            if sequence.wrapping_sub(self.expected) < u32::from(WINDOW) {
+                let waiting = self.waiting.get_or_insert_default();
+                let is_new = !waiting.iter().any(|known| known.sequence == sequence);
+                if is_new && waiting.len() < WAITING_MAX {
+                    waiting.push(Waiting { sequence, payload: payload.to_vec(), is_last });
+                }
             }
             return;
         }
         self.take_in_order(sequence, payload, is_last, deliver);
-        let is_ready = |expected: u32, start: u32| !before(expected, start);
-        while let Some(index) = self.waiting.iter().position(|(start, ..)| is_ready(self.expected, *start)) {
-            let (start, bytes, is_last) = self.waiting.swap_remove(index);
-            self.take_in_order(start, &bytes, is_last, deliver);
+        let Some(mut waiting) = self.waiting.take() else { return };
+        let is_ready = |expected: u32, known: &Waiting| !before(expected, known.sequence);
+        while let Some(index) = waiting.iter().position(|known| is_ready(self.expected, known)) {
+            let Waiting { sequence, payload, is_last } = waiting.swap_remove(index);
+            self.take_in_order(sequence, &payload, is_last, deliver);
         }
+        self.waiting = Some(waiting).filter(|waiting| !waiting.is_empty());
     }
 
     fn take_in_order(
@@ -404,7 +457,7 @@ impl Tcp {
     fn end_with(&mut self, state: State) {
         self.state = state;
         self.deadline = Instant::NEVER;
-        self.waiting = Vec::new();
+        self.waiting = None;
     }
 
     /// Sends what may be sent, and at least an acknowledgement where one is owed.
@@ -444,7 +497,7 @@ impl Tcp {
         }
         let end = self.end();
         while let Some(message) = self.message.filter(|_| before(self.next, end)) {
-            let room = (self.window * self.segment_bytes).min(self.peer_window);
+            let room = (u32::from(self.window) * self.segment_bytes).min(self.peer_window);
             let in_flight = self.next.wrapping_sub(self.unacknowledged);
             let length = end.wrapping_sub(self.next).min(self.segment_bytes);
             if in_flight > 0 && in_flight + length > room {
@@ -475,8 +528,8 @@ impl Tcp {
         if before(self.newest, self.next) {
             self.newest = self.next;
             // One segment at a time is timed, and never a repeated one (RFC 6298 s.3).
-            if self.timed.is_none() && self.retries == 0 {
-                self.timed = Some((self.next, now));
+            if self.timed_at == Instant::NEVER && self.retries == 0 {
+                (self.timed_end, self.timed_at) = (self.next, now);
             }
         } else {
             self.retransmitted += 1;
@@ -504,7 +557,7 @@ impl Tcp {
         self.threshold = (self.window / 2).max(2);
         self.window = 1;
         self.duplicates = 0;
-        self.timed = None;
+        self.timed_at = Instant::NEVER;
         self.next = self.unacknowledged;
         self.deadline = now.after(self.patience());
         self.pump(now, out);
@@ -640,7 +693,7 @@ mod tests {
             pair.run(&response);
             assert_eq!(pair.states(), [Some(State::Closed), Some(State::Closed)]);
             assert_eq!(pair.got, [whole(&response), whole(&request)]);
-            assert_eq!(pair.ends.iter().flatten().map(|end| end.retransmitted).sum::<u64>(), 0);
+            assert_eq!(pair.ends.iter().flatten().map(|end| end.retransmitted).sum::<u32>(), 0);
         }
     }
 
@@ -665,7 +718,7 @@ mod tests {
         let mut pair = Pair::new(1, 7, Message::request(100, 100, 5), 1_000_000, 0);
         pair.run(&Message::request(100, 16, 6));
         assert_eq!(pair.states(), [Some(State::TimedOut), None]);
-        assert_eq!(pair.ends[0].as_ref().unwrap().retransmitted, u64::from(RETRIES_MAX));
+        assert_eq!(pair.ends[0].as_ref().unwrap().retransmitted, u32::from(RETRIES_MAX));
         // 1 + 2 + 4 + 8 + 16 + 32 + 60 seconds.
         assert_eq!(pair.now, Instant::from_nanos(123_000_000_000));
     }

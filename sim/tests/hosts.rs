@@ -49,10 +49,18 @@ fn udp_clients_ask_again_and_give_up_at_last() {
     let lossy = back_to_back("udp", 300, "", "loss = 0.1");
     let outcome = run_native(&lossy, Options::default());
     assert!(outcome.flows.completed >= 295 && outcome.packets.retransmitted > 30, "{}", outcome.to_text());
+    // The client's questions for the server's station fit, and nothing else does.
+    let narrow = back_to_back("udp", 10, "request = { size = \"200B\" }", "mtu = 68");
+    let outcome = run_native(&narrow, Options::default());
+    assert_eq!(outcome.flows.causes.get(Cause::TimedOut.key()), Some(&10), "{}", outcome.to_text());
+    assert_eq!(outcome.packets.retransmitted, 30);
+}
+
+#[test]
+fn a_client_whose_neighbour_is_silent_is_told_so_by_its_own_machine() {
     let dead = back_to_back("udp", 10, "", "loss = 1.0");
     let outcome = run_native(&dead, Options::default());
-    assert_eq!(outcome.flows.causes.get(&Cause::TimedOut), Some(&10));
-    assert_eq!(outcome.packets.retransmitted, 30);
+    assert_eq!(outcome.flows.causes.get(Cause::Unreachable.key()), Some(&10), "{}", outcome.to_text());
 }
 
 #[test]
@@ -71,8 +79,8 @@ load.other = {{ from = "other", to = "10.0.0.1:9/udp", arrivals = {{ process = "
     };
     // 10.0.0.9 is nobody; a load to it makes nobody listen.
     let outcome = run_native(&scenario(&text("10.0.0.9:80/tcp")), Options::default());
-    assert_eq!(outcome.flows.causes.get(&Cause::TimedOut), Some(&5), "{}", outcome.to_text());
-    assert_eq!(outcome.packets.dropped_by_kernels.get("no_neighbour"), Some(&35));
+    assert_eq!(outcome.flows.causes.get(Cause::TimedOut.key()), Some(&5), "{}", outcome.to_text());
+    assert_eq!(outcome.packets.dropped_by_kernels.get("neighbour_failed"), Some(&35));
 }
 
 #[test]

@@ -515,3 +515,29 @@ fn expectations_take_numbers_and_texts() {
         parse(&GOOD.replace("flows.broken", "wire_hash").replace("max = 0", "equals = \"ff\"")).unwrap();
     assert_eq!(scenario.expectations[0].equals, Some(Expected::Text("ff".to_owned())));
 }
+
+#[test]
+fn flow_mode_refuses_what_is_about_packets() {
+    let flow = GOOD.replacen("duration = \"10s\"", "duration = \"10s\"\nmode = \"flow\"", 1);
+    assert!(parse(&flow).is_ok());
+    let cases = [
+        (
+            "flows = 10",
+            "flows = 10\ndeadline = \"1s\"",
+            "load web: clients of flow mode wait without a deadline",
+        ),
+        ("flows.broken", "packets.lost", "flow mode does not measure `packets.lost`"),
+        ("[[expect]]", "[capture]\nsegments = \"lan\"\n\n[[expect]]", "flow mode has no frames to capture"),
+        (
+            "[[expect]]",
+            "[[timeline]]\nat = \"1s\"\ndo = \"reload\"\ntarget = \"lb\"\n\n[[expect]]",
+            "flow mode has no `reload`",
+        ),
+    ];
+    for (from, to, message) in cases {
+        let errors = parse(&flow.replacen(from, to, 1)).expect_err(to);
+        let text = errors.0[0].to_string();
+        assert!(text.contains(message), "{text}");
+        assert!(parse(&GOOD.replacen(from, to, 1)).is_ok(), "packet mode has it: {to}");
+    }
+}

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use evenkeel_engine::forward::tunnel::{Encapsulation, GUE_PORT};
 use evenkeel_engine::plan::{
-    ANY_PORT, Binding, Builtin, Condition, DirectorPlan, FlowAction, FlowPlan, FlowRule, Handling,
-    InterfacePlan, Layer, Limits, MidStream, Mode, Persistence, Ping, Plan, PolicyPlan, Prefix, RoutePlan,
-    ServerPlan, SourceNat, Test, Timeouts,
+    ANY_PORT, Binding, Builtin, DirectorPlan, FlowAction, FlowPlan, FlowRule, Handling, InterfacePlan, Layer,
+    Limits, MidStream, Mode, Persistence, Ping, Plan, PolicyPlan, Prefix, RoutePlan, ServerPlan, SourceNat,
+    Test, Timeouts,
 };
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::wire::{HashKey, Protocol};
@@ -101,6 +101,7 @@ pub(crate) fn plan(kind: u64, has_tables: bool) -> Plan {
             expires_nodest: bits.bit(),
             expires_quiescent: bits.bit(),
             tells_exhausted: bits.bit(),
+            routes_replies: false,
         },
         limits: Limits {
             flows_max: 24 + bits.below(3),
@@ -137,9 +138,7 @@ fn policies(bits: &mut Bits) -> Vec<PolicyPlan> {
     if !bits.bit() {
         return Vec::new();
     }
-    let test = Test::Source(Prefix::host(client(false, 3)));
-    let conditions = vec![Condition { is_negated: false, test }];
-    let rules = vec![FlowRule { is_match: true, conditions }];
+    let rules = vec![FlowRule::matching(vec![Test::source(Prefix::host(client(false, 3)))])];
     let action = if bits.bit() { FlowAction::Deny } else { FlowAction::Director(2) };
     vec![PolicyPlan::Rules(vec![FlowPlan { name: "some".to_owned(), action, rules }])]
 }

@@ -35,6 +35,8 @@ enum Command {
     Demo(commands::demo::Arguments),
     Run(commands::run::Arguments),
     Check(commands::check::Arguments),
+    Fmt(commands::fmt::Arguments),
+    Import(commands::import::Arguments),
     Routes(commands::routes::Arguments),
     Ctl(commands::ctl::Arguments),
     Sim(commands::sim::Arguments),
@@ -59,6 +61,13 @@ impl Failure {
     fn runtime(error: impl std::fmt::Display) -> Self {
         Self::Runtime(error.to_string())
     }
+
+    /// What it says, without its kind.
+    fn into_text(self) -> String {
+        match self {
+            Self::Usage(text) | Self::Runtime(text) => text,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -74,6 +83,8 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Run(arguments) => commands::run::run(arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Fmt(arguments) => commands::fmt::run(&arguments),
+        Command::Import(arguments) => commands::import::run(&arguments),
         Command::Routes(arguments) => commands::routes::run(&arguments),
         Command::Ctl(arguments) => commands::ctl::run(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),

@@ -263,12 +263,12 @@ fn flows_come_before_components_and_resolve_their_names() {
     let rules = &flows[0].rules;
     assert_eq!((rules[0].is_match, rules[1].is_match), (false, true));
     let condition = |is_negated, test| Condition { is_negated, test };
-    assert_eq!(rules[0].conditions, [condition(false, Test::Source(prefix("192.0.2.7", 32)))]);
+    assert_eq!(rules[0].conditions, [condition(false, Test::source(prefix("192.0.2.7", 32)))]);
     let expected = [
         condition(false, Test::Interface(InterfaceId(0))),
         condition(false, Test::Protocol(Protocol::TCP)),
-        condition(false, Test::DestinationPort(1..=9)),
-        condition(true, Test::SourcePort(7..=7)),
+        condition(false, Test::destination_port(1..=9)),
+        condition(true, Test::source_port(7..=7)),
     ];
     assert_eq!(rules[1].conditions, expected);
     assert!(flows[1].rules[0].conditions.is_empty(), "no condition holds for every packet");
@@ -456,7 +456,7 @@ fn limits_timeouts_and_handling_are_taken_one_by_one() {
     assert_eq!(mixed, Timeouts { tcp_close_wait: seconds(5), icmp: seconds(6), ..Timeouts::rfc() });
     let handling = plan(
         "[handling]\ncut = false\nmss = 88\nfill_udp_checksum = true\nverify_checksums = true\n\
-         expire_nodest = true\nexpire_quiescent = true\ntell_exhausted = true",
+         expire_nodest = true\nexpire_quiescent = true\ntell_exhausted = true\nroute_replies = true",
     )
     .handling;
     let expected = Handling {
@@ -467,6 +467,7 @@ fn limits_timeouts_and_handling_are_taken_one_by_one() {
         expires_nodest: true,
         expires_quiescent: true,
         tells_exhausted: true,
+        routes_replies: true,
     };
     assert_eq!(handling, expected);
     let only = plan("[handling]\ntell_exhausted = true").handling;

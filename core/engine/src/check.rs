@@ -8,8 +8,10 @@ use core::net::IpAddr;
 
 use crate::engine::Guests;
 use crate::error::PlanError;
+use crate::forward::Ways;
 use crate::plan::{
-    Binding, DirectorPlan, FlowAction, Mode, Plan, PolicyPlan, SchedulerPlan, ServerPlan, Test,
+    Binding, Condition, DirectorPlan, FlowAction, FlowPlan, LimitKey, Mode, Plan, PolicyPlan, SchedulerPlan,
+    ServerPlan, Test,
 };
 use crate::wire::Protocol;
 
@@ -18,6 +20,16 @@ const PLACES_MAX: usize = 65_535;
 
 /// The most interfaces: entries keep their numbers in 8 bits.
 const INTERFACES_MAX: usize = 255;
+
+impl Plan {
+    /// Whether a new engine would run by this plan with these guests.
+    ///
+    /// # Errors
+    /// When the plan contradicts itself or lacks a guest.
+    pub fn check(&self, guests: &Guests) -> Result<(), PlanError> {
+        check(self, guests, |_| false)
+    }
+}
 
 /// Checks `plan`. `is_loaded` says whether the guest of a director or policy is there already.
 pub(crate) fn check(
@@ -33,9 +45,7 @@ pub(crate) fn check(
     if let Some(mss_bytes) = plan.handling.mss_bytes {
         in_range("mss_bytes", usize::from(mss_bytes), 88, PLACES_MAX, "88 to 65535")?;
     }
-    for route in &plan.routes {
-        is_interface(plan, "a route", route.interface.index())?;
-    }
+    check_tables(plan)?;
     for interface in &plan.interfaces {
         in_range(&interface.name, usize::from(interface.mtu_bytes), 68, PLACES_MAX, "68 to 65535")?;
         if let Some(other) = interface.passes_to {
@@ -73,6 +83,7 @@ pub(crate) fn check(
             return Err(PlanError::MissingGuest { name: director.name.clone(), component });
         }
     }
+    plan.outflows.iter().try_for_each(|flow| check_flow(plan, flow, true))?;
     plan.policies.iter().try_for_each(|policy| check_policy(plan, policy, guests))
 }
 
@@ -187,24 +198,85 @@ fn check_policy(plan: &Plan, policy: &PolicyPlan, guests: &Guests) -> Result<(),
             }
             Err(PlanError::MissingGuest { name: name.clone(), component: guest.component.clone() })
         }
-        PolicyPlan::Rules(flows) => {
-            for flow in flows {
-                if let FlowAction::Director(place) = flow.action
-                    && place >= plan.directors.len()
-                {
-                    let target = format!("director number {place}");
-                    return Err(PlanError::UnknownReference { name: flow.name.clone(), target });
-                }
-                for condition in flow.rules.iter().flat_map(|rule| &rule.conditions) {
-                    if let Test::Interface(interface) = condition.test {
-                        is_interface(plan, &flow.name, interface.index())?;
-                    }
-                }
-            }
-            Ok(())
-        }
+        PolicyPlan::Rules(flows) => flows.iter().try_for_each(|flow| check_flow(plan, flow, false)),
     }
 }
+
+/// The most ways out: entries keep their numbers in 8 bits, and one of these means that there is none.
+const WAYS_MAX: usize = 255;
+
+/// The most routing tables beside the main one, for the same reason.
+const TABLES_MAX: usize = 254;
+
+fn check_tables(plan: &Plan) -> Result<(), PlanError> {
+    in_range("routing tables", plan.tables.len(), 0, TABLES_MAX, "0 to 254")?;
+    let mut known: BTreeMap<u32, ()> = BTreeMap::new();
+    for table in &plan.tables {
+        if known.insert(table.id, ()).is_some() {
+            let name = format!("routing table {}", table.id);
+            return Err(PlanError::Conflict { name, reason: "it is there twice" });
+        }
+    }
+    for route in plan.routes.iter().chain(plan.tables.iter().flat_map(|table| &table.routes)) {
+        is_interface(plan, "a route", route.interface.index())?;
+    }
+    in_range("interfaces of all routing tables", Ways::new(plan).count(), 0, WAYS_MAX, "0 to 255")
+}
+
+/// Whether what a flow or outflow refers to is there, and its values are in their ranges.
+fn check_flow(plan: &Plan, flow: &FlowPlan, is_outflow: bool) -> Result<(), PlanError> {
+    let name = &flow.name;
+    let missing = |target: String| Err(PlanError::UnknownReference { name: name.clone(), target });
+    let conflict = |reason| Err(PlanError::Conflict { name: name.clone(), reason });
+    match flow.action {
+        FlowAction::Director(_) if is_outflow => {
+            return conflict("an outflow leads to no director: its packets come from one");
+        }
+        FlowAction::Director(place) if place >= plan.directors.len() => {
+            return missing(format!("director number {place}"));
+        }
+        FlowAction::Table(place) if place >= plan.tables.len() => {
+            return missing(format!("routing table number {place}"));
+        }
+        FlowAction::Permit
+        | FlowAction::Deny
+        | FlowAction::Director(_)
+        | FlowAction::Table(_)
+        | FlowAction::Skip => {}
+    }
+    for Condition { test, .. } in flow.rules.iter().flat_map(|rule| &rule.conditions) {
+        match test {
+            Test::Interface(interface) => is_interface(plan, name, interface.index())?,
+            Test::Dscp(_) | Test::Limit(_) if is_outflow => {
+                return conflict(
+                    "an outflow decides once for both directions, so it has neither `dscp` nor `limit`",
+                );
+            }
+            Test::Limit(limit) => {
+                in_range(&format!("{name} limit"), limit.count as usize, 1, EVENTS_MAX, "1 to 1000000000")?;
+                in_range(&format!("{name} burst"), limit.burst as usize, 1, EVENTS_MAX, "1 to 1000000000")?;
+                let seconds = usize::try_from(limit.period.as_secs()).unwrap_or(usize::MAX);
+                in_range(&format!("{name} period"), seconds, 1, 86_400, "1 s to 1 day")?;
+                if let LimitKey::Source(v4, v6) | LimitKey::Destination(v4, v6) = limit.key {
+                    in_range(&format!("{name} prefix length"), usize::from(v4), 0, 32, "0 to 32")?;
+                    in_range(&format!("{name} prefix length for IPv6"), usize::from(v6), 0, 128, "0 to 128")?;
+                }
+            }
+            Test::Protocol(_)
+            | Test::Source(_)
+            | Test::Destination(_)
+            | Test::SourcePort(_)
+            | Test::DestinationPort(_)
+            | Test::IcmpKind(_)
+            | Test::Flags { .. }
+            | Test::Dscp(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The most flows of a limit in its period, and of a burst.
+const EVENTS_MAX: usize = 1_000_000_000;
 
 fn is_interface(plan: &Plan, name: &str, place: usize) -> Result<(), PlanError> {
     if place < plan.interfaces.len() {

@@ -17,19 +17,19 @@ use crate::event::{EVENTS_MAX, Event};
 use crate::exit::Exit;
 use crate::flow::fragments::Fragments;
 use crate::flow::{Clients, Departed, Direction, FlowEntry, FlowId, FlowState, FlowTable, Traits};
-use crate::forward::Routes;
+use crate::forward::{Routes, Ways};
 use crate::nat::{PoolKey, PortPools};
 use crate::open::Opening;
 use crate::outbox::Kind;
-use crate::plan::{Plan, PolicyPlan, SchedulerPlan};
+use crate::plan::{FlowPlan, Plan, PolicyPlan, SchedulerPlan};
 use crate::policy::Policy;
-use crate::policy::rules::Rules;
+use crate::policy::rules::{RuleCount, Rules};
 use crate::reply::AnswerLimit;
 use crate::status::{DirectorStatus, FlowStatus, PolicyStatus};
 use crate::time::Instant;
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, InterfaceId};
 use crate::walk::Walk;
-use crate::wire::{Address, FiveTuple};
+use crate::wire::{Address, FiveTuple, HashKey};
 
 /// Flows that one call of [`Engine::handle_timeout`] takes out at most, so that the end of many flows at once
 /// holds up no packet for more than a fraction of a millisecond. The rest is due in the next call.
@@ -50,7 +50,7 @@ pub struct Guests {
 #[derive(Debug)]
 pub(crate) enum Stage {
     /// Native rules: cheap and without a state, so they are asked again about old flows after a change.
-    Rules(Rules),
+    Rules(Box<Rules>),
     /// A component.
     Guest(Box<dyn Policy>),
 }
@@ -58,14 +58,14 @@ pub(crate) enum Stage {
 impl Stage {
     fn policy(&self) -> &dyn Policy {
         match self {
-            Self::Rules(rules) => rules,
+            Self::Rules(rules) => &**rules,
             Self::Guest(policy) => &**policy,
         }
     }
 
     pub(crate) fn policy_mut(&mut self) -> &mut dyn Policy {
         match self {
-            Self::Rules(rules) => rules,
+            Self::Rules(rules) => &mut **rules,
             Self::Guest(policy) => &mut **policy,
         }
     }
@@ -77,12 +77,13 @@ pub struct Engine {
     /// Plans that have been applied.
     plans: u64,
     /// The number of the plan in force, as entries keep it: never 0.
-    pub(crate) generation: u16,
+    pub(crate) generation: u8,
     pub(crate) now: Instant,
     pub(crate) flows: FlowTable,
     pub(crate) fragments: Fragments,
     pub(crate) clients: Clients,
     pub(crate) stages: Vec<Stage>,
+    pub(crate) outflows: Rules,
     pub(crate) directors: Directors,
     pub(crate) sticky: Sticky,
     pub(crate) ports: PortPools,
@@ -111,6 +112,7 @@ impl Engine {
             fragments: Fragments::default(),
             clients: Clients::default(),
             stages: Vec::new(),
+            outflows: Rules::default(),
             directors: Directors::default(),
             sticky: Sticky::default(),
             ports: PortPools::default(),
@@ -175,7 +177,9 @@ impl Engine {
         let entry = self.flows.entry(id)?;
         let director = self.directors.at(entry.director)?;
         let server = director.server(entry.server_slot)?;
-        Some(FlowStatus { entry, direction, director: &director.name, server: &server.name })
+        let way = self.exit.ways.at(entry.way(Direction::Original));
+        let interface_out = way.map_or(InterfaceId(u16::MAX), |way| way.interface);
+        Some(FlowStatus { entry, direction, director: &director.name, server: &server.name, interface_out })
     }
 
     /// Ports that source NAT holds now.
@@ -194,6 +198,16 @@ impl Engine {
     #[must_use]
     pub fn directors(&self) -> Vec<DirectorStatus> {
         self.directors.iter().map(DirectorStatus::from).collect()
+    }
+
+    /// How often each native rule has decided about a new flow: those about flows, in the order in which they are asked,
+    /// then those about outflows.
+    pub fn rule_counts(&self) -> impl Iterator<Item = RuleCount<'_>> {
+        let stages = self.stages.iter().filter_map(|stage| match stage {
+            Stage::Rules(rules) => Some(&**rules),
+            Stage::Guest(_) => None,
+        });
+        stages.chain([&self.outflows]).flat_map(Rules::counts)
     }
 
     /// The policies, in the order in which they are asked.
@@ -255,8 +269,12 @@ impl Engine {
                 self.sticky.forget(place);
             }
         }
-        self.stages = stages(&plan, guests);
+        let old = core::mem::take(&mut self.stages);
+        self.stages = stages(&plan, guests, old);
+        self.outflows =
+            rules(plan.outflows.clone(), plan.hash_key, Some(core::mem::take(&mut self.outflows)));
         self.exit.routes = Routes::new(&plan);
+        self.exit.ways = Ways::new(&plan);
         let has_new_links = plan.interfaces != self.exit.plan.interfaces;
         if has_new_links {
             self.exit.neighbours.clear();
@@ -498,11 +516,31 @@ pub(crate) const fn pool_key(entry: &FlowEntry) -> PoolKey {
     }
 }
 
-/// The policy chain of a plan. The guests have been checked to be there.
-fn stages(plan: &Plan, mut guests: Guests) -> Vec<Stage> {
+/// The policy chain of a plan. The guests have been checked to be there. Native rules take over what those of the old
+/// chain have counted.
+fn stages(plan: &Plan, mut guests: Guests, old: Vec<Stage>) -> Vec<Stage> {
+    let mut old = old.into_iter().filter_map(|stage| match stage {
+        Stage::Rules(rules) => Some(*rules),
+        Stage::Guest(_) => None,
+    });
     let stage = |policy: &PolicyPlan| match policy {
-        PolicyPlan::Rules(flows) => Some(Stage::Rules(Rules::new(flows.clone()))),
+        PolicyPlan::Rules(flows) => {
+            Some(Stage::Rules(Box::new(rules(flows.clone(), plan.hash_key, old.next()))))
+        }
         PolicyPlan::Guest { name, .. } => guests.policies.remove(name).map(Stage::Guest),
     };
     plan.policies.iter().filter_map(stage).collect()
+}
+
+/// Compiled rules; the old ones where nothing has changed.
+fn rules(flows: Vec<FlowPlan>, key: HashKey, old: Option<Rules>) -> Rules {
+    match old {
+        Some(old) if old.is_of(&flows, key) => old,
+        Some(old) => {
+            let mut rules = Rules::new(flows, key);
+            rules.inherit(&old);
+            rules
+        }
+        None => Rules::new(flows, key),
+    }
 }

@@ -224,8 +224,11 @@ impl Engine {
         check_icmp(&mut ip)?;
         let request = if is_v6 { icmpv6::kind::ECHO_REQUEST } else { icmp::kind::ECHO_REQUEST };
         let reply = if is_v6 { icmpv6::kind::ECHO_REPLY } else { icmp::kind::ECHO_REPLY };
-        if kind == reply {
+        if kind == reply || (kind == request && self.is_forwarded(walk)) {
             return Ok(None);
+        }
+        if !self.lets_in(packet, walk, now) {
+            return Err(DropReason::PolicyDenied);
         }
         if kind != request {
             return Err(DropReason::IcmpUnhandled);
@@ -233,15 +236,31 @@ impl Engine {
         match self.directors.pinged(walk.tuple.destination) {
             Pinged::Stranger => return Err(DropReason::IcmpUnhandled),
             Pinged::Unserved => return Err(DropReason::NoServer),
-            Pinged::Forwarded(_) => return Ok(None),
-            Pinged::Own | Pinged::Served => {}
+            Pinged::Forwarded(_) | Pinged::Own | Pinged::Served => {}
         }
         if !self.exit.answers.take(now) {
             return Err(DropReason::AnswerLimited);
         }
-        reply::echo(&mut ip);
+        let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
+        reply::echo(&mut ip::Packet::reopen(bytes, walk.layer_4)?);
         walk.range = turn_frame(packet.buffer, layer, walk.range.clone(), is_v6);
         Ok(Some(Verdict::Answer(packet.interface)))
+    }
+
+    /// Whether a ping goes to a real server.
+    fn is_forwarded(&self, walk: &Walk) -> bool {
+        matches!(self.directors.pinged(walk.tuple.destination), Pinged::Forwarded(_))
+    }
+
+    /// Drops the fragments that are still to come of the datagram whose first one is in `packet`: it was denied.
+    #[cold]
+    pub(crate) fn refuse_fragments(&mut self, packet: &mut PacketBuffer<'_>, walk: &Walk) {
+        if walk.subject == Subject::FirstFragment
+            && let Some(bytes) = packet.buffer.get_mut(walk.range.clone())
+            && let Some((key, _)) = fragment_of(bytes)
+        {
+            self.fragments.revoke(&key, DropReason::PolicyDenied);
+        }
     }
 
     /// Finds the tuple that an ICMP error quotes; or, when it is about a packet in one of our tunnels, tells the sender of

@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::device::{HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::director::Directors;
 use crate::flow::{Direction, FlowEntry, FlowState};
-use crate::forward::{Routes, cut, tunnel};
+use crate::forward::{DEAD_END, MAIN, Routes, Way, Ways, cut, tunnel};
 use crate::nat::{Scope, fill_udp_checksum, icmp_error, rewrite};
 use crate::neighbour::Neighbours;
 use crate::outbox::{Kind, Outbox};
@@ -36,6 +36,7 @@ pub(crate) struct Exit {
     pub(crate) plan: Plan,
     pub(crate) counters: Counters,
     pub(crate) routes: Routes,
+    pub(crate) ways: Ways,
     pub(crate) neighbours: Neighbours,
     pub(crate) outbox: Outbox,
     pub(crate) answers: AnswerLimit,
@@ -59,6 +60,8 @@ pub(crate) struct Carried {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hop {
     pub(crate) out: InterfaceId,
+    /// The routing table that knows its next hop.
+    pub(crate) table: u8,
     /// The address whose next hop takes it.
     pub(crate) target: Address,
     /// Its sender, which asks for the neighbour where that is us.
@@ -71,6 +74,7 @@ impl Exit {
             plan: Plan::empty(),
             counters: Counters::default(),
             routes: Routes::default(),
+            ways: Ways::default(),
             neighbours: Neighbours::default(),
             outbox: Outbox::default(),
             answers: AnswerLimit::new(answers_per_second),
@@ -109,9 +113,9 @@ impl Exit {
         if entry.is_one_sided() {
             return self.carry_unchanged(packet, walk, entry, directors, now);
         }
-        let out = entry.interface_out(direction);
-        let Some(way_out) = self.plan.interfaces.get(out.index()) else { return Err(DropReason::NoRoute) };
-        let (layer, mtu_bytes) = (way_out.layer, way_out.mtu_bytes);
+        let number = entry.way(direction);
+        let Some(way) = self.ways.at(number) else { return Err(no_way(number)) };
+        let Way { interface: out, table, layer, mtu_bytes } = *way;
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
         let length = ip.total_length();
@@ -141,7 +145,7 @@ impl Exit {
                     complete_checksum(&mut ip, scope.protocol);
                 }
                 let to = entry.translated(direction);
-                let hop = Hop { out, target: to.destination, source: to.source };
+                let hop = Hop { out, table, target: to.destination, source: to.source };
                 self.finish(packet, walk, hop, layer, is_too_big.then_some(length), directors, now)?
             }
         };
@@ -219,12 +223,13 @@ impl Exit {
         now: Instant,
     ) -> Result<Carried, DropReason> {
         let mode = &directors.at(entry.director).ok_or(DropReason::NoDirector)?.mode;
-        let out = entry.interface_out(Direction::Original);
+        let number = entry.way(Direction::Original);
+        let Some(way) = self.ways.at(number) else { return Err(no_way(number)) };
+        let Way { interface: out, table, layer, mtu_bytes } = *way;
         let way_out = self.plan.interfaces.get(out.index()).ok_or(DropReason::NoRoute)?;
         let wrap = Wrap::new(mode, entry, walk.hash, way_out)?;
         let overhead = wrap.map_or(0, |wrap| wrap.overhead_bytes());
-        let mtu_bytes = way_out.mtu_bytes.saturating_sub(overhead);
-        let layer = way_out.layer;
+        let mtu_bytes = mtu_bytes.saturating_sub(overhead);
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
         let length = ip.total_length();
@@ -247,7 +252,8 @@ impl Exit {
         }
         let source = ip.source();
         self.note(entry, walk, Direction::Original, length, now);
-        let hop = Hop { out, target: entry.server, source: wrap.map_or(source, |wrap| wrap.outer.source) };
+        let sender = wrap.map_or(source, |wrap| wrap.outer.source);
+        let hop = Hop { out, table, target: entry.server, source: sender };
         let end = walk.range.start + usize::try_from(length).unwrap_or(0);
         if is_too_big {
             if packet.offload.needs_checksum {
@@ -282,11 +288,12 @@ impl Exit {
         directors: &Directors,
         now: Instant,
     ) -> Result<Verdict, DropReason> {
-        let out = entry.interface_out(direction);
+        let number = entry.way(direction);
+        let Way { interface: out, table, layer, mtu_bytes } =
+            *self.ways.at(number).ok_or_else(|| no_way(number))?;
         let way_out = self.plan.interfaces.get(out.index()).ok_or(DropReason::NoRoute)?;
         let mode = &directors.at(entry.director).ok_or(DropReason::NoDirector)?.mode;
         let wrap = Wrap::new(mode, entry, walk.hash, way_out)?;
-        let (layer, mtu_bytes) = (way_out.layer, way_out.mtu_bytes);
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
         // Nobody is told of an error about an error (RFC 1812 s.4.3.2.7).
@@ -304,7 +311,8 @@ impl Exit {
             icmp_error::translate(&mut ip, entry, direction);
         }
         let target = if direction == Direction::Original { entry.server } else { entry.client };
-        let hop = Hop { out, target, source: wrap.map_or_else(|| ip.source(), |wrap| wrap.outer.source) };
+        let source = wrap.map_or_else(|| ip.source(), |wrap| wrap.outer.source);
+        let hop = Hop { out, table, target, source };
         if let Some(wrap) = wrap {
             walk.range = wrap.put_around(packet.buffer, walk.range.clone())?;
         }
@@ -428,7 +436,8 @@ impl Exit {
         now: Instant,
     ) {
         let Some(director) = directors.at(entry.director) else { return };
-        let way_out = self.plan.interfaces.get(entry.interface_out(Direction::Original).index());
+        let way_out = self.ways.at(entry.way(Direction::Original));
+        let way_out = way_out.and_then(|way| self.plan.interfaces.get(way.interface.index()));
         let Some(Ok(Some(wrap))) = way_out.map(|way| Wrap::new(&director.mode, entry, hash, way)) else {
             return;
         };
@@ -436,7 +445,7 @@ impl Exit {
         let least = if entry.service.is_v4() { 576 } else { 1280 };
         let fits = mtu_bytes.saturating_sub(wrap.overhead_bytes()).max(least);
         let out = entry.interface_in();
-        let hop = Hop { out, target: entry.client, source: entry.service };
+        let hop = Hop { out, table: MAIN, target: entry.client, source: entry.service };
         if !self.answers.take(now) {
             return;
         }
@@ -478,6 +487,12 @@ impl Exit {
         self.counters.resets += u64::from(is_queued);
         Ok(())
     }
+}
+
+/// Why nothing leaves by the way with this number, which there is not.
+#[cold]
+const fn no_way(number: u8) -> DropReason {
+    if number == DEAD_END { DropReason::PolicyDenied } else { DropReason::NoRoute }
 }
 
 /// An outer header that is put around packets of one flow.

@@ -54,6 +54,7 @@ mod exit;
 mod link;
 mod open;
 mod outbox;
+mod permit;
 mod status;
 mod walk;
 

@@ -74,7 +74,7 @@ impl Exit {
     ) -> Result<Linked, DropReason> {
         let way_out = self.plan.interfaces.get(hop.out.index()).ok_or(DropReason::NoRoute)?;
         let Layer::Ethernet(own) = way_out.layer else { return Ok(Linked::None) };
-        let next = self.routes.next_hop_on(hop.out, hop.target);
+        let next = self.routes.next_hop_on(hop.table, hop.out, hop.target);
         let resolution = self.neighbours.resolve(hop.out, next, now);
         if resolution.must_ask {
             self.ask_for(hop.out, own, next, Some(hop.source), directors);

@@ -9,17 +9,20 @@ use alloc::vec::Vec;
 
 use crate::device::{BATCH_MAX, Device, PacketBuffer};
 use crate::director::sticky;
-use crate::director::{NewFlow, Pinged};
+use crate::director::{Directors, NewFlow, Pinged};
 use crate::engine::{Engine, pool_key};
 use crate::event::Event;
 use crate::flow::tcp_track::TcpTrack;
 use crate::flow::{Direction, FlowEntry, FlowState, InsertError, Traits};
+use crate::forward::{MAIN, NextHop};
+use crate::permit;
 use crate::plan::{Binding, MidStream};
 use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::reply::IcmpError;
 use crate::time::Instant;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::walk::{Subject, Walk};
+use crate::wire::tcp::Flags;
 use crate::wire::{FiveTuple, Protocol, checksum};
 
 /// Room for the new flows of one batch, allocated once.
@@ -40,8 +43,10 @@ pub(crate) struct Opening {
 #[derive(Clone, Copy, Debug)]
 struct Leader {
     slot: usize,
-    hash: u64,
-    tuple: FiveTuple,
+    /// What policies see of its first packet.
+    asking: PolicyFlow,
+    /// The routing table by which it leaves.
+    table: u8,
     kind: Opener,
     /// Whether its sender is to get a reset if it opens nothing.
     is_reset: bool,
@@ -101,20 +106,27 @@ impl Opening {
 
     /// Notes the walks that no flow is known for: one leader for each tuple, or where some director schedules each
     /// datagram on its own, each datagram.
-    fn gather(&mut self, walks: &[Walk], has_one_packet: bool) {
+    fn gather<D: Device>(&mut self, device: &mut D, walks: &[Walk], directors: &Directors) {
         self.leaders.clear();
+        let has_one_packet = directors.has_one_packet();
         for (slot, walk) in walks.iter().enumerate().filter(|(_, walk)| walk.end.is_none()) {
             let is_alone = has_one_packet && walk.protocol == Protocol::UDP;
             if is_alone || self.first_of(walk).is_none() {
-                let (hash, tuple, kind) = (walk.hash, walk.tuple, Opener::of(walk));
-                self.leaders.push(Leader { slot, hash, tuple, kind, is_reset: false, fate: Fate::Asked });
+                let asking = permit::asking(&device.packet(slot), walk);
+                // A later fragment goes the way of its first, which had to be permitted.
+                let is_later = walk.subject == Subject::LaterFragment;
+                let fate = if is_later { fate_by_binding(directors, &walk.tuple) } else { Fate::Asked };
+                let kind = Opener::of(walk);
+                self.leaders.push(Leader { slot, asking, table: MAIN, kind, is_reset: false, fate });
             }
         }
     }
 
     /// The first leader with the tuple of `walk`.
     fn first_of(&self, walk: &Walk) -> Option<&Leader> {
-        self.leaders.iter().find(|leader| leader.hash == walk.hash && leader.tuple == walk.tuple)
+        self.leaders
+            .iter()
+            .find(|leader| leader.asking.hash == walk.hash && leader.asking.tuple == walk.tuple)
     }
 
     /// The leader that the packet in `slot` is, or else the one that it follows.
@@ -129,8 +141,8 @@ impl Engine {
     /// Opens the flows of all `walks` that have no end yet, and gives every one of these an end.
     pub(crate) fn open_flows<D: Device>(&mut self, device: &mut D, walks: &mut [Walk], now: Instant) {
         let mut opening = core::mem::take(&mut self.opening);
-        opening.gather(walks, self.directors.has_one_packet());
-        self.ask_policies(&mut opening, walks, now);
+        opening.gather(device, walks, &self.directors);
+        self.ask_policies(&mut opening, now);
         self.find_directors(&mut opening);
         self.ask_schedulers(&mut opening, now);
         for slot in 0..walks.len() {
@@ -150,14 +162,11 @@ impl Engine {
         self.opening = opening;
     }
 
-    fn ask_policies(&mut self, opening: &mut Opening, walks: &[Walk], now: Instant) {
+    fn ask_policies(&mut self, opening: &mut Opening, now: Instant) {
         for number in 0..self.stages.len() {
             opening.asking.clear();
-            for leader in opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked) {
-                let Some(walk) = walks.get(leader.slot) else { continue };
-                let (hash, tuple, interface) = (leader.hash, leader.tuple, walk.interface);
-                opening.asking.push(PolicyFlow { hash, tuple, interface });
-            }
+            let asked = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
+            opening.asking.extend(asked.map(|leader| leader.asking));
             let (Some(stage), Some(verdicts)) =
                 (self.stages.get_mut(number), opening.verdicts.get_mut(..opening.asking.len()))
             else {
@@ -172,7 +181,11 @@ impl Engine {
                 leader.fate = match *verdict {
                     PolicyVerdict::Skip => Fate::Asked,
                     PolicyVerdict::Deny => Fate::Refused(DropReason::PolicyDenied),
-                    PolicyVerdict::Permit => fate_by_binding(&self.directors, &leader.tuple),
+                    PolicyVerdict::Permit => fate_by_binding(&self.directors, &leader.asking.tuple),
+                    PolicyVerdict::Table(place) => {
+                        leader.table = permit::table_number(place);
+                        fate_by_binding(&self.directors, &leader.asking.tuple)
+                    }
                     PolicyVerdict::Director(number) => {
                         self.directors.of_plan(number).map_or(Fate::Refused(DropReason::NoDirector), Fate::To)
                     }
@@ -189,7 +202,7 @@ impl Engine {
         for leader in &mut opening.leaders {
             if leader.fate == Fate::Asked {
                 leader.fate = if self.exit.plan.default_permit {
-                    fate_by_binding(&self.directors, &leader.tuple)
+                    fate_by_binding(&self.directors, &leader.asking.tuple)
                 } else {
                     Fate::Refused(DropReason::PolicyDenied)
                 };
@@ -207,7 +220,7 @@ impl Engine {
     /// Why the director at `place` can not take the flow of `leader`, if it can not.
     fn reason_against(&self, place: u16, leader: &Leader) -> Option<DropReason> {
         let Some(director) = self.directors.at(place) else { return Some(DropReason::NoDirector) };
-        let protocol = leader.tuple.protocol;
+        let protocol = leader.asking.tuple.protocol;
         let mut bound = director.binds.iter().filter_map(|binding| binding.protocol).peekable();
         let is_query = protocol == Protocol::ICMP || protocol == Protocol::ICMPV6;
         // Flow rules lead to a director whatever it is bound to, but its real servers speak what it is bound to.
@@ -275,11 +288,11 @@ impl Engine {
                 continue;
             }
             if let Some(persistence) = &director.persistence {
-                let key = sticky::key(place, leader.tuple.source, persistence);
+                let key = sticky::key(place, leader.asking.tuple.source, persistence);
                 let known = self.sticky.find(&key);
                 let view = known.and_then(|(slot, id)| director.view_of(slot, id, needs_weight));
                 if let Some(view) = view {
-                    director.assign(view, leader.tuple.protocol, now);
+                    director.assign(view, leader.asking.tuple.protocol, now);
                     leader.fate = Fate::Picked(place, view);
                     continue;
                 }
@@ -289,7 +302,7 @@ impl Engine {
                 opening.sticking.push(key);
             }
             opening.asked.push(number);
-            opening.picking.push(NewFlow { hash: leader.hash, tuple: leader.tuple });
+            opening.picking.push(NewFlow { hash: leader.asking.hash, tuple: leader.asking.tuple });
         }
     }
 
@@ -298,7 +311,7 @@ impl Engine {
     fn stick(&mut self, place: u16, leader: &Leader, view: u16, now: Instant) {
         let Some(director) = self.directors.at(place) else { return };
         if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
-            let key = sticky::key(place, leader.tuple.source, persistence);
+            let key = sticky::key(place, leader.asking.tuple.source, persistence);
             self.sticky.open(key, slot, id, persistence.timeout, now);
             // The flow counts when it is open.
             self.sticky.close(&key, slot);
@@ -316,7 +329,10 @@ impl Engine {
         let fate = leader.map_or(Fate::Asked, |leader| leader.fate);
         let is_leader = leader.is_some_and(|leader| leader.slot == slot);
         let result = match fate {
-            Fate::Picked(director, view) if is_leader => self.open_checked(packet, walk, director, view, now),
+            Fate::Picked(director, view) if is_leader => {
+                let table = leader.map_or(MAIN, |leader| leader.table);
+                self.open_checked(packet, walk, (director, view), table, now)
+            }
             // The flow of its leader could not be opened, so neither can this one.
             Fate::Picked(..) | Fate::Asked | Fate::To(_) => Err(DropReason::NoServer),
             Fate::Refused(DropReason::NoDirector) => self.answer_one_packet(packet, walk, now),
@@ -328,7 +344,12 @@ impl Engine {
             Ok(None) => {
                 self.pass(packet, walk, now);
             }
-            Err(reason) => walk.end = Some(self.refuse(packet, walk, leader, reason, now)),
+            Err(reason) => {
+                if reason == DropReason::PolicyDenied {
+                    self.refuse_fragments(packet, walk);
+                }
+                walk.end = Some(self.refuse(packet, walk, leader, reason, now));
+            }
         }
     }
 
@@ -378,8 +399,8 @@ impl Engine {
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
-        place: u16,
-        view: u16,
+        (place, view): (u16, u16),
+        table: u8,
         now: Instant,
     ) -> Result<Option<Verdict>, DropReason> {
         let is_one_packet = walk.protocol == Protocol::UDP
@@ -387,9 +408,9 @@ impl Engine {
         let result = if self.exit.plan.handling.verifies_checksums && !adds_up(packet, walk) {
             Err(DropReason::BadChecksum)
         } else if is_one_packet {
-            self.send_one(packet, walk, place, view, now).map(Some)
+            self.send_one(packet, walk, (place, view), table, now).map(Some)
         } else {
-            self.open_flow(walk, place, view, now).map(|()| None)
+            self.open_flow(walk, (place, view), table, now).map(|()| None)
         };
         if (result.is_err() || is_one_packet)
             && let Some(director) = self.directors.at_mut(place)
@@ -404,11 +425,11 @@ impl Engine {
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
-        place: u16,
-        view: u16,
+        (place, view): (u16, u16),
+        table: u8,
         now: Instant,
     ) -> Result<Verdict, DropReason> {
-        let mut entry = self.make_entry(walk, place, view, now)?;
+        let mut entry = self.make_entry(walk, (place, view), table, now)?;
         let carried = self.exit.carry(packet, walk, &mut entry, Direction::Original, &self.directors, now)?;
         if let Some(director) = self.directors.at_mut(place) {
             let slot = director.open_and_close(view);
@@ -445,21 +466,29 @@ impl Engine {
             server_port: source_port,
             mapped_port: destination_port,
             director: place,
-            interfaces: interfaces(out.interface, walk.interface),
+            interface_in: number_of(out.interface),
             ..FlowEntry::new(FlowState::Udp, self.generation)
         };
         entry.set_deltas();
+        let back = NextHop { interface: walk.interface, address: source, table: MAIN };
+        entry.ways = self.find_ways(&entry, &back, Some(Flags(0)), now)?;
         let carried = self.exit.carry(packet, walk, &mut entry, Direction::Reply, &self.directors, now)?;
         Ok(Some(carried.verdict))
     }
 
     /// Enters the flow of `walk` into the table, towards the server that was picked.
-    fn open_flow(&mut self, walk: &Walk, place: u16, view: u16, now: Instant) -> Result<(), DropReason> {
+    fn open_flow(
+        &mut self,
+        walk: &Walk,
+        (place, view): (u16, u16),
+        table: u8,
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let client = walk.tuple.source;
         if !self.clients.may_open(client) {
             return Err(DropReason::ClientLimit);
         }
-        let mut entry = self.make_entry(walk, place, view, now)?;
+        let mut entry = self.make_entry(walk, (place, view), table, now)?;
         let director = self.directors.at_mut(place).ok_or(DropReason::NoDirector)?;
         entry.server_slot = director.identity(view).ok_or(DropReason::NoServer)?.0;
         let inserted = self.flows.insert(entry.clone(), walk.hash).map_err(|error| {
@@ -492,13 +521,13 @@ impl Engine {
     fn make_entry(
         &mut self,
         walk: &Walk,
-        place: u16,
-        view: u16,
+        (place, view): (u16, u16),
+        table: u8,
         now: Instant,
     ) -> Result<FlowEntry, DropReason> {
         let director = self.directors.at(place).ok_or(DropReason::NoDirector)?;
         let server = director.viewed(view).ok_or(DropReason::NoServer)?;
-        let out = self.exit.routes.find(server.address).ok_or(DropReason::NoRoute)?;
+        let out = self.exit.routes.find_in(table, server.address).ok_or(DropReason::NoRoute)?;
         let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
         let is_one_sided = director.mode.is_one_sided();
         if !is_one_sided && server.address.is_v4() != destination.is_v4() {
@@ -532,7 +561,7 @@ impl Engine {
             traits,
             director: place,
             expires: Instant::from_nanos(now.as_nanos().saturating_add(lifetime)),
-            interfaces: interfaces(walk.interface, out.interface),
+            interface_in: number_of(walk.interface),
             track: TcpTrack::default(),
             ..FlowEntry::new(state, self.generation)
         };
@@ -549,13 +578,20 @@ impl Engine {
             entry.traits = entry.traits.with(Traits::HOLDS_PORT);
         }
         entry.set_deltas();
+        match self.find_ways(&entry, &out, Some(walk.segment.flags), now) {
+            Ok(ways) => entry.ways = ways,
+            Err(reason) => {
+                self.release_port(&entry);
+                return Err(reason);
+            }
+        }
         Ok(entry)
     }
 }
 
-/// The numbers of two interfaces as an entry keeps them; a plan has at most 255.
-fn interfaces(client: crate::InterfaceId, server: crate::InterfaceId) -> [u8; 2] {
-    [client, server].map(|interface| u8::try_from(interface.0).unwrap_or(u8::MAX))
+/// The number of an interface as an entry keeps it; a plan has at most 255.
+fn number_of(interface: InterfaceId) -> u8 {
+    u8::try_from(interface.0).unwrap_or(u8::MAX)
 }
 
 /// Whether the layer-4 checksum of a whole packet is right, or left to the device.
@@ -598,7 +634,7 @@ impl Engine {
 }
 
 /// The director that serves a tuple: by its pings for a query, by its bindings else.
-fn fate_by_binding(directors: &crate::director::Directors, tuple: &FiveTuple) -> Fate {
+fn fate_by_binding(directors: &Directors, tuple: &FiveTuple) -> Fate {
     let place = match tuple.protocol {
         Protocol::ICMP | Protocol::ICMPV6 => match directors.pinged(tuple.destination) {
             Pinged::Forwarded(place) => Some(place),

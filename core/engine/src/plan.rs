@@ -15,8 +15,12 @@ use crate::verdict::InterfaceId;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::{HashKey, Protocol};
 
+mod rules;
 mod scheduling;
 
+pub use rules::{
+    AddressSet, ByteSet, Condition, FlowAction, FlowPlan, FlowRule, Limit, LimitKey, PortSet, TablePlan, Test,
+};
 pub use scheduling::{
     Builtin, FlowKey, GuestPlan, HASHING_TABLE_SIZES, HashType, OptionError, Options, ProbeSource,
     SchedulerPlan, Setting, SlowStart, TABLE_SIZE_MAX, TableWeights, Tuned,
@@ -33,6 +37,11 @@ pub struct Plan {
     pub interfaces: Vec<InterfacePlan>,
     /// Where packets leave; the longest prefix wins, then the first.
     pub routes: Vec<RoutePlan>,
+    /// Further routing tables, for flows that rules lead to one. Where none of its routes serves a destination, `routes`
+    /// do.
+    pub tables: Vec<TablePlan>,
+    /// Rules about packets as they leave, asked once for each direction of a flow. None of them leads to a director.
+    pub outflows: Vec<FlowPlan>,
     /// Who decides about new flows, in order; the first that does not skip wins.
     pub policies: Vec<PolicyPlan>,
     /// What happens to a packet that no policy decided.
@@ -56,6 +65,8 @@ impl Plan {
             seed: 0,
             interfaces: Vec::new(),
             routes: Vec::new(),
+            tables: Vec::new(),
+            outflows: Vec::new(),
             policies: Vec::new(),
             default_permit: true,
             directors: Vec::new(),
@@ -94,6 +105,8 @@ pub struct Handling {
     pub expires_quiescent: bool,
     /// A client whose flow is refused for want of room is told so (ICMP, administratively prohibited).
     pub tells_exhausted: bool,
+    /// Answers to clients leave as the routes say. Else they leave by the interface by which the client's packets came.
+    pub routes_replies: bool,
 }
 
 impl Default for Handling {
@@ -106,6 +119,7 @@ impl Default for Handling {
             expires_nodest: false,
             expires_quiescent: false,
             tells_exhausted: false,
+            routes_replies: false,
         }
     }
 }
@@ -188,6 +202,23 @@ impl Prefix {
         network.into()
     }
 
+    /// The first and the last address of the network, as 128 bits: one range, two around the IPv4 addresses for an
+    /// IPv6 network that has these in its middle, or none within them.
+    pub(crate) fn ranges(&self) -> [Option<(u128, u128)>; 2] {
+        let first = self.network().bits();
+        let (width, is_v4) = match self.address {
+            IpAddr::V4(_) => (32, true),
+            IpAddr::V6(_) => (128, false),
+        };
+        let host_bits = width - u32::from(self.length).min(width);
+        let last = first | 1_u128.checked_shl(host_bits).map_or(u128::MAX, |bit| bit - 1);
+        let (low, high) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+        if is_v4 || last < low || first > high {
+            return [Some((first, last)), None];
+        }
+        [(first < low).then_some((first, low - 1)), (last > high).then_some((high + 1, last))]
+    }
+
     /// Whether `address` lies in this network. Addresses of the other family never do.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -232,65 +263,6 @@ pub enum PolicyPlan {
         /// What a packet gets when the guest fails on it: permit, or else deny.
         permit_on_fault: bool,
     },
-}
-
-/// A named flow: rules that say which packets belong to it, and what happens to those.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowPlan {
-    /// The name that users know, shown where it denies.
-    pub name: String,
-    /// What happens to packets of this flow.
-    pub action: FlowAction,
-    /// Looked at in order; the first whose condition holds decides.
-    pub rules: Vec<FlowRule>,
-}
-
-/// What a flow does with its packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FlowAction {
-    /// The packet goes on to the director that is bound to its destination.
-    Permit,
-    /// The packet is dropped.
-    Deny,
-    /// The packet goes to this director, whatever its destination; the index into [`Plan::directors`].
-    Director(usize),
-    /// The flow is passed over.
-    Skip,
-}
-
-/// One rule of a flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowRule {
-    /// `match` when set: the packet belongs to the flow. Else `ignore`: it does not, and the next flow is asked.
-    pub is_match: bool,
-    /// Every one of them must hold.
-    pub conditions: Vec<Condition>,
-}
-
-/// One condition, negated or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// `not` stands in front of it.
-    pub is_negated: bool,
-    /// What it looks at.
-    pub test: Test,
-}
-
-/// What a condition looks at. Each is constant within a flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Test {
-    /// The input interface.
-    Interface(InterfaceId),
-    /// The protocol of layer 4.
-    Protocol(Protocol),
-    /// The source address.
-    Source(Prefix),
-    /// The destination address.
-    Destination(Prefix),
-    /// The source port, both ends included.
-    SourcePort(RangeInclusive<u16>),
-    /// The destination port, both ends included.
-    DestinationPort(RangeInclusive<u16>),
 }
 
 /// One virtual service.

@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use crate::director::{Director, GuestStats, Server, ShadowStatus};
 use crate::flow::{Direction, FlowEntry};
 use crate::plan::Binding;
+use crate::verdict::InterfaceId;
 use alloc::vec::Vec;
 
 /// A director as it is now.
@@ -65,6 +66,8 @@ pub struct FlowStatus<'a> {
     pub director: &'a str,
     /// The real server that users know by this name.
     pub server: &'a str,
+    /// Where packets to the real server leave.
+    pub interface_out: InterfaceId,
 }
 
 /// A policy as it is now.

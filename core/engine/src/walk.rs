@@ -10,11 +10,12 @@ use core::ops::Range;
 
 use crate::device::{BATCH_MAX, Device, HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::director::{Director, FlowAnswered};
-use crate::engine::{Engine, Stage};
+use crate::engine::Engine;
 use crate::flow::tcp_track::{Segment, TcpTrack};
 use crate::flow::{Direction, FlowId, FlowState, Traits};
+use crate::forward::MAIN;
 use crate::outbox::Kind;
-use crate::policy::{PolicyFlow, PolicyVerdict};
+use crate::permit::Standing;
 use crate::time::Instant;
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::wire::{Address, FiveTuple, Protocol};
@@ -288,30 +289,47 @@ impl Engine {
         // A flow is translated for one mode; under another it begins anew.
         let is_same_mode =
             director.is_none_or(|director| director.mode.is_one_sided() == entry.is_one_sided());
-        let tuple = entry.tuple(Direction::Original);
-        let flow = PolicyFlow { hash: 0, tuple, interface: entry.interface_in() };
-        // Guests are not asked again: what they count would count twice.
-        let mut rules = self.stages.iter().map(|stage| match stage {
-            Stage::Rules(rules) => rules.evaluate(&flow),
-            Stage::Guest(_) => PolicyVerdict::Skip,
-        });
-        let verdict = rules.find(|verdict| *verdict != PolicyVerdict::Skip);
-        if verdict == Some(PolicyVerdict::Deny) {
+        let has_director = director.is_some();
+        let standing = self.standing(entry);
+        if standing == Standing::Denied {
             self.end_flow(id);
             return Validity::Refused(DropReason::PolicyDenied);
         }
         if is_there && is_same_mode {
+            if let Err(reason) = self.redirect(id, standing) {
+                self.end_flow(id);
+                return Validity::Refused(reason);
+            }
             if let Some(entry) = self.flows.entry_mut(id) {
                 entry.generation = generation;
             }
             return Validity::Valid;
         }
-        if director.is_some() && is_same_mode && !self.exit.plan.handling.expires_nodest {
+        if has_director && is_same_mode && !self.exit.plan.handling.expires_nodest {
             // The real server may come back; until then the flow waits for it, or for its end.
             return Validity::Refused(DropReason::NoServer);
         }
         self.end_flow(id);
         Validity::Gone
+    }
+
+    /// Finds out by which ways packets of an old flow leave under the plan in force.
+    fn redirect(&mut self, id: FlowId, standing: Standing) -> Result<(), DropReason> {
+        let Some(entry) = self.flows.entry(id).cloned() else { return Ok(()) };
+        let table = match standing {
+            Standing::Permitted(table) => table,
+            Standing::Denied => return Err(DropReason::PolicyDenied),
+            Standing::Unknown => {
+                let way = self.exit.ways.at(entry.way(Direction::Original));
+                way.map_or(MAIN, |way| way.table)
+            }
+        };
+        let hop = self.exit.routes.find_in(table, entry.server).ok_or(DropReason::NoRoute)?;
+        let ways = self.find_ways(&entry, &hop, None, self.now)?;
+        if let Some(entry) = self.flows.entry_mut(id) {
+            entry.ways = ways;
+        }
+        Ok(())
     }
 
     /// Lets every packet leave that may, in the order of arrival, and counts all ends.

@@ -7,7 +7,7 @@ mod support;
 use std::net::Ipv4Addr;
 
 use evenkeel_engine::device::Offload;
-use evenkeel_engine::plan::{Condition, FlowAction, FlowPlan, FlowRule, PolicyPlan, Test};
+use evenkeel_engine::plan::{FlowAction, FlowPlan, FlowRule, PolicyPlan, Test};
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{DropReason, Event, Guests, InterfaceId, step};
 use support::*;
@@ -180,15 +180,14 @@ fn other_icmp_is_counted_and_a_wrong_sum_is_not_answered() {
 }
 
 fn deny(test: Test) -> PolicyPlan {
-    let conditions = vec![Condition { is_negated: false, test }];
-    let rules = vec![FlowRule { is_match: true, conditions }];
+    let rules = vec![FlowRule::matching(vec![test])];
     PolicyPlan::Rules(vec![FlowPlan { name: "no".to_string(), action: FlowAction::Deny, rules }])
 }
 
 #[test]
 fn a_denied_flow_is_dropped_and_a_changed_rule_reaches_old_flows() {
     let mut strict = plan();
-    strict.policies.push(deny(Test::SourcePort(40_000..=40_000)));
+    strict.policies.push(deny(Test::source_port(40_000..=40_000)));
     let mut engine = engine(plan());
     one(&mut engine, udp(call(40_000), b"x"), at(1));
     one(&mut engine, udp(call(40_001), b"x"), at(1));
@@ -210,9 +209,8 @@ fn default_deny_lets_nothing_pass_that_no_rule_permits() {
 #[test]
 fn a_rule_can_send_any_destination_to_a_director() {
     let mut plan = plan();
-    let test = Test::DestinationPort(5000..=5999);
-    let conditions = vec![Condition { is_negated: false, test }];
-    let rules = vec![FlowRule { is_match: true, conditions }];
+    let test = Test::destination_port(5000..=5999);
+    let rules = vec![FlowRule::matching(vec![test])];
     let action = FlowAction::Director(1);
     plan.policies.push(PolicyPlan::Rules(vec![FlowPlan { name: "many".to_string(), action, rules }]));
     let mut engine = engine(plan);

@@ -52,7 +52,7 @@ fn policies(criterion: &mut Criterion) {
     let plan = policy_plan(guest("bundled:rate-guard", ""), true);
     for batch in [1, 32] {
         let mut policy = load_plan(&plan, Mode::Epoch).unwrap().policies.remove("guard").unwrap();
-        let flow = |new: &NewFlow| PolicyFlow { hash: new.hash, tuple: new.tuple, interface: InterfaceId(0) };
+        let flow = |new: &NewFlow| PolicyFlow::new(new.hash, new.tuple, InterfaceId(0));
         let flows: Vec<PolicyFlow> = flows(0, batch).iter().map(flow).collect();
         let mut verdicts = vec![PolicyVerdict::Skip; flows.len()];
         group.bench_function(format!("rate-guard-{batch}"), |bencher| {

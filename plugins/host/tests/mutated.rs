@@ -70,7 +70,7 @@ fn exercise(guests: &mut Guests) {
         }
     }
     for policy in guests.policies.values_mut() {
-        let flow = |new: &NewFlow| PolicyFlow { hash: new.hash, tuple: new.tuple, interface: InterfaceId(0) };
+        let flow = |new: &NewFlow| PolicyFlow::new(new.hash, new.tuple, InterfaceId(0));
         let flows: Vec<PolicyFlow> = flows(0, 8).iter().map(flow).collect();
         policy.decide(&flows, &mut [PolicyVerdict::Skip; 8], at(3));
     }

@@ -212,7 +212,8 @@ impl World {
     /// Every honest host has a flow, so that a lost datagram is lost for its parts alone.
     fn open_flows(&mut self) {
         for number in 0..SENDERS {
-            let packet = build(self.bench.buffer(), (host(number), VIP), Header::Udp, 8, |_| ());
+            let packet =
+                build(self.bench.buffer(), (host(number), VIP), Header::Udp, 8, |place| place.fill(0));
             if let Some((_, packet)) = self.bench.one(OUTSIDE, packet) {
                 self.bench.recycle(packet);
             }

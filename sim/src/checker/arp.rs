@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 const CLAIMS_MAX: usize = 1 << 17;
 
 /// One claim: an ARP packet says that this station has that address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claim {
     pub(super) address: Ipv4Addr,
     pub(super) station: [u8; 6],

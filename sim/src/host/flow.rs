@@ -3,7 +3,9 @@
 use evenkeel_engine::{Duration, Instant};
 use serde::Serialize;
 
-use crate::payload::{self, Head, Message};
+use crate::net::{index, number};
+use crate::packet::AnyEnd;
+use crate::payload::{self, HEAD_BYTES, Head, Message};
 use crate::scenario::Service;
 
 /// Why a flow is broken.
@@ -98,11 +100,12 @@ pub(crate) struct Opening {
 pub(crate) struct Ending {
     pub(crate) load: usize,
     pub(crate) number: u64,
-    pub(crate) service: Service,
     /// Who answered, by [`payload::identity`].
     pub(crate) server: Option<u32>,
     pub(crate) broken: Option<Cause>,
     pub(crate) opened: Instant,
+    /// The client's end, where it had a port.
+    pub(crate) client: Option<AnyEnd>,
 }
 
 /// A request that has been answered.
@@ -114,32 +117,57 @@ pub(crate) struct Answer {
     pub(crate) bytes: u32,
 }
 
-/// What a client knows of its flow.
+/// What a client knows of its flow. There is one for each flow that is open, so that it is kept small.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
-    pub(super) opening: Opening,
-    pub(super) opened: Instant,
+    number: u64,
+    pub(super) deadline: Instant,
+    opened: Instant,
     /// When the request under way was made.
     pub(super) asked: Instant,
-    pub(super) round: u32,
-    pub(super) server: Option<u32>,
+    pause_ns: u64,
+    load: u32,
+    request_bytes: u32,
+    response_bytes: u32,
+    pattern: u32,
+    rounds: u32,
+    round: u32,
+    server: Option<u32>,
 }
 
 impl Flow {
-    pub(super) const fn new(opening: Opening, now: Instant) -> Self {
-        Self { opening, opened: now, asked: now, round: 0, server: None }
+    pub(super) fn new(opening: &Opening, now: Instant) -> Self {
+        Self {
+            number: opening.number,
+            deadline: opening.deadline,
+            opened: now,
+            asked: now,
+            pause_ns: u64::try_from(opening.pause.as_nanos()).unwrap_or(u64::MAX),
+            load: number(opening.load),
+            request_bytes: opening.request_bytes,
+            response_bytes: opening.response_bytes,
+            pattern: opening.pattern,
+            rounds: opening.rounds,
+            round: 0,
+            server: None,
+        }
     }
 
-    /// What a request's head says.
+    /// What the head of the request under way says.
     pub(super) const fn head(&self) -> Head {
-        let Opening { request_bytes, response_bytes, pattern, .. } = self.opening;
-        let pattern = pattern.wrapping_add(self.round.wrapping_mul(0x9e37_79b9));
-        Head { length: request_bytes, argument: response_bytes, pattern }
+        let pattern = self.pattern.wrapping_add(self.round.wrapping_mul(0x9e37_79b9));
+        Head { length: self.request_bytes, argument: self.response_bytes, pattern }
     }
 
-    pub(super) fn request(&self) -> Message {
+    /// The request under way.
+    pub(super) const fn request(&self) -> Message {
         let Head { length, argument, pattern } = self.head();
         Message::request(length, argument, pattern)
+    }
+
+    /// The mean pause between an answer and the next request.
+    pub(super) const fn pause(&self) -> Duration {
+        Duration::from_nanos(self.pause_ns)
     }
 
     /// Takes in who answered and goes on to the next round; `Some` when the flow is over.
@@ -148,18 +176,22 @@ impl Flow {
             return Some(Err(Cause::ServerChanged));
         }
         self.round += 1;
-        (self.round >= self.opening.rounds).then_some(Ok(()))
+        self.is_done().then_some(Ok(()))
     }
 
-    pub(super) const fn ending(&self, broken: Option<Cause>) -> Ending {
-        let Opening { load, number, service, .. } = self.opening;
-        let (server, opened) = (self.server, self.opened);
-        Ending { load, number, service, server, broken, opened }
+    /// Whether every request has been answered.
+    pub(super) const fn is_done(&self) -> bool {
+        self.round >= self.rounds
+    }
+
+    pub(super) fn ending(&self, client: Option<AnyEnd>, broken: Option<Cause>) -> Ending {
+        let Self { number, server, opened, .. } = *self;
+        Ending { load: index(self.load), number, server, broken, opened, client }
     }
 
     pub(super) fn answer(&self, server: u32, now: Instant) -> Answer {
         let latency = now.since(self.asked);
-        Answer { load: self.opening.load, server, latency, bytes: self.opening.response_bytes }
+        Answer { load: index(self.load), server, latency, bytes: self.response_bytes }
     }
 }
 
@@ -183,64 +215,75 @@ impl Found {
     }
 }
 
-/// Reads messages out of a stream and compares every byte with what it must be.
+/// Reads messages out of a stream and compares every byte with what it must be. Whoever pushes says which request is
+/// answered: none where requests are read.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
-    /// The request whose answer this is; `None` reads requests.
-    question: Option<Head>,
-    head: [u8; 16],
     got: u32,
-    message: Option<(Head, Message)>,
+    state: State,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// The head is not complete.
+    Head([u8; HEAD]),
+    /// The head was understood: this is what comes.
+    Message(Message),
+}
+
+const HEAD: usize = HEAD_BYTES as usize;
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { got: 0, state: State::Head([0; HEAD]) }
+    }
 }
 
 impl Reader {
-    pub(super) const fn new(question: Option<Head>) -> Self {
-        Self { question, head: [0; 16], got: 0, message: None }
-    }
-
     /// Takes in bytes of the stream.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Found {
-        let start = usize::try_from(self.got).unwrap_or(usize::MAX);
-        let place = self.head.get_mut(start..).unwrap_or(&mut []);
-        let taken = place.len().min(bytes.len());
-        for (to, from) in place.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        if self.message.is_none() && start + taken == self.head.len() {
-            self.message = self.understand();
-            if self.message.is_none() {
-                return Found::Corrupt;
+    pub(super) fn push(&mut self, question: Option<&Head>, bytes: &[u8]) -> Found {
+        if let State::Head(head) = &mut self.state {
+            let start = usize::try_from(self.got).unwrap_or(usize::MAX);
+            let place = head.get_mut(start..).unwrap_or(&mut []);
+            let taken = place.len().min(bytes.len());
+            for (to, from) in place.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            if start + taken == HEAD {
+                let Some(message) = understand(question, head) else { return Found::Corrupt };
+                self.state = State::Message(message);
             }
         }
-        let Some((head, message)) = self.message else {
-            self.got += u32::try_from(bytes.len()).unwrap_or(0);
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let State::Message(message) = self.state else {
+            self.got = self.got.saturating_add(length);
             return Found::Nothing;
         };
         // The head is compared as well: it was understood by the same rule that wrote it.
         let fits = message.matches(self.got, bytes);
-        self.got = self.got.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.got = self.got.saturating_add(length);
         if !fits || self.got > message.len() {
             return Found::Corrupt;
         }
         if self.got < message.len() {
             return Found::Nothing;
         }
-        *self = Self::new(self.question);
-        Found::Whole(head)
+        *self = Self::default();
+        Found::Whole(message.head())
     }
+}
 
-    fn understand(&self) -> Option<(Head, Message)> {
-        match &self.question {
-            None => {
-                let head = payload::request_head(&self.head)?;
-                Some((head, Message::request(head.length, head.argument, head.pattern)))
-            }
-            Some(question) => {
-                let head = payload::response_head(&self.head)?;
-                let expected = Message::response_of(question, head.argument);
-                (head.length == question.argument && head.pattern == !question.pattern)
-                    .then_some((head, expected))
-            }
+/// The message that begins with this head, where it is one that may come.
+fn understand(question: Option<&Head>, head: &[u8; HEAD]) -> Option<Message> {
+    match question {
+        None => {
+            let Head { length, argument, pattern } = payload::request_head(head)?;
+            Some(Message::request(length, argument, pattern))
+        }
+        Some(question) => {
+            let head = payload::response_head(head)?;
+            (head.length == question.argument && head.pattern == !question.pattern)
+                .then(|| Message::response_of(question, head.argument))
         }
     }
 }
@@ -262,14 +305,13 @@ mod tests {
         let request = Message::request(100, 50, 3);
         let asked = Head { length: 100, argument: 50, pattern: 3 };
         for cut in 0..100 {
-            let mut reader = Reader::new(None);
+            let mut reader = Reader::default();
             let whole = bytes(&request);
-            assert_eq!(reader.push(&whole[..cut]), Found::Nothing);
-            assert_eq!(reader.push(&whole[cut..]), Found::Whole(asked), "cut at {cut}");
+            assert_eq!(reader.push(None, &whole[..cut]), Found::Nothing);
+            assert_eq!(reader.push(None, &whole[cut..]), Found::Whole(asked), "cut at {cut}");
         }
-        let mut reader = Reader::new(Some(asked));
         let response = bytes(&Message::response(&asked, Ipv4Addr::new(10, 0, 3, 20)));
-        assert!(matches!(reader.push(&response), Found::Whole(_)));
+        assert!(matches!(Reader::default().push(Some(&asked), &response), Found::Whole(_)));
     }
 
     #[test]
@@ -280,13 +322,13 @@ mod tests {
         for place in (0..50).filter(|place| !(8..12).contains(place)) {
             let mut changed = response.clone();
             changed[place] ^= 1;
-            assert_eq!(Reader::new(Some(asked)).push(&changed), Found::Corrupt, "byte {place}");
+            assert_eq!(Reader::default().push(Some(&asked), &changed), Found::Corrupt, "byte {place}");
         }
         let other = Head { pattern: 4, ..asked };
-        assert_eq!(Reader::new(Some(other)).push(&response), Found::Corrupt);
+        assert_eq!(Reader::default().push(Some(&other), &response), Found::Corrupt);
         let mut long = response;
         long.push(0);
-        assert_eq!(Reader::new(Some(asked)).push(&long), Found::Corrupt);
+        assert_eq!(Reader::default().push(Some(&asked), &long), Found::Corrupt);
     }
 
     #[test]

@@ -1,178 +1,317 @@
-//! What a kernel says about packets (RFC 792, RFC 1812 s.4.3, RFC 4443), and the cutting of those that do not fit.
+//! ICMP of both families: echo, errors about packets that cannot go on, and how many of them are sent (`net/ipv4/icmp.c`,
+//! `net/ipv6/icmp.c` of Linux).
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 
+use evenkeel_engine::device::HEADROOM_BYTES;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Duration, Instant};
 
-use super::Out;
-use crate::packet::{self, IPV4_BYTES, IPV6_BYTES, Packet};
+use crate::packet::Packet;
 
-/// Errors per second (`icmp_msgs_per_sec`).
-const ERRORS_PER_SECOND: u64 = 1_000;
-/// Errors at once (`icmp_msgs_burst`).
-const ERRORS_BURST: u64 = 50;
-const NANOSECONDS_PER_ERROR: u64 = 1_000_000_000 / ERRORS_PER_SECOND;
-/// The least that every link of IPv4 carries, which bounds the parts of a packet (RFC 791: 68).
-const MTU_MIN: u16 = 68;
+use super::address::Ip;
+use super::ip::{self, Head, NewHead, TTL, V4_BYTES, V6_BYTES};
+use super::ndp;
+use super::plan::IcmpLimits;
+use super::routes::{DeviceId, LocalKind};
+use super::{Cast, Kernel, KernelDrop, Out, Up};
 
-/// What a sender is told of its packet.
+/// The most bytes of an ICMP error with IPv4 (RFC 1812 s.4.3.2.3).
+const ERROR_MAX_V4: usize = 576;
+/// The most bytes of an ICMP error with IPv6 (RFC 4443 s.2.4).
+const ERROR_MAX_V6: usize = 1_280;
+/// Bytes in front of the quoted packet.
+const MESSAGE_BYTES: usize = 8;
+/// Errors to one host at once (`XRLIM_BURST_FACTOR`).
+const PEER_BURST: u32 = 6;
+/// Hosts whose rate is remembered: the same bound as the inet peers of a small machine. When it is reached, those are
+/// forgotten that have their full number again.
+const PEERS_MAX: usize = 4_096;
+
+/// Why a packet cannot go on, as its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub enum Refusal {
+    /// There is no way to its network.
     NetUnreachable,
+    /// Nobody answers for its destination.
     HostUnreachable,
-    HopsExceeded,
+    /// No program has its port.
+    PortUnreachable,
+    /// No program speaks its protocol.
+    ProtocolUnreachable,
+    /// That is forbidden.
+    Prohibited,
+    /// It has been through too many routers.
+    TtlExceeded,
+    /// Its other fragments did not come.
+    ReassemblyTimeout,
+    /// The next link takes only this many bytes.
     TooBig(u16),
 }
 
-impl Told {
-    /// The message by `own` about `packet`.
-    pub(super) fn about(self, own: IpAddr, packet: &Packet, out: &mut Out) -> Option<Packet> {
-        let buffer = out.buffer();
-        match own {
-            IpAddr::V4(own) => {
-                let (kind, mtu) = match self {
-                    Self::NetUnreachable => ((3, 0), 0),
-                    Self::HostUnreachable => ((3, 1), 0),
-                    Self::HopsExceeded => ((11, 0), 0),
-                    Self::TooBig(mtu) => ((3, 4), mtu),
-                };
-                packet::icmp_about_with(buffer, kind, mtu.into(), own, packet.bytes())
-            }
-            IpAddr::V6(own) => {
-                let (kind, mtu) = match self {
-                    Self::NetUnreachable => ((1, 0), 0),
-                    Self::HostUnreachable => ((1, 3), 0),
-                    Self::HopsExceeded => ((3, 0), 0),
-                    Self::TooBig(mtu) => ((2, 0), mtu),
-                };
-                packet::icmpv6_about_with(buffer, kind, mtu.into(), own, packet.bytes())
-            }
+impl Refusal {
+    /// What a sender is told of a packet that ended for this reason.
+    pub(super) fn of(reason: KernelDrop) -> Self {
+        if reason == KernelDrop::Prohibited {
+            Self::Prohibited
+        } else if reason == KernelDrop::Unreachable {
+            Self::HostUnreachable
+        } else {
+            Self::NetUnreachable
+        }
+    }
+
+    const fn kind_v4(self) -> (u8, u8) {
+        match self {
+            Self::NetUnreachable => (3, 0),
+            Self::HostUnreachable => (3, 1),
+            Self::ProtocolUnreachable => (3, 2),
+            Self::PortUnreachable => (3, 3),
+            Self::TooBig(_) => (3, 4),
+            Self::Prohibited => (3, 13),
+            Self::TtlExceeded => (11, 0),
+            Self::ReassemblyTimeout => (11, 1),
+        }
+    }
+
+    const fn kind_v6(self) -> (u8, u8) {
+        match self {
+            Self::NetUnreachable => (1, 0),
+            Self::Prohibited => (1, 1),
+            Self::HostUnreachable => (1, 3),
+            Self::PortUnreachable => (1, 4),
+            Self::TooBig(_) => (2, 0),
+            Self::TtlExceeded => (3, 0),
+            Self::ReassemblyTimeout => (3, 1),
+            Self::ProtocolUnreachable => (4, 1),
         }
     }
 }
 
-/// A bucket of errors that may still be sent.
-#[derive(Debug)]
-pub(super) struct Budget {
-    tokens: u64,
-    since: Instant,
+/// How many errors may be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Limiter {
+    plan: IcmpLimits,
+    /// Time that may be spent on errors to each host, and when it was counted.
+    peers: BTreeMap<Ip, (Duration, Instant)>,
+    credit: u64,
+    counted: Instant,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self { tokens: ERRORS_BURST, since: Instant::ZERO }
+impl Limiter {
+    pub(super) const fn new(plan: IcmpLimits) -> Self {
+        Self { plan, peers: BTreeMap::new(), credit: 0, counted: Instant::ZERO }
     }
-}
 
-impl Budget {
-    /// Takes one error out; `false` when none is left.
-    pub(super) fn spend(&mut self, now: Instant) -> bool {
-        let passed = u64::try_from(now.since(self.since).as_nanos()).unwrap_or(u64::MAX);
-        let fresh = passed / NANOSECONDS_PER_ERROR;
-        if fresh > 0 {
-            self.tokens = self.tokens.saturating_add(fresh).min(ERRORS_BURST);
-            self.since = self.since.after(Duration::from_nanos(fresh.saturating_mul(NANOSECONDS_PER_ERROR)));
+    /// Whether another error to this host may be sent now (`icmpv4_xrlim_allow`, `icmp_global_allow`).
+    fn allows(&mut self, peer: Ip, now: Instant) -> bool {
+        let interval = self.plan.interval;
+        if interval.is_zero() {
+            return true;
         }
-        let has_one = self.tokens > 0;
-        self.tokens -= u64::from(has_one);
-        has_one
-    }
-}
-
-/// Whether an error about a packet may be sent: not about ICMP errors, later fragments and groups (RFC 1812 s.4.3.2.7).
-pub(super) fn may_be_told(bytes: &[u8]) -> bool {
-    match bytes.first().map(|first| first >> 4) {
-        Some(4) => {
-            let Some([_, _, _, _, _, _, f0, f1, _, protocol, ..]) = bytes.first_chunk::<IPV4_BYTES>() else {
-                return false;
-            };
-            let header = bytes.first().map_or(0, |first| usize::from(first & 15) * 4);
-            let is_first = u16::from_be_bytes([*f0, *f1]) & 0x1fff == 0;
-            let is_query = matches!(bytes.get(header), Some(0 | 8 | 13..=18));
-            is_first && (*protocol != Protocol::ICMP.0 || is_query)
-        }
-        Some(6) => {
-            let is_error = bytes.get(6) == Some(&Protocol::ICMPV6.0)
-                && bytes.get(IPV6_BYTES).is_none_or(|kind| *kind < 128);
-            !is_error
-        }
-        _ => false,
-    }
-}
-
-/// Turns an echo request around where the packet is one. Returns whether it was.
-pub(super) fn turn_echo(bytes: &mut [u8]) -> bool {
-    let is_v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
-    let (header, protocol, addresses, request) = if is_v4 {
-        let header = bytes.first().map_or(0, |first| usize::from(first & 15) * 4);
-        let is_whole = matches!(bytes.get(6..8), Some([high, 0]) if high & 0x3f == 0);
-        if !is_whole {
+        if !self.allows_all(now) {
             return false;
         }
-        (header, 9, 12..20, (Protocol::ICMP.0, 8_u8, 0_u8))
-    } else {
-        (IPV6_BYTES, 6, 8..40, (Protocol::ICMPV6.0, 128, 129))
-    };
-    if bytes.get(protocol) != Some(&request.0) || bytes.get(header) != Some(&request.1) {
-        return false;
-    }
-    if let Some(addresses) = bytes.get_mut(addresses) {
-        let (source, destination) = addresses.split_at_mut(addresses.len() / 2);
-        source.swap_with_slice(destination);
-    }
-    if let Some(kind) = bytes.get_mut(header) {
-        *kind = request.2;
-    }
-    // The type is the high byte of its word: the sum loses what the type loses (RFC 1624).
-    if let Some([c0, c1]) = bytes.get_mut(header + 2..header + 4) {
-        let lost = u32::from(request.1.abs_diff(request.2)) << 8;
-        let old = u32::from(!u16::from_be_bytes([*c0, *c1]));
-        let sum = if request.1 > request.2 { old + (0xffff - lost) } else { old + lost };
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        [*c0, *c1] = (!u16::try_from(sum).unwrap_or(u16::MAX)).to_be_bytes();
-    }
-    if is_v4 {
-        if let Some(ttl) = bytes.get_mut(8) {
-            *ttl = packet::TTL;
-        }
-        packet::mend_header(bytes);
-    } else if let Some(hops) = bytes.get_mut(7) {
-        *hops = packet::TTL;
-    }
-    true
-}
-
-/// Whether a router may cut a packet: one of IPv4 without the bit that forbids it.
-pub(super) fn may_cut(bytes: &[u8]) -> bool {
-    bytes.first().is_some_and(|first| first >> 4 == 4) && bytes.get(6).is_some_and(|flags| flags & 0x40 == 0)
-}
-
-/// The parts of an IPv4 packet, none longer than `mtu` (RFC 791 s.3.2). Options go into the first part only, as though
-/// none had to be copied.
-pub(super) fn cut(bytes: &[u8], mtu: u16) -> Vec<Vec<u8>> {
-    let header_bytes = bytes.first().map_or(0, |first| usize::from(first & 15) * 4);
-    let Some((header, body)) = bytes.split_at_checked(header_bytes) else { return Vec::new() };
-    let Some([_, _, _, _, _, _, f0, f1, ..]) = header.first_chunk::<IPV4_BYTES>() else { return Vec::new() };
-    let field = u16::from_be_bytes([*f0, *f1]);
-    let (start, has_more) = (field & 0x1fff, field & 0x2000 != 0);
-    let room = usize::from(mtu.max(MTU_MIN)).saturating_sub(header_bytes) / 8 * 8;
-    let mut parts = Vec::new();
-    for (number, chunk) in body.chunks(room.max(8)).enumerate() {
-        let offset = u16::try_from(number * room / 8).unwrap_or(0x1fff);
-        let is_last = (number + 1) * room >= body.len();
-        let more = if is_last && !has_more { 0 } else { 0x2000 };
-        let mut part = [header, chunk].concat();
-        let length = u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes();
-        let field = (start.saturating_add(offset) & 0x1fff | more).to_be_bytes();
-        for (place, value) in [(2, length), (6, field)] {
-            if let Some(slot) = part.get_mut(place..place + 2) {
-                slot.copy_from_slice(&value);
+        let full = interval * PEER_BURST;
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
+            self.peers.retain(|_, (tokens, counted)| *tokens + now.since(*counted) < full);
+            if self.peers.len() >= PEERS_MAX {
+                return false;
             }
         }
-        packet::mend_header(&mut part);
-        parts.push(part);
+        let (tokens, counted) = self.peers.entry(peer).or_insert((full, now));
+        *tokens = (*tokens + now.since(*counted)).min(full);
+        *counted = now;
+        let Some(left) = tokens.checked_sub(interval) else { return false };
+        *tokens = left;
+        self.credit = self.credit.saturating_sub(1);
+        true
     }
-    parts
+
+    /// A bucket of `burst` that fills with `per_second`, in steps of a fiftieth of a second.
+    fn allows_all(&mut self, now: Instant) -> bool {
+        const STEP: Duration = Duration::from_millis(20);
+        let burst = u64::from(self.plan.burst);
+        let passed = now.since(self.counted);
+        if self.counted == Instant::ZERO && self.credit == 0 {
+            (self.credit, self.counted) = (burst, now);
+        } else if passed >= STEP {
+            let passed = u64::try_from(passed.min(Duration::from_secs(1)).as_millis()).unwrap_or(1_000);
+            let gained = u64::from(self.plan.per_second) * passed / 1_000;
+            self.credit = burst.min(self.credit + gained);
+            self.counted = now;
+        }
+        self.credit > 0
+    }
+}
+
+impl Kernel {
+    /// A program of the machine cannot take a packet, and its sender is told: as UDP does for a closed port.
+    pub fn reject(&mut self, now: Instant, refusal: Refusal, packet: Packet, out: &mut Out) {
+        self.refuse(now, refusal, &packet, out);
+        out.recycle(packet);
+    }
+
+    /// Tells the sender of a packet that it does not go on, unless no error may be sent about it (RFC 1122 s.3.2.2, RFC 4443
+    /// s.2.4).
+    pub(super) fn refuse(&mut self, now: Instant, refusal: Refusal, about: &Packet, out: &mut Out) {
+        let Ok(head) = ip::parse(about.bytes()) else { return };
+        if !self.may_refuse(&head, about) {
+            return;
+        }
+        let has_limit = !matches!(refusal, Refusal::TooBig(_));
+        if has_limit && !self.limiter.allows(head.source, now) {
+            self.counts.errors_limited += 1;
+        } else {
+            self.send_error(now, refusal, &head, about, out);
+        }
+    }
+
+    fn may_refuse(&self, head: &Head, about: &Packet) -> bool {
+        let is_to_many = head.destination.is_multicast()
+            || matches!(self.routing.local(head.destination), Some(LocalKind::Broadcast(_)))
+            || head.destination == Ip::V4_BROADCAST;
+        let is_from_nobody = head.source.is_unspecified()
+            || head.source.is_multicast()
+            || head.source == Ip::V4_BROADCAST
+            || head.source.is_loopback();
+        let kind = about.bytes().get(head.offset).copied();
+        let is_error = match head.protocol {
+            Protocol::ICMP => !matches!(kind, Some(0 | 8..=10 | 13..=18)),
+            Protocol::ICMPV6 => kind.is_none_or(|kind| kind < 128 || kind == 137),
+            _ => false,
+        };
+        head.has_transport() && !is_to_many && !is_from_nobody && !is_error
+    }
+
+    fn send_error(&mut self, now: Instant, refusal: Refusal, head: &Head, about: &Packet, out: &mut Out) {
+        let own = self.routing.is_own(head.destination).then_some(head.destination);
+        let Some(source) = own.or_else(|| self.select_source(head.source)) else { return };
+        let is_v4 = head.is_v4();
+        let (header_bytes, most) = if is_v4 { (V4_BYTES, ERROR_MAX_V4) } else { (V6_BYTES, ERROR_MAX_V6) };
+        let room = most - header_bytes - MESSAGE_BYTES;
+        let quoted = about.bytes().get(..room).unwrap_or_else(|| about.bytes());
+        let (kind, code) = if is_v4 { refusal.kind_v4() } else { refusal.kind_v6() };
+        let rest = if let Refusal::TooBig(mtu) = refusal { u32::from(mtu) } else { 0 };
+        let mut buffer = out.buffer();
+        buffer.clear();
+        buffer.resize(HEADROOM_BYTES + header_bytes, 0);
+        buffer.extend_from_slice(&[kind, code, 0, 0]);
+        buffer.extend_from_slice(&rest.to_be_bytes());
+        buffer.extend_from_slice(quoted);
+        let range = HEADROOM_BYTES..buffer.len();
+        let mut packet = Packet { buffer, range, id: 0 };
+        // The priority of network control (RFC 1812 s.4.3.2.5), as Linux sets it.
+        let traffic = if is_v4 { ip::traffic(about.bytes()) & 0x1e | 0xc0 } else { 0 };
+        let protocol = if is_v4 { Protocol::ICMP } else { Protocol::ICMPV6 };
+        let identification = self.next_identification();
+        let destination = head.source;
+        let may_fragment = true;
+        let new = NewHead { source, destination, protocol, ttl: TTL, traffic, identification, may_fragment };
+        ip::write(&mut packet, &new);
+        write_checksum(&mut packet, header_bytes, source, destination);
+        self.counts.errors_sent += 1;
+        self.counts.born += 1;
+        // Where it ends it is counted there.
+        let _ = self.output(now, packet, 0, out);
+    }
+
+    pub(super) const fn next_identification(&mut self) -> u16 {
+        self.identification = self.identification.wrapping_add(1);
+        self.identification
+    }
+
+    /// A message to the machine itself: for the stack, or for its programs.
+    pub(super) fn deliver_message(
+        &mut self,
+        now: Instant,
+        (inlet, cast): (DeviceId, Cast),
+        head: &Head,
+        packet: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
+        let message = packet.bytes().get(head.offset..).unwrap_or(&[]);
+        let pseudo = if head.protocol == Protocol::ICMP {
+            0
+        } else {
+            ip::pseudo_sum(head.source, head.destination, Protocol::ICMPV6, message.len())
+        };
+        if message.len() < MESSAGE_BYTES {
+            return self.end(KernelDrop::Malformed, packet, out);
+        }
+        if ip::finish(pseudo + ip::sum(message)) != 0 {
+            return self.end(KernelDrop::MessageChecksum, packet, out);
+        }
+        match (head.is_v4(), message.first()) {
+            (true, Some(8)) | (false, Some(128)) => self.echo(now, cast, head, packet, out),
+            (false, Some(&(ndp::SOLICITATION | ndp::ADVERTISEMENT))) => {
+                self.receive_ndp(now, (inlet, cast), head, packet, out)
+            }
+            _ => {
+                self.counts.to_host += 1;
+                Some(Up::Host(packet))
+            }
+        }
+    }
+
+    /// Turns an echo request around.
+    fn echo(
+        &mut self,
+        now: Instant,
+        cast: Cast,
+        head: &Head,
+        mut packet: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
+        // Those to everybody stay unanswered (`icmp_echo_ignore_broadcasts`).
+        if cast == Cast::Group || self.owner_or_loopback(head.destination).is_none() {
+            return self.consume(packet, out);
+        }
+        let is_v4 = head.is_v4();
+        let header_bytes = ip::header_bytes(head.source);
+        // Options are not taken over.
+        crate::wires::frame::take_front(&mut packet, head.offset - header_bytes);
+        let traffic = if is_v4 { ip::traffic(packet.bytes()) } else { 0 };
+        if let Some(kind) = packet.bytes_mut().get_mut(header_bytes) {
+            *kind = if is_v4 { 0 } else { 129 };
+        }
+        let new = NewHead {
+            source: head.destination,
+            destination: head.source,
+            protocol: head.protocol,
+            ttl: TTL,
+            traffic,
+            identification: self.next_identification(),
+            may_fragment: true,
+        };
+        ip::write(&mut packet, &new);
+        write_checksum(&mut packet, header_bytes, head.destination, head.source);
+        self.counts.echoes += 1;
+        // What came in was for the stack, and what goes out is new.
+        self.counts.consumed += 1;
+        self.counts.born += 1;
+        let _ = self.output(now, packet, 0, out);
+        None
+    }
+
+    fn owner_or_loopback(&self, address: Ip) -> Option<DeviceId> {
+        match self.routing.local(address) {
+            Some(LocalKind::Own(device)) => Some(device),
+            Some(LocalKind::Broadcast(_)) | None => None,
+        }
+    }
+}
+
+/// Writes the checksum of an ICMP message that begins at `offset`.
+pub(super) fn write_checksum(packet: &mut Packet, offset: usize, source: Ip, destination: Ip) {
+    let Some(message) = packet.bytes_mut().get_mut(offset..) else { return };
+    if let Some(place) = message.get_mut(2..4) {
+        place.fill(0);
+    }
+    let pseudo =
+        if source.is_v4() { 0 } else { ip::pseudo_sum(source, destination, Protocol::ICMPV6, message.len()) };
+    let check = ip::finish(pseudo + ip::sum(message)).to_be_bytes();
+    if let Some(place) = message.get_mut(2..4) {
+        place.copy_from_slice(&check);
+    }
 }

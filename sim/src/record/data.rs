@@ -9,6 +9,7 @@ use super::balance::Balance;
 use super::batches::Batches;
 use super::drawing::Graph;
 use super::histogram::Histogram;
+use crate::trace::Trace;
 
 /// The version of the form; it grows when a key changes its meaning or goes.
 pub const SCHEMA: u32 = 2;
@@ -38,6 +39,9 @@ pub struct RunRecord {
     pub events: u64,
     /// What two runs are compared by.
     pub hashes: Hashes,
+    /// The hashes on the way, by which the first difference of two runs is found.
+    #[serde(default)]
+    pub chains: Chains,
     /// What a reader should know.
     pub notes: Vec<String>,
     /// The machines, for drawing.
@@ -99,6 +103,40 @@ pub struct Hashes {
     pub decisions: String,
     /// Of the numbers in this record.
     pub metrics: String,
+}
+
+/// The chains of hashes of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chains {
+    /// The scenario file, as it was named when it ran; empty where there was none.
+    pub file: String,
+    /// Events between two checkpoints.
+    pub every_events: u64,
+    /// Frames that reached a machine.
+    pub wire: Chain,
+    /// Flows that ended, and the servers that they had.
+    pub decisions: Chain,
+    /// Answers and how long they took, and flows that broke.
+    pub answers: Chain,
+}
+
+/// One chain: each hash covers all events before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Its events.
+    pub events: u64,
+    /// The hash of them all, as 16 hexadecimal digits.
+    pub hash: String,
+    /// The hash after every so many events.
+    pub checkpoints: Vec<String>,
+}
+
+impl From<&Trace> for Chain {
+    fn from(trace: &Trace) -> Self {
+        let hex = |hash: u64| format!("{hash:016x}");
+        let checkpoints = trace.checkpoints().iter().copied().map(hex).collect();
+        Self { events: trace.events(), hash: hex(trace.hash()), checkpoints }
+    }
 }
 
 /// Flows and how they ended: `started = completed + broken + unfinished`.

@@ -42,6 +42,7 @@ struct Hashed<'a> {
     schema: u32,
     mode: Mode,
     parameters: &'a [Parameter],
+    answers: &'a str,
     elapsed_ns: u64,
     warmup_ns: u64,
     events: u64,
@@ -80,6 +81,7 @@ impl RunRecord {
             schema: self.schema,
             mode: self.mode,
             parameters: &self.parameters,
+            answers: &self.chains.answers.hash,
             elapsed_ns: self.elapsed_ns,
             warmup_ns: self.warmup_ns,
             events: self.events,
@@ -161,6 +163,7 @@ mod tests {
         assert_eq!(hash(&|record| record.command = "another".to_owned()), base.hashes.metrics);
         assert_eq!(hash(&|record| record.version = "9".to_owned()), base.hashes.metrics);
         assert_ne!(hash(&|record| record.flows.broken += 1), base.hashes.metrics);
+        assert_ne!(hash(&|record| record.chains.answers.hash.push('0')), base.hashes.metrics);
         assert_ne!(hash(&|record| record.latency.record(1)), base.hashes.metrics);
         assert_ne!(hash(&|record| record.series.servers[0].requests[3] += 1), base.hashes.metrics);
         assert_ne!(hash(&|record| record.findings.push("Wrong.".to_owned())), base.hashes.metrics);

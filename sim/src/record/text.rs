@@ -374,7 +374,7 @@ at 12 s: server.1 is replaced by server.9
 ok     flows.broken at most 1000 (found 36)
 ok     conserved equal to 1 (found 1)
 note: Packets of the first second are part of the totals.
-wire hash 00112233445566ff   decision hash ffeeddccbbaa9988   metric hash 6bd62e36f90a1eeb
+wire hash 00112233445566ff   decision hash ffeeddccbbaa9988   metric hash ad7c4187ec592fa0
 ";
         assert_eq!(run_text(&record), wanted.trim_start_matches('\n'));
     }

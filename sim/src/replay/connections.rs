@@ -65,7 +65,7 @@ impl Way {
         Self {
             server,
             reply: status.entry.tuple(Direction::Reply),
-            interface: status.entry.interface_out(Direction::Original),
+            interface: status.interface_out,
             is_one_sided: status.entry.is_one_sided(),
             is_each_alone: false,
         }

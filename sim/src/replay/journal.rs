@@ -8,7 +8,7 @@ use evenkeel_engine::plan::{Layer, Plan, PolicyPlan};
 use evenkeel_engine::policy::rules::Rules;
 use evenkeel_engine::policy::{PolicyFlow, PolicyVerdict};
 use evenkeel_engine::verdict::DropReason;
-use evenkeel_engine::wire::FiveTuple;
+use evenkeel_engine::wire::{FiveTuple, HashKey};
 use evenkeel_engine::{Engine, Instant, InterfaceId, Verdict};
 
 use super::connections::{Connection, Connections};
@@ -34,7 +34,7 @@ pub(super) struct Journal<'a> {
 
 /// One link of the policy chain, so that rules can be asked which of them it was.
 enum Stage {
-    Rule(String, Rules),
+    Rule(String, Box<Rules>),
     Component(String),
 }
 
@@ -56,8 +56,10 @@ impl<'a> Journal<'a> {
         for policy in &plan.policies {
             match policy {
                 PolicyPlan::Rules(flows) => {
-                    let each = flows.iter().map(|flow| (flow.name.clone(), Rules::new(vec![flow.clone()])));
-                    policies.extend(each.map(|(name, rules)| Stage::Rule(name, rules)));
+                    let each = flows
+                        .iter()
+                        .map(|flow| (flow.name.clone(), Rules::new(vec![flow.clone()], HashKey([0, 0]))));
+                    policies.extend(each.map(|(name, rules)| Stage::Rule(name, Box::new(rules))));
                 }
                 PolicyPlan::Guest { name, .. } => policies.push(Stage::Component(name.clone())),
             }
@@ -170,12 +172,12 @@ fn describe(text: &mut String, slot: &Slot, entry: &Entry, policies: &[Stage], k
 
 /// The rule that decides about new flows of `tuple`.
 fn rule(policies: &[Stage], tuple: &FiveTuple, interface: InterfaceId) -> String {
-    let flow = PolicyFlow { hash: 0, tuple: *tuple, interface };
+    let flow = PolicyFlow::new(0, *tuple, interface);
     let mut components = Vec::new();
     for policy in policies {
         match policy {
             Stage::Component(name) => components.push(name.as_str()),
-            Stage::Rule(name, rules) if rules.evaluate(&flow) != PolicyVerdict::Skip => {
+            Stage::Rule(name, rules) if rules.evaluate(&flow) != Some(PolicyVerdict::Skip) => {
                 return with_components(name, &components);
             }
             Stage::Rule(..) => {}

@@ -3,6 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{ForwarderReport, Outcome};
+use crate::flow_mode;
+use crate::host::Cause;
+use crate::record::data::Mode;
 
 /// The text of a report, with a line's end at its end.
 pub(super) fn render(outcome: &Outcome) -> String {
@@ -10,9 +13,16 @@ pub(super) fn render(outcome: &Outcome) -> String {
     // Writing into a String cannot fail.
     let _ = head(outcome, &mut text);
     let _ = servers(outcome, &mut text);
-    let _ = forwarders(&outcome.forwarders, &mut text);
+    let _ = forwarders(outcome.mode, &outcome.forwarders, &mut text);
     let _ = expectations(outcome, &mut text);
-    let _ = writeln!(text, "wire hash {}   decision hash {}", outcome.wire_hash, outcome.decision_hash);
+    if outcome.mode == Mode::Packet {
+        let _ = write!(text, "wire hash {}   ", outcome.wire_hash);
+    }
+    let _ = writeln!(
+        text,
+        "decision hash {}   metric hash {}   evenkeel {}",
+        outcome.decision_hash, outcome.metric_hash, outcome.version
+    );
     text
 }
 
@@ -30,7 +40,7 @@ fn head(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         flows.started, flows.completed, flows.broken, flows.unfinished
     )?;
     for (cause, count) in &flows.causes {
-        writeln!(text, "         {count} broken: {}", cause.words())?;
+        writeln!(text, "         {count} broken: {}", words(outcome.mode, cause))?;
     }
     if outcome.unavoidable > 0 {
         writeln!(
@@ -42,6 +52,15 @@ fn head(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     for sentence in &outcome.checks.sentences {
         writeln!(text, "found    {sentence}")?;
     }
+    if outcome.mode == Mode::Flow {
+        let latency = &outcome.latency;
+        let [mean, p99] = [latency.mean_ns, latency.p99_ns].map(milliseconds);
+        return writeln!(
+            text,
+            "requests {} answered, after {mean} ms on average, 99 % of them within {p99} ms\n",
+            latency.answers
+        );
+    }
     let lost = packets.lost();
     writeln!(
         text,
@@ -51,9 +70,49 @@ fn head(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     writeln!(text)
 }
 
+/// A cause in words.
+fn words(mode: Mode, key: &str) -> &str {
+    let found = match mode {
+        Mode::Packet => Cause::ALL.iter().find(|cause| cause.key() == key).map(|cause| cause.words()),
+        Mode::Flow => {
+            flow_mode::Cause::ALL.iter().find(|cause| cause.key() == key).map(|cause| cause.words())
+        }
+    };
+    found.unwrap_or(key)
+}
+
+/// Milliseconds with three digits behind the point.
+fn milliseconds(nanoseconds: u64) -> String {
+    let microseconds = nanoseconds / 1_000;
+    format!("{}.{:03}", microseconds / 1_000, microseconds % 1_000)
+}
+
+/// The servers of a run without packets.
+fn flow_servers(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
+    let head = ["director", "server", "address", "weight", "flows", "share", "by weight", "completed"];
+    let mut rows = vec![head.map(str::to_owned)];
+    for server in &outcome.servers {
+        rows.push([
+            server.director.clone(),
+            server.server.clone(),
+            server.address.clone(),
+            server.weight.to_string(),
+            server.flows.to_string(),
+            format!("{:.1} %", server.flows_percent),
+            format!("{:.1} %", server.weight_percent),
+            server.answered.to_string(),
+        ]);
+    }
+    aligned(&rows, 3, text)?;
+    writeln!(text)
+}
+
 fn servers(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     if outcome.servers.is_empty() {
         return Ok(());
+    }
+    if outcome.mode == Mode::Flow {
+        return flow_servers(outcome, text);
     }
     let head = [
         "director",
@@ -107,14 +166,22 @@ fn aligned<const N: usize>(rows: &[[String; N]], left: usize, text: &mut String)
     Ok(())
 }
 
-fn forwarders(forwarders: &[ForwarderReport], text: &mut String) -> std::fmt::Result {
+fn forwarders(mode: Mode, forwarders: &[ForwarderReport], text: &mut String) -> std::fmt::Result {
     for forwarder in forwarders {
         let dropped: u64 = forwarder.dropped.values().sum();
-        writeln!(
-            text,
-            "forwarder {}: {} packets in, {} forwarded, {} answered, {dropped} dropped",
-            forwarder.name, forwarder.packets_in, forwarder.forwarded, forwarder.answered
-        )?;
+        let name = &forwarder.name;
+        match mode {
+            Mode::Packet => writeln!(
+                text,
+                "forwarder {name}: {} packets in, {} forwarded, {} answered, {dropped} dropped",
+                forwarder.packets_in, forwarder.forwarded, forwarder.answered
+            )?,
+            Mode::Flow => writeln!(
+                text,
+                "forwarder {name}: {} flows opened, {} scheduler calls",
+                forwarder.flows_opened, forwarder.scheduler_calls
+            )?,
+        }
         for (reason, count) in &forwarder.dropped {
             writeln!(text, "  {count} dropped: {reason}")?;
         }

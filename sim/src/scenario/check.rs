@@ -5,6 +5,7 @@
 
 mod addresses;
 mod expect;
+mod flow;
 mod laws;
 mod links;
 mod machines;
@@ -74,6 +75,7 @@ pub(super) fn check(
         loads: Vec::new(),
         timeline: Vec::new(),
         captures: Vec::new(),
+        captured_machines: Vec::new(),
         expectations: Vec::new(),
     };
     scenario.hosts = checker.hosts(file.host.as_ref(), &scenario.segments);
@@ -88,7 +90,11 @@ pub(super) fn check(
     checker.circles(file, &scenario);
     scenario.timeline = checker.timeline(file.timeline.as_ref(), &scenario, &roster);
     scenario.captures = checker.captures(file.capture.as_ref(), &scenario.segments);
+    scenario.captured_machines = checker.captured_machines(file.capture.as_ref(), &roster);
     scenario.expectations = checker.expectations(file.expect.as_ref());
+    if scenario.mode == Mode::Flow {
+        checker.without_packets(file);
+    }
     scenario
 }
 

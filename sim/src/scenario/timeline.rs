@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use evenkeel_engine::Duration;
 
 use super::{Route, Subnet};
+use crate::random::Stream;
 use crate::wires::Quality;
 
 /// One entry of the timeline.
@@ -41,6 +42,45 @@ pub enum When {
         /// How often.
         count: u32,
     },
+}
+
+impl When {
+    /// The moments up to `end`, in the order in which they were drawn. All are drawn at once: a run that ends sooner
+    /// leaves the rest alone.
+    #[must_use]
+    pub fn moments(&self, draw: &mut Stream, end: Duration) -> Vec<Duration> {
+        match *self {
+            Self::At(at) => vec![at],
+            Self::Every { start, gap, is_random, count } => {
+                let mut moments = Vec::new();
+                let mut at = start;
+                for _ in 0..count {
+                    if is_random {
+                        at = at.saturating_add(draw.exponential(gap));
+                    }
+                    if at > end {
+                        break;
+                    }
+                    moments.push(at);
+                    if !is_random {
+                        at = at.saturating_add(gap);
+                    }
+                }
+                moments
+            }
+            Self::Within { from, to, count } => {
+                let span = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
+                let one = |_| from.saturating_add(Duration::from_nanos(draw.below(span.saturating_add(1))));
+                (0..count).map(one).collect()
+            }
+        }
+    }
+
+    /// The random numbers of the timeline's entry `index`: first its moments, then at each moment its targets.
+    #[must_use]
+    pub fn fate(seed: u64, index: usize) -> Stream {
+        Stream::new(seed, &format!("timeline.{index}"), "fate")
+    }
 }
 
 /// What happens. Machines are numbers (see [`super::network`]); of several targets one is drawn each time.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use evenkeel_engine::Duration;
 use evenkeel_engine::wire::Protocol;
+use serde::{Deserialize, Serialize};
 
 use crate::work::Law;
 
@@ -103,7 +104,7 @@ pub struct Exchange {
 }
 
 /// How the programs of a server work.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceModel {
     /// How long one request takes on an idle core.
     pub time: Law,
@@ -116,7 +117,7 @@ pub struct ServiceModel {
 }
 
 /// Who is served when.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Discipline {
     /// First come, first served.
     #[default]

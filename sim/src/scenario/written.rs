@@ -116,9 +116,12 @@ pub(super) struct Segment {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Capture {
-    /// The segments whose frames it holds; names, or beginnings of names with `*` behind.
-    #[schemars(required)]
+    /// The segments whose frames it holds, as they reach a machine, each in a file of its own; names, or beginnings of
+    /// names with `*` behind.
     pub(super) segments: Option<At<OneOrMany<PatternText>>>,
+    /// The machines whose frames it holds, in and out, each in a file of its own; names, or beginnings of names with `*`
+    /// behind.
+    pub(super) machines: Option<At<OneOrMany<PatternText>>>,
 }
 
 /// What must come out.

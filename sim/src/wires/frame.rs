@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_buffer_without_room_in_front_gets_some() {
-        let mut packet = Packet { buffer: vec![1, 2, 3], range: 0..3 };
+        let mut packet = Packet { buffer: vec![1, 2, 3], range: 0..3, id: 0 };
         put_header(&mut packet, &header_bytes(A, B, ARP));
         assert_eq!(packet.bytes().get(14..), Some(&[1, 2, 3][..]));
         assert_eq!(header(packet.bytes()), Some((A, B, ARP)));

@@ -2,10 +2,12 @@
 
 use evenkeel_engine::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::random::Stream;
 
 /// What one direction of a cable does to frames.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Bits per second; zero means without limit, and then nothing ever waits. Default 10 Gbit/s.
     pub rate_bits: u64,
@@ -48,7 +50,7 @@ impl Default for Quality {
 }
 
 /// How long frames are under way. A draw below zero counts as zero.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Delay {
     /// Always this long.
     Fixed(Duration),
@@ -122,7 +124,7 @@ impl Delay {
 }
 
 /// How frames wait for a limited rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Discipline {
     /// Up to this many frames wait, besides the one that is being sent; the next is dropped.
     Packets {
@@ -145,7 +147,7 @@ pub enum Discipline {
 /// bytes had passed. Between `low` and `high` a frame is picked with the probability `p / (1 - count * p)`, where `p`
 /// grows evenly up to `share_millionths` and `count` is the number of frames since the last one that was picked; from
 /// `high` on every frame is picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Red {
     /// The average queue from which frames are picked, in packets.
     pub low: u32,
@@ -163,7 +165,7 @@ pub struct Red {
 }
 
 /// Which frames get lost. They have taken their time on the cable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loss {
     /// None.
     None,
@@ -186,7 +188,7 @@ pub enum Loss {
 }
 
 /// Which frames come later than they should, so that others overtake them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reorder {
     /// The share, in millionths.
     pub millionths: u32,

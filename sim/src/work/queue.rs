@@ -67,6 +67,12 @@ impl Speed {
     pub fn millionths(millionths: u32) -> Self {
         Self(millionths.min(1_000_000_000))
     }
+
+    /// In percent of full speed, rounded down.
+    #[must_use]
+    pub const fn percent(self) -> u32 {
+        self.0 / 10_000
+    }
 }
 
 /// Why a request was not taken in.

@@ -5,6 +5,7 @@ use evenkeel_engine::{Duration, Instant};
 use super::World;
 use crate::host::Opening;
 use crate::net::{Event, Net};
+use crate::openings::Openings;
 use crate::payload::{HEAD_BYTES, MESSAGE_MAX_BYTES};
 use crate::random::Stream;
 use crate::report::LoadCounts;
@@ -14,16 +15,12 @@ use crate::work::{LawError, Sampler};
 /// One load at work.
 pub(crate) struct LoadState {
     pub(crate) counts: LoadCounts,
-    arrivals: Arrivals,
-    draw: Stream,
+    openings: Openings,
     patterns: Stream,
     request: Sampler,
     response: Sampler,
     requests: Stream,
     responses: Stream,
-    phases: Stream,
-    /// When the phase of an on-off load ends, and whether it is on.
-    phase: (Instant, bool),
     /// No further flow will open.
     is_exhausted: bool,
 }
@@ -33,15 +30,12 @@ impl LoadState {
         let stream = |purpose| Stream::new(seed, &load.name, purpose);
         Ok(Self {
             counts: LoadCounts::default(),
-            arrivals: load.arrivals,
-            draw: stream("arrivals"),
+            openings: Openings::new(load.arrivals, seed, &load.name, Instant::ZERO.after(load.start)),
             patterns: stream("patterns"),
             request: load.exchange.request.sampler()?,
             response: load.exchange.response.sampler()?,
             requests: stream("requests"),
             responses: stream("responses"),
-            phases: stream("phases"),
-            phase: (Instant::ZERO.after(load.start), false),
             is_exhausted: false,
         })
     }
@@ -52,41 +46,11 @@ impl LoadState {
 
     /// A flow has ended; in a closed loop the next one follows.
     pub(super) fn make_room(&mut self, net: &mut Net, load: usize) {
-        let Arrivals::Closed { think, .. } = self.arrivals else { return };
         if self.is_exhausted {
             return;
         }
-        let pause = if think == Duration::ZERO { think } else { self.draw.exponential(think) };
-        net.schedule(net.now.after(pause), Event::Reopen { load });
-    }
-
-    /// When the flow after one at `now` opens; none in a closed loop.
-    fn next_opening(&mut self, now: Instant) -> Option<Instant> {
-        match self.arrivals {
-            Arrivals::Poisson { mean_gap } => Some(now.after(self.draw.exponential(mean_gap))),
-            Arrivals::Uniform { gap } => Some(now.after(gap)),
-            Arrivals::OnOff { mean_gap, on, off } => Some(self.next_in_waves(now, mean_gap, on, off)),
-            Arrivals::Closed { .. } => None,
-        }
-    }
-
-    /// Time in which nobody comes is skipped: gaps count in the time that is on.
-    fn next_in_waves(&mut self, now: Instant, mean_gap: Duration, on: Duration, off: Duration) -> Instant {
-        let (mut at, mut gap) = (now, self.draw.exponential(mean_gap));
-        loop {
-            let (end, is_on) = self.phase;
-            if is_on {
-                let left = end.since(at);
-                if gap < left {
-                    return at.after(gap);
-                }
-                gap -= left;
-            }
-            at = end.max(at);
-            let mean = if is_on { off } else { on };
-            // A phase lasts at least a nanosecond, so that this ends.
-            let length = self.phases.exponential(mean).max(Duration::from_nanos(1));
-            self.phase = (at.after(length), !is_on);
+        if let Some(pause) = self.openings.pause() {
+            net.schedule(net.now.after(pause), Event::Reopen { load });
         }
     }
 }
@@ -95,19 +59,13 @@ impl World<'_> {
     pub(super) fn begin_loads(&mut self) {
         for (index, load) in self.scenario.loads.iter().enumerate() {
             let start = Instant::ZERO.after(load.start);
-            match load.arrivals {
-                Arrivals::Poisson { .. } | Arrivals::Uniform { .. } => {
-                    self.net.schedule(start, Event::Open { load: index });
+            if let Arrivals::Closed { outstanding, .. } = load.arrivals {
+                for _ in 0..outstanding {
+                    self.net.schedule(start, Event::Reopen { load: index });
                 }
-                Arrivals::OnOff { .. } => {
-                    let first = self.loads.get_mut(index).and_then(|state| state.next_opening(start));
-                    self.net.schedule(first.unwrap_or(start), Event::Open { load: index });
-                }
-                Arrivals::Closed { outstanding, .. } => {
-                    for _ in 0..outstanding {
-                        self.net.schedule(start, Event::Reopen { load: index });
-                    }
-                }
+            } else {
+                let first = self.loads.get_mut(index).and_then(|state| state.openings.first(start));
+                self.net.schedule(first.unwrap_or(start), Event::Open { load: index });
             }
         }
     }
@@ -121,7 +79,7 @@ impl World<'_> {
         if state.is_exhausted {
             return;
         }
-        let Some(next) = state.next_opening(self.net.now) else { return };
+        let Some(next) = state.openings.next(self.net.now) else { return };
         if is_beyond(load, next) {
             state.is_exhausted = true;
         } else {

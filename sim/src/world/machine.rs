@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use crate::forwarder::{ForwarderNode, Port};
 use crate::host::Host;
-use crate::kernel::{Kernel, KernelDrop, KernelPlan, Up};
+use crate::kernel::plan::KernelPlan;
+use crate::kernel::{Kernel, KernelDrop, KernelError, Up};
 use crate::net::{Event, Net, Way};
 use crate::packet::Packet;
 use crate::scenario::{Route, Subnet};
 
-use super::build;
+use super::setting::{Told, prefix};
 
 /// What runs on a machine.
 #[allow(clippy::large_enum_variant, reason = "nearly every machine is a host")]
@@ -43,11 +44,8 @@ pub struct KernelCounts {
 pub(crate) struct Machine {
     number: usize,
     pub(crate) kernel: Kernel,
-    /// What the kernel was told, to begin anew; and of that, what the scenario told it.
-    plan: KernelPlan,
-    told: KernelPlan,
-    name: String,
-    seed: u64,
+    /// What the scenario told the kernel, without what an engine's plan adds.
+    told: Told,
     pub(crate) role: Role,
     is_up: bool,
     /// When the pending timer event of the kernel is due.
@@ -57,50 +55,75 @@ pub(crate) struct Machine {
     /// Whether the engine owns the interface.
     is_engines: Vec<bool>,
     pub(crate) counts: KernelCounts,
-    /// What kernels before a restart have dropped.
-    past_drops: [u64; KernelDrop::ALL.len()],
 }
 
 impl Machine {
     pub(super) fn new(
         number: usize,
-        name: &str,
         seed: u64,
-        (told, plan): (KernelPlan, KernelPlan),
+        (told, plan): (Told, &KernelPlan),
         segments: Vec<usize>,
         role: Role,
-    ) -> Self {
+    ) -> Result<Self, KernelError> {
         let is_engines = (0..segments.len()).map(|interface| owns(&role, interface)).collect();
-        Self {
+        Ok(Self {
             number,
-            kernel: Kernel::new(plan.clone(), seed, name),
-            plan,
+            kernel: Kernel::new(plan, seed)?,
             told,
-            name: name.to_owned(),
-            seed,
             role,
             is_up: true,
             kernel_timer: Instant::NEVER,
             segments,
             is_engines,
             counts: KernelCounts::default(),
-            past_drops: [0; KernelDrop::ALL.len()],
-        }
+        })
     }
 
     // Commands.
 
     /// Says that it is there: gratuitous ARP.
     pub(super) fn start(&mut self, net: &mut Net) {
+        self.kernel.start(net.now, &mut net.out);
         if let Role::Forwarder(forwarder) = &mut self.role {
             forwarder.engine.announce();
             self.step(net);
         }
-        self.arm_kernel(net);
+        self.settle(net);
+    }
+
+    /// Somebody wants to know what becomes of packets here.
+    pub(super) fn watch(&mut self) {
+        if let Role::Forwarder(forwarder) = &mut self.role {
+            forwarder.watch();
+        }
     }
 
     /// A frame has come in.
     pub(super) fn receive(&mut self, net: &mut Net, interface: usize, frame: Packet) {
+        if net.watch.as_ref().is_some_and(|watch| watch.is_curious()) {
+            return self.receive_watched(net, interface, frame);
+        }
+        self.take_in(net, interface, frame);
+    }
+
+    /// The same, and tells what the kernel has dropped because of it.
+    fn receive_watched(&mut self, net: &mut Net, interface: usize, frame: Packet) {
+        let (id, bytes) = (frame.id, frame.bytes().to_vec());
+        let before: Vec<u64> = self.kernel.drops().map(|(_, count)| count).collect();
+        self.take_in(net, interface, frame);
+        let after = self.kernel.drops().zip(before).filter(|((_, after), before)| after > before);
+        let reasons: Vec<&str> = after.map(|((reason, _), _)| reason.name()).collect();
+        if let Some(watch) = &mut net.watch {
+            if !self.is_up {
+                watch.kernel(net.now, self.number, (id, &bytes), "no power: the frame ends here");
+            }
+            for reason in reasons {
+                watch.kernel(net.now, self.number, (id, &bytes), &format!("the kernel drops: {reason}"));
+            }
+        }
+    }
+
+    fn take_in(&mut self, net: &mut Net, interface: usize, frame: Packet) {
         if !self.is_up {
             net.into_the_dark += 1;
             return net.recycle(frame);
@@ -110,9 +133,8 @@ impl Machine {
             return self.hand_to_engine(net, Port::Ethernet(interface), frame);
         }
         let up = self.kernel.receive(net.now, interface, frame, &mut net.out);
-        net.flush(self.number);
         self.take_up(net, up);
-        self.arm_kernel(net);
+        self.settle(net);
     }
 
     /// A timer of the kernel is due.
@@ -123,9 +145,8 @@ impl Machine {
         self.kernel_timer = Instant::NEVER;
         if self.is_up {
             self.kernel.timeout(net.now, &mut net.out);
-            net.flush(self.number);
         }
-        self.arm_kernel(net);
+        self.settle(net);
     }
 
     /// The loop of the forwarder runs until nothing waits for it.
@@ -136,6 +157,11 @@ impl Machine {
         loop {
             let Role::Forwarder(forwarder) = &mut self.role else { return };
             let goes_on = forwarder.turn(net.now);
+            if let Some(watch) = &mut net.watch {
+                for decided in forwarder.take_decided() {
+                    watch.decided(net.now, self.number, &decided, &forwarder.engine);
+                }
+            }
             while let Some((port, packet)) = self.take_from_engine() {
                 self.hand_to_kernel(net, port, packet);
             }
@@ -144,7 +170,7 @@ impl Machine {
             }
         }
         self.arm_engine(net);
-        self.arm_kernel(net);
+        self.settle(net);
     }
 
     /// The engine's timer is due.
@@ -167,7 +193,7 @@ impl Machine {
             return None;
         }
         let result = act(host, &mut Way { net, kernel: &mut self.kernel, machine: self.number });
-        self.arm_kernel(net);
+        self.settle(net);
         Some(result)
     }
 
@@ -203,11 +229,7 @@ impl Machine {
         if std::mem::replace(&mut self.is_up, true) {
             return;
         }
-        for (sum, (_, count)) in self.past_drops.iter_mut().zip(self.kernel.drops()) {
-            *sum += count;
-        }
-        self.kernel = Kernel::new(self.plan.clone(), self.seed, &self.name);
-        self.kernel_timer = Instant::NEVER;
+        self.kernel.restart(&mut net.out);
         if let Role::Forwarder(forwarder) = &mut self.role {
             forwarder.restart(guests.unwrap_or_default(), net.now);
         }
@@ -219,17 +241,18 @@ impl Machine {
         let Role::Forwarder(forwarder) = &mut self.role else { return };
         let plan = match setup::spread(&plan) {
             Ok(mut plan) => {
-                build::claim_stations(&mut plan, &self.told);
+                self.told.claim_stations(&mut plan);
                 plan
             }
             Err(reason) => return forwarder.tell(format!("reload: {reason}")),
         };
-        match build::ports(&plan, &self.told) {
+        match self.told.ports(&plan) {
             Ok(ports) => {
-                let changed = build::told_by(&plan, self.told.clone());
+                let changed = self.told.with(&plan);
                 forwarder.reload(plan, guests, ports, net.now);
-                self.kernel.set_routing(&changed);
-                self.plan = changed;
+                if let Err(error) = self.kernel.reconfigure(&changed) {
+                    forwarder.tell(format!("reload: {error}"));
+                }
             }
             Err(interface) => forwarder.tell(format!("reload: there is no interface {interface}")),
         }
@@ -240,21 +263,21 @@ impl Machine {
     pub(super) fn set_link(&mut self, net: &mut Net, segment: usize, is_up: bool) {
         for (interface, own) in self.segments.iter().enumerate() {
             if *own == segment {
-                self.kernel.set_link(interface, is_up, &mut net.out);
+                // An engine's interface is not the kernel's, and every other one is there.
+                let _ = self.kernel.set_carrier(net.now, interface, is_up, &mut net.out);
             }
         }
-        net.flush(self.number);
-        self.arm_kernel(net);
+        self.settle(net);
     }
 
-    pub(super) fn set_route(&mut self, net: &mut Net, route: &Route) {
-        self.kernel.set_route(&build::route(route));
-        self.arm_kernel(net);
+    pub(super) fn set_route(&mut self, route: &Route) {
+        // A router that is on no link of the machine is refused when the scenario is read.
+        let _ = self.kernel.set_route(&self.told.route(route));
     }
 
-    pub(super) fn delete_route(&mut self, net: &mut Net, to: Subnet, table: u32) {
-        self.kernel.delete_route(to, table);
-        self.arm_kernel(net);
+    pub(super) fn delete_route(&mut self, to: Subnet, table: u32) {
+        // As with `ip route del`, one that is not there can not be deleted, and nothing has changed.
+        let _ = self.kernel.remove_route(table, prefix(to), None);
     }
 
     /// The clock of the forwarder jumps ahead.
@@ -271,7 +294,7 @@ impl Machine {
     fn take_up(&mut self, net: &mut Net, up: Option<Up>) {
         match up {
             None => {}
-            Some(Up::Local(packet)) => {
+            Some(Up::Host(packet)) => {
                 self.counts.local += 1;
                 match &mut self.role {
                     Role::Host(host) => {
@@ -322,7 +345,17 @@ impl Machine {
         }
     }
 
-    fn arm_kernel(&mut self, net: &mut Net) {
+    /// What the kernel has put out goes its way, and its timer is set.
+    fn settle(&mut self, net: &mut Net) {
+        net.flush(self.number);
+        if !self.is_up {
+            return;
+        }
+        // What programs say to their own machine comes back up; each answer may be followed by another.
+        while let Some(up) = net.out.take_up() {
+            self.take_up(net, Some(up));
+            net.flush(self.number);
+        }
         let due = self.kernel.deadline();
         if due < self.kernel_timer {
             self.kernel_timer = due;
@@ -341,7 +374,7 @@ impl Machine {
 
     /// Packets that the kernel dropped, by reason.
     pub(crate) fn kernel_drops(&self) -> impl Iterator<Item = (KernelDrop, u64)> + '_ {
-        self.kernel.drops().zip(self.past_drops).map(|((reason, now), before)| (reason, now + before))
+        self.kernel.drops()
     }
 
     /// Whether nothing waits on this machine.

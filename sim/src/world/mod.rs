@@ -4,6 +4,7 @@
 //! gives the same outcome on every machine and in every build. It reads no file and no clock.
 //!
 //! * [`build`] from the scenario to machines and cables
+//! * [`setting`] what its network stack is told
 //! * [`machine`] one machine: its kernel and what runs on it
 //! * [`load`] who opens flows when
 //! * [`timeline`] what happens besides
@@ -11,6 +12,7 @@
 mod build;
 mod load;
 mod machine;
+mod setting;
 mod telling;
 mod timeline;
 
@@ -20,17 +22,22 @@ use std::net::IpAddr;
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
+use crate::checker::{History, Witness};
+use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
-use crate::host::{Cause, Ending, Host};
-use crate::net::{Event, Net};
+use crate::host::{Answer, Cause, Ending, Host};
+use crate::kernel::KernelError;
+use crate::net::{Event, Net, index};
 use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
-use crate::scenario::{Extent, Scenario, Service};
+use crate::scenario::{Extent, Mode, Scenario, Service};
+use crate::watch::{self, Watch};
 use crate::work::LawError;
 use load::LoadState;
 pub use machine::KernelCounts;
 use machine::{Machine, Role};
+pub(crate) use setting::station;
 use telling::{Absences, Telling};
 use timeline::Undoing;
 
@@ -44,6 +51,17 @@ pub enum Queue {
     Heap,
 }
 
+/// A fault that is put into the forwarders on purpose, to see whether it is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planted {
+    /// None.
+    #[default]
+    Nothing,
+    /// When a weight changes or a configuration is read, flows are forgotten, and chosen anew by their hash as they go
+    /// on: what a load balancer without a flow table does.
+    HashedAnew,
+}
+
 /// How a run is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -53,6 +71,10 @@ pub struct Options {
     pub queue: Queue,
     /// Nobody looks at the wires: quicker, and the run is the same.
     pub is_unchecked: bool,
+    /// The run ends at this moment, should the scenario take longer.
+    pub until: Option<Instant>,
+    /// A fault on purpose.
+    pub planted: Planted,
 }
 
 /// What a forwarder of the scenario runs by.
@@ -114,6 +136,12 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// Flow mode can not run it.
+    #[error("{error}")]
+    Flow {
+        /// Why.
+        error: Box<SetupError>,
+    },
     /// A plan has no interface.
     #[error("forwarder {forwarder}: the configuration has no interface")]
     NoInterface {
@@ -127,6 +155,14 @@ pub enum RunError {
         what: String,
         /// Why.
         error: LawError,
+    },
+    /// The kernel of a machine refuses what it is told.
+    #[error("{machine}: {error}")]
+    Kernel {
+        /// The machine.
+        machine: String,
+        /// Why.
+        error: KernelError,
     },
     /// A VIP or source-NAT address is a machine's own: that machine's kernel would keep its packets.
     #[error(
@@ -179,9 +215,36 @@ pub fn run_supplied<'a>(
     supplier: Option<&'a mut dyn Supply>,
     listener: &mut dyn FnMut(Progress),
 ) -> Result<Outcome, RunError> {
+    run_watched(scenario, equipment, options, supplier, listener, &mut Watch::default())
+}
+
+/// The same, while `watch` looks on. The outcome is the same as without it, unless it has seen enough and ends the run.
+///
+/// # Errors
+/// When the scenario and the plans do not fit together; nothing has run then.
+pub fn run_watched<'a>(
+    scenario: &'a Scenario,
+    equipment: Vec<Equipment>,
+    options: Options,
+    supplier: Option<&'a mut dyn Supply>,
+    listener: &mut dyn FnMut(Progress),
+    watch: &mut Watch,
+) -> Result<Outcome, RunError> {
+    if scenario.mode == Mode::Flow {
+        let (wanted, given) = (scenario.forwarders.len(), equipment.len());
+        if wanted != given {
+            return Err(RunError::Equipment { wanted, given });
+        }
+        let outcome = flow_mode::run_scenario(scenario, equipment, options, listener);
+        return outcome.map_err(|error| RunError::Flow { error: Box::new(error) });
+    }
     let mut world = World::new(scenario, equipment, options)?;
     world.supplier = supplier;
-    world.run(listener);
+    world.attach(std::mem::take(watch));
+    world.run(options.until, listener);
+    if let Some(seen) = world.net.watch.take() {
+        *watch = *seen;
+    }
     let mut outcome = Outcome::of(&world);
     let findings = outcome.checks.sentences.clone();
     let record = world.record(&outcome, findings);
@@ -209,15 +272,30 @@ pub(crate) struct World<'a> {
     telling: Telling,
     /// When servers were away.
     absences: Absences,
+    /// A fault on purpose.
+    planted: Planted,
     /// Who makes a forwarder ready that begins anew.
     supplier: Option<&'a mut dyn Supply>,
 }
 
 impl World<'_> {
-    fn run(&mut self, listener: &mut dyn FnMut(Progress)) {
+    /// Lets `watch` look on, where there is anything in it.
+    fn attach(&mut self, mut watch: Watch) {
+        if watch.is_empty() {
+            return;
+        }
+        watch.begin(self.scenario);
+        if watch.is_curious() {
+            self.machines.iter_mut().for_each(Machine::watch);
+        }
+        self.net.watch = Some(Box::new(watch));
+    }
+
+    fn run(&mut self, until: Option<Instant>, listener: &mut dyn FnMut(Progress)) {
         self.begin();
         let end = Instant::ZERO.after(self.scenario.duration);
-        while !self.is_over() {
+        let end = until.map_or(end, |until| until.min(end));
+        while !self.is_over() && !self.net.watch.as_ref().is_some_and(|watch| watch.is_over()) {
             let Some(event) = self.net.next() else { break };
             if self.net.now > end {
                 self.net.now = end;
@@ -261,6 +339,7 @@ impl World<'_> {
             Event::Open { load } => self.open(load),
             Event::Reopen { load } => self.reopen(load),
             Event::Timer { machine, connection, generation } => {
+                let (machine, connection) = (index(machine), index(connection));
                 self.with_host(machine, |host, way| host.timeout(way, connection, generation));
                 self.collect(machine);
             }
@@ -300,24 +379,71 @@ impl World<'_> {
         };
         for answer in host.answers.drain(..) {
             let server = self.identities.get(&answer.server).copied();
+            link_answer(&mut self.net, self.scenario, &answer);
             self.telling.answered(self.net.now, &answer, server);
         }
-        for ending in host.endings.drain(..) {
+        let mut endings = std::mem::take(&mut host.endings);
+        for ending in endings.drain(..) {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
             state.counts.end(ending.broken);
             let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
-            if let Some(server) = server {
-                *self.answers.entry((ending.service, server)).or_insert(0) += 1;
+            let service = self.scenario.loads.get(ending.load).map(|load| load.service);
+            if let (Some(service), Some(server)) = (service, server) {
+                *self.answers.entry((service, server)).or_insert(0) += 1;
             }
-            if ending.broken.is_some() {
-                let is_unavoidable = match server {
-                    Some(server) => self.absences.has(server, ending.opened),
-                    None => self.absences.has_any(ending.opened),
-                };
+            if let Some(cause) = ending.broken {
+                let is_unavoidable = matches!(cause, Cause::ClientGone | Cause::NoPort)
+                    || match server {
+                        Some(server) => self.absences.has(server, ending.opened),
+                        None => self.absences.has_any(ending.opened),
+                    };
                 self.telling.ended(self.net.now, &ending, server, is_unavoidable);
             }
-            record(&mut self.net, &ending);
+            record(&mut self.net, self.scenario, machine, (&ending, server));
             state.make_room(&mut self.net, ending.load);
+            self.blame(machine, &ending);
+        }
+        if let Some(Role::Host(host)) = self.machines.get_mut(machine).map(|machine| &mut machine.role) {
+            host.endings = endings;
+        }
+    }
+
+    /// The checker learns that a flow has ended, and finds out why where it broke.
+    fn blame(&mut self, machine: usize, ending: &Ending) {
+        let Some(checker) = &mut self.net.checker else { return };
+        let load = self.scenario.loads.get(ending.load);
+        let key = load.zip(ending.client).map(|(load, end)| (load.service.protocol, end));
+        let (machines, absences, scenario) = (&self.machines, &self.absences, self.scenario);
+        checker.ended(machine, key, ending.broken, &|machine| Witness {
+            was_away: timeline::addresses(scenario, machine).any(|it| absences.has(it, ending.opened)),
+            history: match machines.get(machine).map(|machine| &machine.role) {
+                Some(Role::Forwarder(forwarder)) => forwarder.history(),
+                Some(Role::Host(_) | Role::Router) | None => History::default(),
+            },
+        });
+    }
+
+    /// The checker learns what a forwarder goes by, and to which real servers it gives new flows.
+    fn tell_checker(&mut self, machine: usize) {
+        let Some(checker) = &mut self.net.checker else { return };
+        let Some(Role::Forwarder(node)) = self.machines.get(machine).map(|machine| &machine.role) else {
+            return;
+        };
+        let plan = node.engine.plan();
+        checker.told(machine, plan);
+        // A persistent client keeps its real server, drained or not.
+        let is_persistent = |name: &str| {
+            plan.directors.iter().any(|director| director.name == name && director.persistence.is_some())
+        };
+        let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
+        for director in node.engine.directors() {
+            let is_kept = is_persistent(&director.name);
+            for server in director.servers {
+                *serves.entry(server.address).or_default() |= is_kept || server.is_up && server.weight > 0;
+            }
+        }
+        for (server, gets_flows) in serves {
+            checker.serves(self.net.now, machine, server, gets_flows);
         }
     }
 
@@ -360,13 +486,45 @@ fn nodes(machines: &[Machine]) -> impl Iterator<Item = &ForwarderNode> {
     })
 }
 
-/// Adds the end of a flow to the hash of decisions: which flow, which server, and whether it broke.
-fn record(net: &mut Net, ending: &Ending) {
+/// Adds an answer to the hash of answers: whose, from whom, how long it took and how large it was.
+fn link_answer(net: &mut Net, scenario: &Scenario, answer: &Answer) {
+    let latency = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
+    let mut bytes = [0; 16];
+    let fields = [&answer.server.to_be_bytes()[..], &latency.to_le_bytes(), &answer.bytes.to_le_bytes()];
+    for (place, byte) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
+        *place = *byte;
+    }
+    net.answer_trace.add(net.now, place(answer.load), &bytes);
+    if let Some(watch) = &mut net.watch {
+        let load = scenario.loads.get(answer.load).map_or("", |load| load.name.as_str());
+        watch.answer_link(net.now, net.answer_trace.link(), || watch::answered(load, answer));
+    }
+}
+
+/// Adds the end of a flow to the hash of decisions: which flow, which server, and whether it broke. One that broke counts
+/// as an answer that did not come.
+fn record(net: &mut Net, scenario: &Scenario, machine: usize, (ending, server): (&Ending, Option<IpAddr>)) {
     let [n0, n1, n2, n3, n4, n5, n6, n7] = ending.number.to_le_bytes();
     let [s0, s1, s2, s3] = ending.server.unwrap_or(0).to_be_bytes();
     let broken = ending.broken.map_or(0, |cause| cause as u8 + 1);
     let bytes = [n0, n1, n2, n3, n4, n5, n6, n7, s0, s1, s2, s3, broken];
-    net.decision_trace.add(Instant::ZERO, u32::try_from(ending.load).unwrap_or(u32::MAX), &bytes);
+    net.decision_trace.add(Instant::ZERO, place(ending.load), &bytes);
+    if broken != 0 {
+        net.answer_trace.add(net.now, place(ending.load), &bytes);
+    }
+    if let Some(watch) = &mut net.watch {
+        let load = scenario.loads.get(ending.load).map_or("", |load| load.name.as_str());
+        watch.ending_link(net.now, net.decision_trace.link(), (load, ending));
+        if broken != 0 {
+            watch.answer_link(net.now, net.answer_trace.link(), || watch::ended(load, ending));
+        }
+        watch.ended(net.now, machine, load, (ending, server));
+    }
+}
+
+/// A load as a place in a chain.
+fn place(load: usize) -> u32 {
+    u32::try_from(load).unwrap_or(u32::MAX)
 }
 
 impl LoadCounts {

@@ -9,13 +9,14 @@ use super::World;
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending};
 use crate::record::data::{
-    Cost, Drop, ExpectationRecord, ForwarderRecord, GuestRecord, Hashes, Mode, Packets,
+    Chain, Chains, Cost, Drop, ExpectationRecord, ForwarderRecord, GuestRecord, Hashes, Mode, Packets,
 };
 use crate::record::drawing::Graph;
 use crate::record::recorder::{BrokenFlow, Completed, ServerSetup, Setup, TableSetup};
 use crate::record::{Recorder, RunRecord};
 use crate::report::Outcome;
 use crate::scenario::Scenario;
+use crate::trace::CHECKPOINT_EVENTS;
 
 /// The recorder, and what it calls the servers.
 #[derive(Debug)]
@@ -152,6 +153,13 @@ impl World<'_> {
             wire: outcome.wire_hash.clone(),
             decisions: outcome.decision_hash.clone(),
             metrics: String::new(),
+        };
+        record.chains = Chains {
+            file: String::new(),
+            every_events: CHECKPOINT_EVENTS,
+            wire: Chain::from(&self.net.wire_trace),
+            decisions: Chain::from(&self.net.decision_trace),
+            answers: Chain::from(&self.net.answer_trace),
         };
         record.topology = Graph::from(self.scenario).collapsed();
         record.seal();

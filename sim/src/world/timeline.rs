@@ -9,8 +9,7 @@ use evenkeel_engine::{Duration, Guests, Instant};
 use super::machine::{Machine, Role};
 use super::{Equipment, World};
 use crate::net::Event;
-use crate::random::Stream;
-use crate::scenario::{Action, Scenario, When};
+use crate::scenario::{Action, Scenario};
 use crate::wires::Quality;
 
 /// What is undone when the time of something that has happened is over.
@@ -30,31 +29,8 @@ impl World<'_> {
         for (index, happening) in self.scenario.timeline.iter().enumerate() {
             let event = Event::Happen { happening: index };
             let Some(draw) = self.fates.get_mut(index) else { continue };
-            match happening.when {
-                When::At(at) => self.net.schedule(Instant::ZERO.after(at), event),
-                When::Every { start, gap, is_random, count } => {
-                    // All moments are drawn now: a run that ends sooner leaves the rest alone.
-                    let mut at = Instant::ZERO.after(start);
-                    for _ in 0..count {
-                        if is_random {
-                            at = at.after(draw.exponential(gap));
-                        }
-                        if at > Instant::ZERO.after(self.scenario.duration) {
-                            break;
-                        }
-                        self.net.schedule(at, event);
-                        if !is_random {
-                            at = at.after(gap);
-                        }
-                    }
-                }
-                When::Within { from, to, count } => {
-                    let span = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
-                    for _ in 0..count {
-                        let offset = Duration::from_nanos(draw.below(span.saturating_add(1)));
-                        self.net.schedule(Instant::ZERO.after(from).after(offset), event);
-                    }
-                }
+            for at in happening.when.moments(draw, self.scenario.duration) {
+                self.net.schedule(Instant::ZERO.after(at), event);
             }
         }
     }
@@ -64,8 +40,11 @@ impl World<'_> {
         let scenario = self.scenario;
         let Some(happening) = scenario.timeline.get(index) else { return };
         self.telling.mark(self.net.now, happening.action.words().to_owned());
+        if let Some(watch) = &mut self.net.watch {
+            watch.happened(self.net.now, happening.action.words());
+        }
         let Some(draw) = self.fates.get_mut(index) else { return };
-        let mut one = |targets: &[usize]| pick(draw, targets).copied();
+        let mut one = |targets: &[usize]| draw.pick(targets).copied();
         match &happening.action {
             Action::Stop { targets, downtime } => {
                 let Some(machine) = one(targets) else { return };
@@ -85,7 +64,7 @@ impl World<'_> {
                 self.later(*downtime, Undoing::Speed { machine });
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
-                let Some(server) = pick(draw, servers) else { return };
+                let Some(server) = draw.pick(servers) else { return };
                 self.set_weights(forwarders, (director, server), *weight, *downtime);
             }
             Action::Reload { targets, config } => {
@@ -107,12 +86,12 @@ impl World<'_> {
             }
             Action::RouteSet { targets, route } => {
                 for machine in targets {
-                    self.with_machine(*machine, |machine, net| machine.set_route(net, route));
+                    self.with_machine(*machine, |machine, _| machine.set_route(route));
                 }
             }
             Action::RouteDelete { targets, to, table } => {
                 for machine in targets {
-                    self.with_machine(*machine, |machine, net| machine.delete_route(net, *to, *table));
+                    self.with_machine(*machine, |machine, _| machine.delete_route(*to, *table));
                 }
             }
             Action::ClockJump { targets, by } => {
@@ -179,6 +158,7 @@ impl World<'_> {
             Role::Host(_) | Role::Router => None,
         };
         self.with_machine(machine, |machine, net| machine.power_up(net, guests));
+        self.tell_checker(machine);
     }
 
     /// The components of a forwarder that begins anew. Without a supplier there are none, and the engine says which it
@@ -220,15 +200,25 @@ impl World<'_> {
     }
 
     fn set_weight(&mut self, machine: usize, director: &str, server: &str, weight: u32) -> Option<u32> {
-        let machine = self.machines.get_mut(machine)?;
-        machine.with_forwarder(&mut self.net, |forwarder, now| {
-            forwarder.set_weight(director, server, weight, now)
-        })?
+        let planted = self.planted;
+        let node = self.machines.get_mut(machine)?;
+        let before = node.with_forwarder(&mut self.net, |forwarder, now| {
+            let before = forwarder.set_weight(director, server, weight, now);
+            forwarder.spoil(planted, now);
+            before
+        })?;
+        self.tell_checker(machine);
+        before
     }
 
     fn reload(&mut self, machine: usize, config: Option<&Path>) {
         let Some(Equipment { plan, guests }) = self.supply(machine, config) else { return };
-        self.with_machine(machine, |machine, net| machine.reload(net, plan, guests));
+        let planted = self.planted;
+        self.with_machine(machine, |machine, net| {
+            machine.reload(net, plan, guests);
+            machine.with_forwarder(net, |forwarder, now| forwarder.spoil(planted, now));
+        });
+        self.tell_checker(machine);
     }
 
     fn set_link(&mut self, machine: usize, segment: usize, is_up: bool) {
@@ -256,17 +246,10 @@ impl World<'_> {
 }
 
 /// The addresses that a machine has on its interfaces.
-fn addresses(scenario: &Scenario, machine: usize) -> impl Iterator<Item = IpAddr> {
+pub(super) fn addresses(scenario: &Scenario, machine: usize) -> impl Iterator<Item = IpAddr> {
     let network = scenario.machine(machine).map(|(_, _, network)| network);
     network.into_iter().flat_map(|network| &network.attachments).flat_map(|it| it.addresses.iter().copied())
 }
 
 /// The speed of a machine that is well.
 const NORMAL_THOUSANDTHS: u32 = 1_000;
-
-/// One of several, drawn where there is a choice.
-fn pick<'t, T>(draw: &mut Stream, targets: &'t [T]) -> Option<&'t T> {
-    let count = u64::try_from(targets.len()).unwrap_or(u64::MAX);
-    let place = if count > 1 { draw.below(count) } else { 0 };
-    targets.get(usize::try_from(place).unwrap_or(0))
-}

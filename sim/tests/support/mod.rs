@@ -9,9 +9,12 @@
 
 use std::path::{Path, PathBuf};
 
+use evenkeel_config::Loaded;
 use evenkeel_engine::Guests;
 use evenkeel_engine::plan::{Plan, PolicyPlan, SchedulerPlan};
-use evenkeel_sim::{Equipment, Options, Outcome, Scenario, run};
+use evenkeel_plugin_host::{Mode, Settings};
+use evenkeel_sim::watch::Watch;
+use evenkeel_sim::{Equipment, Options, Outcome, Scenario, Supplier, prepare, run, run_watched};
 
 /// A scenario of the library.
 pub fn library(name: &str) -> Scenario {
@@ -50,6 +53,26 @@ pub fn native_equipment(scenario: &Scenario, seed: u64) -> Vec<Equipment> {
 pub fn run_native(scenario: &Scenario, options: Options) -> Outcome {
     let seed = options.seed.unwrap_or(scenario.seed);
     run(scenario, native_equipment(scenario, seed), options).unwrap()
+}
+
+/// The components that a configuration names, in fuel mode.
+pub fn guests(loaded: &Loaded) -> Result<Guests, String> {
+    let settings = Settings {
+        mode: Mode::Fuel,
+        base_dir: loaded.base_dir().to_owned(),
+        bundled: evenkeel_plugins_bundled::component,
+    };
+    let words = |errors: Vec<evenkeel_plugin_host::LoadError>| format!("{errors:?}");
+    evenkeel_plugin_host::load(&loaded.plan, &settings).map_err(words)
+}
+
+/// Runs with the components that the configurations name, also after a restart.
+pub fn with_components(scenario: &Scenario, seed: u64, options: Options, watch: &mut Watch) -> Outcome {
+    let equipment = prepare(scenario, seed, &mut guests).unwrap();
+    let mut loader = guests;
+    let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit: None };
+    let options = Options { seed: Some(seed), ..options };
+    run_watched(scenario, equipment, options, Some(&mut supplier), &mut |_| {}, watch).unwrap()
 }
 
 /// One client and one server on one segment, without a forwarder.

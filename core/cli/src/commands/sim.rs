@@ -9,10 +9,12 @@ use evenkeel_daemon::{Mistakes, control, load_guests};
 use evenkeel_engine::{Engine, Guests, Instant};
 use evenkeel_plugin_host::Mode;
 use evenkeel_sim::stdio::StdioError;
-use evenkeel_sim::{Options, Outcome, Scenario};
+use evenkeel_sim::watch::Watch;
+use evenkeel_sim::{Options, Outcome};
 
-use super::{ConfigArgument, attack, components, pages, replay, sim_draw, sim_new};
-use crate::progress::Progress;
+use super::{
+    ConfigArgument, attack, components, pages, replay, sim_diff, sim_draw, sim_new, sim_run, sim_swarm,
+};
 use crate::{Failure, output};
 
 /// Run scenarios in the deterministic simulator
@@ -24,23 +26,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a scenario; exit code 1 when an expectation is missed
-    ///
-    /// The same scenario, configuration and seed give the same hashes on every
-    /// machine and in every build.
-    Run {
-        /// The scenario file
-        scenario: PathBuf,
-        /// The seed of everything random [default: the scenario's]
-        #[arg(long, value_name = "N")]
-        seed: Option<u64>,
-        /// The outcome as JSON
-        #[arg(long)]
-        json: bool,
-        /// Write result.json, report.html and a CSV file for each plot there
-        #[arg(long, value_name = "FOLDER")]
-        out: Option<PathBuf>,
-    },
+    Run(sim_run::Arguments),
+    Diff(sim_diff::Arguments),
+    Swarm(sim_swarm::Arguments),
     /// Compare runs: schedulers, rates or versions, over several seeds
     ///
     /// Runs with the same parameters are one row, with a mean over their
@@ -77,7 +65,9 @@ enum Command {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
-        Command::Run { scenario, seed, json, out } => run_scenario(scenario, *seed, *json, out.as_deref()),
+        Command::Run(arguments) => sim_run::run(arguments),
+        Command::Diff(arguments) => sim_diff::run(arguments),
+        Command::Swarm(arguments) => sim_swarm::run(arguments),
         Command::Report { results, title, json, out } => {
             pages::compare(results, title.as_deref(), out.as_deref(), *json)
         }
@@ -87,26 +77,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Attack(arguments) => attack::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Compare(arguments) => replay::run_compare(arguments),
-    }
-}
-
-fn run_scenario(path: &Path, seed: Option<u64>, is_json: bool, out: Option<&Path>) -> Result<(), Failure> {
-    let mut outcome = simulate(path, seed)?;
-    if let Some(folder) = out {
-        let run = pages::command("run", [path].into_iter(), None);
-        outcome.record.command = format!("{run} --seed {}", outcome.seed);
-        pages::write_run(folder, &outcome.record)?;
-    }
-    if is_json {
-        let value = serde_json::to_value(&outcome).map_err(Failure::runtime)?;
-        output::answer(&format!("{value:#}\n"))?;
-    } else {
-        output::answer(&outcome.to_text())?;
-    }
-    if outcome.is_as_expected() {
-        Ok(())
-    } else {
-        Err(Failure::Runtime("an expectation is missed".to_owned()))
     }
 }
 
@@ -129,22 +99,14 @@ fn stdio(config: &ConfigArgument) -> Result<(), Failure> {
     }
 }
 
+/// One run of a scenario file.
 pub(crate) fn simulate(path: &Path, seed: Option<u64>) -> Result<Outcome, Failure> {
-    let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
-    let progress = Progress::start(format!("reading {}", path.display()));
-    let scenario = Scenario::load(path).map_err(|errors| usage(&errors))?;
-    let seed = seed.unwrap_or(scenario.seed);
-    progress.stage("loading components");
-    let equipment = evenkeel_sim::prepare(&scenario, seed, &mut guests).map_err(|error| usage(&error))?;
-    progress.stage(format!("simulating {}", scenario.name));
-    let options = Options { seed: Some(seed), ..Options::default() };
-    let mut show = |state: evenkeel_sim::Progress| {
-        progress.done(state.flows, state.flows_expected.unwrap_or(0));
-    };
-    evenkeel_sim::run_with_progress(&scenario, equipment, options, &mut show).map_err(|error| usage(&error))
+    let scenario = sim_run::load(path)?;
+    let options = Options { seed, ..Options::default() };
+    sim_run::simulate(&scenario, options, &mut Watch::default())
 }
 
 /// Components by counted instructions, so that a run repeats.
-fn guests(loaded: &Loaded) -> Result<Guests, String> {
+pub(super) fn guests(loaded: &Loaded) -> Result<Guests, String> {
     load_guests(loaded, &components(), Mode::Fuel).map_err(|mistakes| mistakes.render(output::has_colour()))
 }

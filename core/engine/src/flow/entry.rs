@@ -265,7 +265,9 @@ pub struct FlowEntry {
     /// The place of its real server within the director.
     pub server_slot: u16,
     /// The plan under which it was last permitted.
-    pub generation: u16,
+    pub generation: u8,
+    /// Where the client's packets came in: the number of the interface.
+    pub interface_in: u8,
     /// When it ends unless a packet comes.
     pub expires: Instant,
     /// Its place among the half-open flows, while it is one.
@@ -274,8 +276,8 @@ pub struct FlowEntry {
     pub address_delta: Delta,
     /// The same for sums over addresses and ports.
     pub tuple_delta: Delta,
-    /// Where the client's packets came in, and where the real server is.
-    pub interfaces: [u8; 2],
+    /// The numbers of the ways by which packets leave: to the client, and to the real server.
+    pub ways: [u8; 2],
     /// What has come from the client, and from the real server.
     pub tallies: [Tally; 2],
     /// What is known of TCP's sequence numbers.
@@ -285,7 +287,7 @@ pub struct FlowEntry {
 impl FlowEntry {
     /// A flow between nobody, in `state`, permitted under the plan `generation`.
     #[must_use]
-    pub fn new(state: FlowState, generation: u16) -> Self {
+    pub fn new(state: FlowState, generation: u8) -> Self {
         Self {
             client: Address::UNSPECIFIED,
             service: Address::UNSPECIFIED,
@@ -300,11 +302,12 @@ impl FlowEntry {
             director: 0,
             server_slot: 0,
             generation,
+            interface_in: 0,
             expires: Instant::ZERO,
             ring_slot: 0,
             address_delta: Delta::NONE,
             tuple_delta: Delta::NONE,
-            interfaces: [0; 2],
+            ways: [0; 2],
             tallies: [Tally::default(); 2],
             track: TcpTrack::default(),
         }
@@ -418,21 +421,20 @@ impl FlowEntry {
         self.generation as u32 ^ u32::from_be_bytes(self.client.v4_bytes())
     }
 
-    /// Where packets in `direction` leave.
-    #[must_use]
+    /// The number of the way by which packets in `direction` leave.
     #[inline]
-    pub const fn interface_out(&self, direction: Direction) -> InterfaceId {
-        let [client, server] = self.interfaces;
+    pub(crate) const fn way(&self, direction: Direction) -> u8 {
+        let [client, server] = self.ways;
         match direction {
-            Direction::Original => InterfaceId(server as u16),
-            Direction::Reply => InterfaceId(client as u16),
+            Direction::Original => server,
+            Direction::Reply => client,
         }
     }
 
     /// Where the client's packets came in.
     #[must_use]
     pub const fn interface_in(&self) -> InterfaceId {
-        self.interface_out(Direction::Reply)
+        InterfaceId(self.interface_in as u16)
     }
 
     /// Counts a packet of `length` IP bytes.

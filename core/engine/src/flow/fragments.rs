@@ -320,6 +320,15 @@ impl Fragments {
         }
     }
 
+    /// The first fragment of `key` went on and was dropped later for `reason`: those to come are dropped for the same.
+    pub fn revoke(&mut self, key: &FragmentKey, reason: DropReason) {
+        let Some(place) = self.places.get(key).copied() else { return };
+        let is_settled = |datagram: &Datagram| matches!(datagram.phase, Phase::Settled(_));
+        if self.datagrams.get(place as usize).is_some_and(is_settled) {
+            self.poison(place, reason);
+        }
+    }
+
     /// Gives up the datagrams whose next piece has not come in time. Returns how many pieces waited in them, to be
     /// counted as `FragmentTimeout`.
     pub fn handle_timeout(&mut self, now: Instant) -> usize {

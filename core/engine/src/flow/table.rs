@@ -312,7 +312,7 @@ impl FlowTable {
     }
 
     /// Sets what every entry says of the plan under which it was permitted.
-    pub fn set_generation(&mut self, generation: u16) {
+    pub fn set_generation(&mut self, generation: u8) {
         self.entries.iter_mut().for_each(|(_, entry)| entry.generation = generation);
     }
 

@@ -3,5 +3,7 @@
 pub mod cut;
 mod routes;
 pub mod tunnel;
+mod ways;
 
-pub use routes::{NextHop, Routes};
+pub use routes::{MAIN, NextHop, Routes};
+pub(crate) use ways::{DEAD_END, Way, Ways};

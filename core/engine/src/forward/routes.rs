@@ -7,10 +7,15 @@ use crate::plan::{Plan, RoutePlan};
 use crate::verdict::InterfaceId;
 use crate::wire::Address;
 
-/// The routes of a plan, the longest prefix first.
+/// The number of the main table.
+pub const MAIN: u8 = 0;
+
+/// The routing tables of a plan: the main one, then those that rules lead to; in each the longest prefix first.
 #[derive(Debug, Default)]
 pub struct Routes {
-    routes: Vec<RoutePlan>,
+    main: Vec<RoutePlan>,
+    /// The table with the number 1 comes first.
+    others: Vec<Vec<RoutePlan>>,
 }
 
 /// A way out.
@@ -20,46 +25,65 @@ pub struct NextHop {
     pub interface: InterfaceId,
     /// Whom to hand the packet to on the link: the gateway, or the destination itself.
     pub address: Address,
+    /// The table that the route is in.
+    pub table: u8,
 }
 
 impl Routes {
-    /// The routes of `plan` and those that its interfaces' own networks imply.
+    /// The routes of `plan` and those that its interfaces' own networks imply, which are in the main table.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
-        let mut routes: Vec<RoutePlan> = plan.routes.clone();
+        let mut main: Vec<RoutePlan> = plan.routes.clone();
         for (interface, place) in plan.interfaces.iter().zip(0_u16..) {
-            routes.extend(interface.addresses.iter().map(|own| RoutePlan {
+            main.extend(interface.addresses.iter().map(|own| RoutePlan {
                 destination: *own,
                 gateway: None,
                 interface: InterfaceId(place),
             }));
         }
-        // Stable: of two routes of the same length the one that the user wrote first stays first.
-        routes.sort_by_key(|route| core::cmp::Reverse(route.destination.length));
-        Self { routes }
+        Self {
+            main: sorted(main),
+            others: plan.tables.iter().map(|table| sorted(table.routes.clone())).collect(),
+        }
     }
 
     /// The way to `destination`. Asked once per flow; the cost grows with the number of routes.
     #[must_use]
     pub fn find(&self, destination: Address) -> Option<NextHop> {
-        let address = IpAddr::from(destination);
-        let route = self.routes.iter().find(|route| route.destination.contains(address))?;
-        Some(NextHop {
-            interface: route.interface,
-            address: route.gateway.map_or(destination, Address::from),
-        })
+        self.find_in(MAIN, destination)
     }
 
-    /// The link address to look for when a packet to `destination` leaves by `interface`, which was chosen before.
+    /// The way to `destination` by the table with this number, or by the main one where that has none.
     #[must_use]
-    pub fn next_hop_on(&self, interface: InterfaceId, destination: Address) -> Address {
+    pub fn find_in(&self, table: u8, destination: Address) -> Option<NextHop> {
         let address = IpAddr::from(destination);
-        let route = self
-            .routes
-            .iter()
-            .find(|route| route.interface == interface && route.destination.contains(address));
+        let serves = |route: &&RoutePlan| route.destination.contains(address);
+        let special = self.other(table).iter().find(serves).map(|route| (route, table));
+        let (route, table) = special.or_else(|| self.main.iter().find(serves).map(|route| (route, MAIN)))?;
+        let address = route.gateway.map_or(destination, Address::from);
+        Some(NextHop { interface: route.interface, address, table })
+    }
+
+    /// The link address to look for when a packet to `destination` leaves by `interface`, which was chosen before by the
+    /// table with this number.
+    #[must_use]
+    pub fn next_hop_on(&self, table: u8, interface: InterfaceId, destination: Address) -> Address {
+        let address = IpAddr::from(destination);
+        let mut routes = self.other(table).iter().chain(&self.main);
+        let route = routes.find(|route| route.interface == interface && route.destination.contains(address));
         route.and_then(|route| route.gateway).map_or(destination, Address::from)
     }
+
+    fn other(&self, table: u8) -> &[RoutePlan] {
+        let place = usize::from(table).checked_sub(1);
+        place.and_then(|place| self.others.get(place)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Of two routes of the same length the one that the user wrote first stays first.
+fn sorted(mut routes: Vec<RoutePlan>) -> Vec<RoutePlan> {
+    routes.sort_by_key(|route| core::cmp::Reverse(route.destination.length));
+    routes
 }
 
 #[cfg(test)]
@@ -90,7 +114,7 @@ mod tests {
         assert_eq!(find(8, 8, 8, 8).address, Address::v4([192, 0, 2, 1]));
         assert_eq!(
             find(10, 2, 0, 1),
-            NextHop { interface: InterfaceId(1), address: Address::v4([10, 2, 0, 1]) }
+            NextHop { interface: InterfaceId(1), address: Address::v4([10, 2, 0, 1]), table: MAIN }
         );
         assert_eq!(find(10, 1, 0, 1).interface, InterfaceId(3));
     }
@@ -99,5 +123,26 @@ mod tests {
     fn without_a_route_there_is_no_way() {
         let routes = Routes::new(&Plan { routes: vec![route("10.0.0.0", 8, None, 0)], ..Plan::empty() });
         assert_eq!(routes.find(Address::v4([11, 0, 0, 1])), None);
+    }
+
+    #[test]
+    fn a_table_is_asked_first_and_the_main_one_where_it_has_no_route() {
+        let table = |routes| crate::plan::TablePlan { id: 200, routes };
+        let plan = Plan {
+            routes: vec![route("0.0.0.0", 0, Some("192.0.2.1"), 0), route("10.0.0.0", 8, None, 1)],
+            tables: vec![table(vec![]), table(vec![route("10.0.0.0", 8, Some("10.9.9.9"), 2)])],
+            ..Plan::empty()
+        };
+        let routes = Routes::new(&plan);
+        let to = |table, last| routes.find_in(table, Address::v4([last, 0, 0, 5])).unwrap();
+        assert_eq!((to(2, 10).interface, to(2, 10).table), (InterfaceId(2), 2));
+        assert_eq!(to(2, 10).address, Address::v4([10, 9, 9, 9]));
+        assert_eq!((to(2, 11).interface, to(2, 11).table), (InterfaceId(0), MAIN));
+        assert_eq!((to(1, 10).interface, to(1, 10).table), (InterfaceId(1), MAIN));
+        let next =
+            |table, interface| routes.next_hop_on(table, InterfaceId(interface), Address::v4([10, 0, 0, 5]));
+        assert_eq!(next(2, 2), Address::v4([10, 9, 9, 9]));
+        assert_eq!(next(2, 1), Address::v4([10, 0, 0, 5]));
+        assert_eq!(next(2, 0), Address::v4([192, 0, 2, 1]));
     }
 }

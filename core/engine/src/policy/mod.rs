@@ -1,8 +1,17 @@
-//! The policy stage: what may pass, before anything else is decided about a new flow.
+//! The policy stage: what may pass, before anything else is decided about a new flow, and by which way it leaves.
 //!
-//! Gets the five-tuple and the interface of a packet without an entry; gives a [`PolicyVerdict`]. Reads only
-//! what is constant within a flow, so that deciding once per flow equals deciding per packet.
+//! Gets the five-tuple and the interface of a packet without an entry, and what else its opening packet says; gives a
+//! [`PolicyVerdict`]. It is kept with the flow, so that packets of a known flow cost nothing here.
+//!
+//! ```text
+//! flows    -- rules: index -> candidates in order -> exact conditions -> limits --> verdict
+//! outflows -- the same, by the packet as it leaves ------------------------------> routing table
+//! ```
+//! [`linear`] is the same decision in its plainest form: what rules mean, and why each did or did not hold.
 
+mod index;
+mod limits;
+pub mod linear;
 pub mod rules;
 
 use core::fmt::Debug;
@@ -10,7 +19,8 @@ use core::fmt::Debug;
 use crate::director::Fault;
 use crate::time::Instant;
 use crate::verdict::InterfaceId;
-use crate::wire::FiveTuple;
+use crate::wire::tcp::Flags;
+use crate::wire::{FiveTuple, Protocol, icmp, icmpv6};
 
 /// What a policy says of a new flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +31,8 @@ pub enum PolicyVerdict {
     Deny,
     /// It may pass, to this director; the index into the plan's directors.
     Director(u16),
+    /// It may pass as with `Permit`, and leaves by this routing table; the index into the plan's tables.
+    Table(u16),
     /// Another policy, or else the default, decides.
     Skip,
 }
@@ -32,8 +44,27 @@ pub struct PolicyFlow {
     pub hash: u64,
     /// Who talks to whom.
     pub tuple: FiveTuple,
-    /// Where its first packet came in.
+    /// Where its first packet came in; for outflows, where it is to leave.
     pub interface: InterfaceId,
+    /// The ICMP type of its first packet.
+    pub icmp_kind: u8,
+    /// The control bits of its first packet.
+    pub flags: Flags,
+    /// The code point of its first packet (0 to 63); `None` for a flow whose first packet is long gone.
+    pub dscp: Option<u8>,
+}
+
+impl PolicyFlow {
+    /// A flow of which only this is known: it began as flows do, with a SYN or an echo request.
+    #[must_use]
+    pub fn new(hash: u64, tuple: FiveTuple, interface: InterfaceId) -> Self {
+        let icmp_kind = match tuple.protocol {
+            Protocol::ICMPV6 => icmpv6::kind::ECHO_REQUEST,
+            _ => icmp::kind::ECHO_REQUEST,
+        };
+        let flags = if tuple.protocol == Protocol::TCP { Flags::SYN } else { Flags(0) };
+        Self { hash, tuple, interface, icmp_kind, flags, dscp: None }
+    }
 }
 
 /// A stage that permits or denies new flows: native rules or a guest.

@@ -55,7 +55,7 @@ impl Address {
     #[must_use]
     #[inline]
     pub const fn v6_bytes(self) -> [u8; 16] {
-        ((self.high as u128) << 64 | self.low as u128).to_be_bytes()
+        self.bits().to_be_bytes()
     }
 
     /// Whether one station can have it: neither nobody's nor many's (multicast, and IPv4 from 224.0.0.0 on).
@@ -67,6 +67,13 @@ impl Address {
         } else {
             self.high >> 56 != 0xff && (self.high | self.low) != 0
         }
+    }
+
+    /// The 16 bytes as one number, the first on the wire the highest. The IPv4 addresses lie side by side.
+    #[must_use]
+    #[inline]
+    pub const fn bits(self) -> u128 {
+        (self.high as u128) << 64 | self.low as u128
     }
 
     /// The two halves, the first on the wire first.

@@ -180,10 +180,9 @@ impl Guard {
     }
 
     pub fn decide(&mut self, sources: &[u32]) -> Vec<PolicyVerdict> {
-        let flow = |source: &u32| PolicyFlow {
-            hash: tuple(*source).hash(HashKey([1, 2])),
-            tuple: tuple(*source),
-            interface: InterfaceId(0),
+        let flow = |source: &u32| {
+            let tuple = tuple(*source);
+            PolicyFlow::new(tuple.hash(HashKey([1, 2])), tuple, InterfaceId(0))
         };
         let flows: Vec<PolicyFlow> = sources.iter().map(flow).collect();
         let mut verdicts = vec![PolicyVerdict::Skip; flows.len()];

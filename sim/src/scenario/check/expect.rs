@@ -3,6 +3,7 @@
 use evenkeel_config::document::{At, OneOrMany};
 
 use super::Checker;
+use super::roster::Roster;
 use super::traffic::PATTERNS_MAX;
 use crate::report::metric;
 use crate::scenario::written::{self, NumberOrText};
@@ -43,6 +44,23 @@ impl Checker<'_, '_> {
             captures.dedup();
         }
         captures
+    }
+
+    /// The machines that a capture holds, by number.
+    pub(super) fn captured_machines(
+        &mut self,
+        written: Option<&At<written::Capture>>,
+        roster: &Roster,
+    ) -> Vec<usize> {
+        let Some(At { span, value }) = written else { return Vec::new() };
+        if value.segments.is_none() && value.machines.is_none() {
+            self.errors.add_missing(span.clone(), "a capture needs `segments` or `machines`");
+        }
+        let patterns = OneOrMany::each(value.machines.as_ref());
+        let mut machines = self.machines(&patterns, roster);
+        machines.sort_unstable();
+        machines.dedup();
+        machines
     }
 
     pub(super) fn expectations(

@@ -1,0 +1,894 @@
+//! A forwarder without packets: the engine's parts in the engine's order.
+//!
+//! ```text
+//! request -> known flow -> its server
+//!            unknown    -> policies -> director -> persistence | scheduler -> table
+//! ```
+//! Directors, schedulers, policies, flow table, persistence and ports are the engine's own, and are called as it calls
+//! them (see `walk.rs` and `open.rs` there), so that a scheduler sees the same servers and loads. A test
+//! holds both against each other, request by request.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use evenkeel_engine::director::sticky::{self, Sticky};
+use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats, NewFlow};
+use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, InsertError, Traits};
+use evenkeel_engine::forward::Routes;
+use evenkeel_engine::nat::{PoolKey, PortPools};
+use evenkeel_engine::plan::{MidStream, Mode, Plan, PolicyPlan};
+use evenkeel_engine::policy::rules::Rules;
+use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
+use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
+use evenkeel_engine::{Guests, Instant, InterfaceId};
+
+use super::connections::{EntryId, Table};
+use super::level::Level;
+use super::outcome::TableOutcome;
+use super::setup::{Connections, ForwarderSetup, SetupError};
+
+/// Stands for a real server that is no machine; every one of a checked setup is.
+const NO_MACHINE: u32 = u32::MAX;
+
+/// Messages of faults that are kept; the first ones say most.
+const FAULTS_MAX: usize = 16;
+
+/// A request as a forwarder sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet {
+    pub(super) tuple: FiveTuple,
+    /// The keyed hash of the tuple.
+    pub(super) hash: u64,
+    /// Whether it may open a flow whatever the director says of segments in the middle: a SYN, or a datagram.
+    pub(super) is_opening: bool,
+    /// Whether nobody will look the flow up but its own end, so that it may be counted instead of kept.
+    pub(super) is_private: bool,
+}
+
+/// Where a request has got to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    pub(super) machine: u32,
+    pub(super) place: u16,
+    pub(super) slot: u16,
+    pub(super) way: Way,
+    /// Whether the flow is a new one.
+    pub(super) is_new: bool,
+}
+
+/// What is remembered of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// An entry.
+    Listed(EntryId),
+    /// It is counted as open, without an entry.
+    Unlisted,
+    /// Nothing.
+    Stateless,
+}
+
+/// Why a request went nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is from the middle of a flow that is not known.
+    NoFlow,
+    /// Its flow's server has left the plan.
+    ServerRemoved,
+    NoServer,
+    TableFull,
+    NoPort,
+    /// By policy, a client's bound, or for want of a director.
+    NotPermitted,
+}
+
+/// What the plan of today says of a flow of an older one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Validity {
+    /// It goes on.
+    Valid,
+    /// It has ended.
+    Gone,
+    /// Its packets are dropped until its server is back.
+    Refused,
+}
+
+/// A forwarder at work.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    pub(super) name: String,
+    pub(super) is_up: bool,
+    /// How often it has lost its flows.
+    pub(super) epoch: u32,
+    /// Flows that gave way to others.
+    pub(super) evicted: u64,
+    pub(super) scheduler_calls: u64,
+    connections: Connections,
+    /// The plan with every server that there ever is, and with the weights of today.
+    plan: Plan,
+    /// Machines whose servers are out of the plan.
+    removed: BTreeSet<u32>,
+    machine_of: BTreeMap<IpAddr, u32>,
+    /// The machine of each slot of each director.
+    machines: Vec<Vec<u32>>,
+    directors: Directors,
+    policies: Vec<Box<dyn Policy>>,
+    table: Table,
+    sticky: Sticky,
+    clients: Clients,
+    ports: PortPools,
+    routes: Routes,
+    generation: u8,
+    lifetimes: [u64; FlowState::ALL.len()],
+    /// Whether no director and no bound needs to know more of a flow than its server.
+    is_plain: bool,
+    /// Flows that are counted without an entry, and what stands for their entries.
+    unlisted: usize,
+    unlisted_flow: Departed,
+    /// When the table wants to be looked at, if that is known.
+    expiry: Option<u64>,
+    entries: Level,
+    half_open_max: usize,
+    opened: u64,
+    closed: u64,
+    /// The first faults of components, in words.
+    pub(super) faults: Vec<String>,
+}
+
+impl Forwarder {
+    pub(super) fn new(
+        setup: ForwarderSetup,
+        connections: Connections,
+        machine_of: &BTreeMap<IpAddr, u32>,
+        warmup: u64,
+    ) -> Result<Self, SetupError> {
+        let ForwarderSetup { name, plan, mut guests } = setup;
+        plan.check(&guests).map_err(|error| SetupError::Plan { forwarder: name.clone(), error })?;
+        for server in plan.directors.iter().flat_map(|director| &director.servers) {
+            if !machine_of.contains_key(&server.address) {
+                let (server, address) = (server.name.clone(), server.address);
+                return Err(SetupError::NoMachine { forwarder: name, server, address });
+            }
+        }
+        let needs_entry = |mode: &Mode| matches!(mode, Mode::Nat { sources } if !sources.is_empty());
+        let mut directors = plan.directors.iter();
+        let is_plain = plan.limits.flows_per_client == 0
+            && directors.all(|director| director.persistence.is_none() && !needs_entry(&director.mode));
+        let mut forwarder = Self {
+            is_up: true,
+            epoch: 0,
+            evicted: 0,
+            scheduler_calls: 0,
+            connections,
+            removed: BTreeSet::new(),
+            machine_of: machine_of.clone(),
+            machines: Vec::new(),
+            directors: Directors::default(),
+            policies: policies(&plan, &mut guests),
+            table: Table::new(connections, &plan),
+            sticky: Sticky::default(),
+            clients: Clients::default(),
+            ports: PortPools::default(),
+            routes: Routes::new(&plan),
+            generation: 0,
+            lifetimes: FlowState::ALL.map(|state| nanoseconds(&plan, state)),
+            is_plain,
+            unlisted: 0,
+            unlisted_flow: Departed { entry: answered_once(), birth: None },
+            expiry: None,
+            entries: Level::new(warmup),
+            half_open_max: 0,
+            opened: 0,
+            closed: 0,
+            faults: Vec::new(),
+            name,
+            plan,
+        };
+        forwarder.sticky.set_most(forwarder.plan.limits.persistent_max);
+        forwarder.clients.set_most(forwarder.plan.limits.flows_per_client, std::iter::empty());
+        forwarder.apply(&mut guests, Instant::ZERO);
+        forwarder.is_plain &= !forwarder.directors.iter().any(Director::times_flows);
+        Ok(forwarder)
+    }
+
+    // Requests and answers.
+
+    /// Sends a request on.
+    #[inline]
+    pub(super) fn deliver(&mut self, packet: &Packet, now: Instant) -> Result<Reached, Refused> {
+        // Nobody else has the tuple of a private flow.
+        if !packet.is_private
+            && let Some(id) = self.table.find(packet.hash, &packet.tuple)
+            && let Some(result) = self.deliver_known(id, packet, now)
+        {
+            return result;
+        }
+        self.open(packet, now)
+    }
+
+    /// The server of a new flow has taken it: the handshake is done, if the flow `is_opening` with one.
+    pub(super) fn accepted(&mut self, reached: &Reached, is_opening: bool, now: Instant) {
+        let Way::Listed(id) = reached.way else { return };
+        let lifetime = self.lifetime(FlowState::Established);
+        let Some(entry) = self.table.entry_mut(id) else { return };
+        if matches!(entry.state, FlowState::SynSent | FlowState::SynReceived) {
+            entry.state = FlowState::Established;
+            // The client's acknowledgement: one that the server refused has sent a SYN and no more.
+            if is_opening {
+                entry.count(Direction::Original, 0);
+            }
+            entry.expires = lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime));
+            self.tell_answered(id, now);
+            self.table.promote(id);
+        }
+    }
+
+    /// The server has said its first word to a flow.
+    fn tell_answered(&mut self, id: EntryId, now: Instant) {
+        let Some(after) = self.table.note_answer(id, now) else { return };
+        let Some(entry) = self.table.entry(id) else { return };
+        let (place, slot) = (entry.director, entry.server_slot);
+        let hash = entry.tuple(Direction::Original).hash(self.plan.hash_key);
+        if let Some(director) = self.directors.at_mut(place) {
+            let is_through_client = director.mode.is_one_sided();
+            director.answered(slot, FlowAnswered { hash, server: 0, after, is_through_client }, now);
+        }
+    }
+
+    /// The server has reset the flow.
+    pub(super) fn reset(&mut self, reached: &Reached, hash: u64, now: Instant) {
+        match reached.way {
+            Way::Listed(id) => {
+                // Where answers do not come by, nobody sees it.
+                if !self.is_one_sided(reached.place) {
+                    self.close(id, FlowState::Closed, now);
+                }
+            }
+            Way::Unlisted => self.close_unlisted(reached.place, reached.slot, hash, FlowState::Closed, now),
+            Way::Stateless => {}
+        }
+    }
+
+    /// An answer to a flow that has an entry; `is_last` when both sides close after it. Returns whether it got through.
+    pub(super) fn answer(
+        &mut self,
+        tuple: &FiveTuple,
+        hash: u64,
+        place: u16,
+        is_last: bool,
+        now: Instant,
+    ) -> bool {
+        let is_one_sided = self.is_one_sided(place);
+        // Where answers do not come by, only the client's close does.
+        if is_one_sided && !is_last {
+            return true;
+        }
+        let Some(id) = self.table.find(hash, tuple) else { return is_one_sided };
+        if self.table.entry(id).is_none_or(|entry| entry.expires <= now) {
+            self.end(id, now);
+            return is_one_sided;
+        }
+        match self.validity(id, now) {
+            Validity::Valid => {}
+            Validity::Gone | Validity::Refused => return is_one_sided,
+        }
+        let Some(entry) = self.table.entry_mut(id) else { return is_one_sided };
+        if !is_one_sided {
+            let (state, is_timed) = (entry.state, entry.expires != Instant::NEVER);
+            entry.count(Direction::Reply, 0);
+            let is_answered = entry.traits.has(Traits::HALF_OPEN);
+            // Of a connection, the first word was the handshake.
+            if is_answered && state == FlowState::Udp && entry.tally(Direction::Reply).packets() == 1 {
+                self.tell_answered(id, now);
+            }
+            if is_timed && let Some(lifetime) = self.lifetime(state) {
+                self.extend(id, lifetime, now);
+            }
+            if is_answered {
+                self.promote(id);
+            }
+        }
+        if is_last {
+            let state = match (tuple.protocol, is_one_sided) {
+                (Protocol::TCP, true) => FlowState::FinClient,
+                (Protocol::TCP, false) => FlowState::TimeWait,
+                _ => FlowState::Udp,
+            };
+            self.close(id, state, now);
+        }
+        true
+    }
+
+    /// A flow without an entry has ended in `state`.
+    pub(super) fn close_unlisted(
+        &mut self,
+        place: u16,
+        slot: u16,
+        hash: u64,
+        state: FlowState,
+        now: Instant,
+    ) {
+        self.unlisted = self.unlisted.saturating_sub(1);
+        self.closed += 1;
+        self.count_entries(now);
+        let Some(director) = self.directors.at_mut(place) else { return };
+        self.unlisted_flow.entry.server_slot = slot;
+        self.unlisted_flow.entry.state = state;
+        director.change_state(slot, FlowState::Established, state);
+        director.close(&self.unlisted_flow, hash, now);
+    }
+
+    // Time.
+
+    /// When [`Forwarder::handle_timeout`] has something to do; the end of time if never.
+    #[inline]
+    pub(super) fn next_timeout(&mut self) -> u64 {
+        *self.expiry.get_or_insert_with(|| {
+            let others = [self.sticky.next_expiry(), self.directors.next_tick()];
+            let others = others.into_iter().flatten().map(Instant::as_nanos).min();
+            self.table.next_expiry().min(others.unwrap_or(u64::MAX))
+        })
+    }
+
+    /// Takes out what is over at `now`.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(departed) = self.table.expire(now) {
+            self.farewell(departed, now);
+        }
+        self.sticky.expire(now);
+        self.directors.handle_ticks(now);
+        self.expiry = None;
+        self.count_entries(now);
+    }
+
+    // Commands.
+
+    /// Takes the servers of a machine out of every director, or puts them back.
+    pub(super) fn set_removed(&mut self, machine: u32, is_removed: bool, now: Instant) {
+        let is_news = if is_removed { self.removed.insert(machine) } else { self.removed.remove(&machine) };
+        if is_news {
+            self.apply(&mut Guests::default(), now);
+        }
+    }
+
+    /// Weighs the servers of a machine anew.
+    pub(super) fn set_weight(&mut self, machine: u32, weight: u32, now: Instant) {
+        let weight = weight.min(u32::from(u16::MAX));
+        for plan in &mut self.plan.directors {
+            let Some(director) = self.directors.named_mut(&plan.name) else { continue };
+            for server in &mut plan.servers {
+                if self.machine_of.get(&server.address) == Some(&machine) {
+                    server.weight = weight;
+                    director.set_weight(&server.name, weight, now);
+                }
+            }
+        }
+    }
+
+    /// Weighs one real server anew. Gives its machine and its weight of before, if there is one.
+    pub(super) fn set_server_weight(
+        &mut self,
+        director: &str,
+        server: &str,
+        weight: u32,
+        now: Instant,
+    ) -> Option<(u32, u32)> {
+        let weight = weight.min(u32::from(u16::MAX));
+        let plan = self.plan.directors.iter_mut().find(|plan| plan.name == director)?;
+        let written = plan.servers.iter_mut().find(|written| written.name == server)?;
+        let before = std::mem::replace(&mut written.weight, weight);
+        let machine = *self.machine_of.get(&written.address)?;
+        self.directors.named_mut(director)?.set_weight(server, weight, now);
+        Some((machine, before))
+    }
+
+    /// Stops and loses every flow, or starts again. Its schedulers keep what they know.
+    pub(super) fn set_up(&mut self, is_up: bool, now: Instant) {
+        self.is_up = is_up;
+        if is_up {
+            return;
+        }
+        self.epoch += 1;
+        let lost = std::mem::replace(&mut self.table, Table::new(self.connections, &self.plan));
+        for departed in lost.into_departed() {
+            self.farewell(departed, now);
+        }
+        self.sticky = Sticky::default();
+        self.sticky.set_most(self.plan.limits.persistent_max);
+        self.expiry = None;
+        self.count_entries(now);
+    }
+
+    // Questions.
+
+    pub(super) fn key(&self) -> HashKey {
+        self.plan.hash_key
+    }
+
+    pub(super) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn is_removed(&self, machine: u32) -> bool {
+        self.removed.contains(&machine)
+    }
+
+    /// The address of a machine.
+    pub(super) fn address(&self, machine: u32) -> IpAddr {
+        let found = self.machine_of.iter().find(|(_, number)| **number == machine);
+        found.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |(address, _)| *address)
+    }
+
+    pub(super) const fn connections(&self) -> Connections {
+        self.connections
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.table.len() + self.unlisted
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.table.capacity()
+    }
+
+    /// The machine that has this address.
+    pub(super) fn machine_at(&self, address: IpAddr) -> Option<u32> {
+        self.machine_of.get(&address).copied()
+    }
+
+    /// Flows that were opened.
+    pub(super) const fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// How often it began anew.
+    pub(super) fn restarts(&self) -> u64 {
+        u64::from(self.epoch) - u64::from(!self.is_up)
+    }
+
+    /// How often each director's and policy's component was called, and how it did.
+    pub(super) fn guests(&self) -> impl Iterator<Item = (String, GuestStats)> {
+        let directors =
+            self.directors.iter().map(|director| (director.name.clone(), director.scheduler().stats()));
+        directors.chain(self.policies.iter().map(|policy| (policy.name().to_owned(), policy.stats())))
+    }
+
+    /// Its directors, in the plan's order.
+    pub(super) fn directors(&self) -> impl Iterator<Item = &Director> {
+        self.directors.iter()
+    }
+
+    pub(super) fn outcome(&self, now: u64) -> TableOutcome {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        TableOutcome {
+            name: self.name.clone(),
+            capacity: number(self.table.capacity()),
+            opened: self.opened,
+            closed: self.closed,
+            evicted: self.evicted,
+            entries: number(self.entries()),
+            entries_mean_millionths: self.entries.mean_millionths(now),
+            entries_max: self.entries.max(),
+            half_open_max: number(self.half_open_max),
+            ports_held: self.ports.held(),
+        }
+    }
+
+    // Known flows.
+
+    /// A request of the flow `id`; nothing if the flow has ended, so that the request may open another.
+    fn deliver_known(
+        &mut self,
+        id: EntryId,
+        packet: &Packet,
+        now: Instant,
+    ) -> Option<Result<Reached, Refused>> {
+        let entry = self.table.entry(id)?;
+        if entry.expires <= now || (packet.is_opening && entry.state.is_over()) {
+            self.end(id, now);
+            return None;
+        }
+        let (place, slot, state) = (entry.director, entry.server_slot, entry.state);
+        match self.validity(id, now) {
+            Validity::Valid => {}
+            Validity::Gone => return None,
+            Validity::Refused => return Some(Err(Refused::ServerRemoved)),
+        }
+        let lifetime = self.lifetime(state);
+        let entry = self.table.entry_mut(id)?;
+        entry.count(Direction::Original, 0);
+        // A second datagram shows that somebody has answered.
+        let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
+        if let Some(lifetime) = lifetime {
+            self.extend(id, lifetime, now);
+        }
+        if is_answered {
+            self.promote(id);
+        }
+        let machine = self.machine(place, slot);
+        Some(Ok(Reached { machine, place, slot, way: Way::Listed(id), is_new: false }))
+    }
+
+    /// Whether the plan of today still has the server of a flow of an older one.
+    fn validity(&mut self, id: EntryId, now: Instant) -> Validity {
+        let generation = self.generation;
+        let Some(entry) = self.table.entry_mut(id) else { return Validity::Gone };
+        if entry.generation == generation {
+            return Validity::Valid;
+        }
+        let director = self.directors.at(entry.director);
+        let server = director.and_then(|director| director.server(entry.server_slot));
+        if server.is_some_and(|server| server.view.is_some()) {
+            entry.generation = generation;
+            return Validity::Valid;
+        }
+        if !self.plan.handling.expires_nodest {
+            return Validity::Refused;
+        }
+        self.end(id, now);
+        Validity::Gone
+    }
+
+    /// Nanoseconds that a flow lives in a state; nothing where flows do not run out.
+    fn lifetime(&self, state: FlowState) -> Option<u64> {
+        match self.connections {
+            Connections::Timed | Connections::Brief => self.lifetimes.get(state as usize).copied(),
+            Connections::Lru { .. } | Connections::Stateless => None,
+        }
+    }
+
+    fn extend(&mut self, id: EntryId, lifetime: u64, now: Instant) {
+        if let Some(entry) = self.table.entry_mut(id) {
+            entry.expires = later(now, lifetime);
+        }
+    }
+
+    fn promote(&mut self, id: EntryId) {
+        self.table.promote(id);
+    }
+
+    /// A flow is closed by its ends, or reset: it changes its state, and leaves at once where nothing lingers.
+    fn close(&mut self, id: EntryId, after: FlowState, now: Instant) {
+        let Some(entry) = self.table.entry_mut(id) else { return };
+        let (before, place, slot) = (entry.state, entry.director, entry.server_slot);
+        entry.state = after;
+        if let Some(director) = self.directors.at_mut(place) {
+            director.change_state(slot, before, after);
+        }
+        if self.connections != Connections::Timed {
+            self.end(id, now);
+        } else if before != after
+            && let (Some(was), Some(is)) = (self.lifetime(before), self.lifetime(after))
+        {
+            self.extend(id, is, now);
+            if is < was {
+                self.table.reschedule(id);
+                self.expiry = None;
+            }
+        }
+    }
+
+    /// Takes a flow out.
+    fn end(&mut self, id: EntryId, now: Instant) {
+        if let Some(departed) = self.table.remove(id) {
+            self.farewell(departed, now);
+            self.count_entries(now);
+        }
+    }
+
+    /// Settles what a flow that has left the table held.
+    fn farewell(&mut self, mut departed: Departed, now: Instant) {
+        let entry = &mut departed.entry;
+        self.closed += 1;
+        self.expiry = None;
+        if entry.traits.has(Traits::HOLDS_PORT) {
+            self.ports.release(pool_key(entry), entry.mapped_port);
+        }
+        self.clients.close(entry.client);
+        let place = entry.director;
+        let persistence = self.directors.at(place).and_then(|director| director.persistence.as_ref());
+        if let Some(persistence) = persistence.filter(|_| entry.traits.has(Traits::STICKS)) {
+            self.sticky.close(&sticky::key(place, entry.client, persistence), entry.server_slot);
+        }
+        let hash = entry.tuple(Direction::Original).hash(self.plan.hash_key);
+        if let Some(director) = self.directors.at_mut(place) {
+            // It was one-sided for the table alone.
+            if !director.mode.is_one_sided() {
+                entry.traits = entry.traits.without(Traits::ONE_SIDED);
+            }
+            director.close(&departed, hash, now);
+        }
+    }
+
+    pub(super) fn is_one_sided(&self, place: u16) -> bool {
+        self.directors.at(place).is_some_and(|director| director.mode.is_one_sided())
+    }
+
+    fn machine(&self, place: u16, slot: u16) -> u32 {
+        let slots = self.machines.get(usize::from(place));
+        slots.and_then(|slots| slots.get(usize::from(slot))).copied().unwrap_or(NO_MACHINE)
+    }
+
+    #[inline]
+    fn count_entries(&mut self, now: Instant) {
+        let entries = self.table.len() + self.unlisted;
+        self.entries.set(u64::try_from(entries).unwrap_or(u64::MAX), now.as_nanos());
+    }
+
+    // New flows.
+
+    fn open(&mut self, packet: &Packet, now: Instant) -> Result<Reached, Refused> {
+        let place = self.permit(packet, now)?;
+        let director = self.directors.at(place).ok_or(Refused::NotPermitted)?;
+        if !packet.is_opening && director.mid_stream != MidStream::Pick {
+            return Err(Refused::NoFlow);
+        }
+        let is_one_packet = director.is_one_packet && packet.tuple.protocol == Protocol::UDP;
+        let view = self.pick(place, packet, now)?;
+        let opened = if is_one_packet || matches!(self.connections, Connections::Stateless) {
+            self.pass_by(place, view)
+        } else if packet.is_private && self.is_plain {
+            self.open_unlisted(place, view, packet.hash, now)
+        } else {
+            self.open_listed(place, view, packet, now)
+        };
+        // What was counted for a flow that did not come to be, or is gone again, is taken back.
+        if (!matches!(opened, Ok(Reached { way: Way::Listed(_) | Way::Unlisted, .. })))
+            && let Some(director) = self.directors.at_mut(place)
+        {
+            director.unassign(view, packet.tuple.protocol, now);
+        }
+        opened
+    }
+
+    /// The director that a new flow may go to.
+    fn permit(&mut self, packet: &Packet, now: Instant) -> Result<u16, Refused> {
+        let FiveTuple { source, destination, destination_port, protocol, .. } = packet.tuple;
+        let mut verdict = PolicyVerdict::Skip;
+        for policy in &mut self.policies {
+            let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
+            let asked = PolicyFlow::new(packet.hash, packet.tuple, interface);
+            policy.decide(&[asked], std::slice::from_mut(&mut verdict), now);
+            let fault = policy.take_fault();
+            note(&mut self.faults, policy.name(), fault);
+            if verdict != PolicyVerdict::Skip {
+                break;
+            }
+        }
+        let place = match verdict {
+            PolicyVerdict::Deny => None,
+            PolicyVerdict::Skip if !self.plan.default_permit => None,
+            // By which way a packet leaves has no meaning here.
+            PolicyVerdict::Skip | PolicyVerdict::Permit | PolicyVerdict::Table(_) => {
+                self.directors.bound_to(destination, destination_port, protocol)
+            }
+            PolicyVerdict::Director(number) => self.directors.of_plan(number),
+        };
+        place.ok_or(Refused::NotPermitted)
+    }
+
+    /// The view of the server that the flow's client sticks to, or else the one that the scheduler picks.
+    #[inline]
+    fn pick(&mut self, place: u16, packet: &Packet, now: Instant) -> Result<u16, Refused> {
+        let needs_weight = self.plan.handling.expires_quiescent;
+        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
+        let tuple = packet.tuple;
+        let stick = director.persistence.map(|it| (sticky::key(place, tuple.source, &it), it.timeout));
+        let known = stick.as_ref().and_then(|(key, _)| self.sticky.find(key));
+        if let Some(view) = known.and_then(|(slot, id)| director.view_of(slot, id, needs_weight)) {
+            director.assign(view, tuple.protocol, now);
+            return Ok(view);
+        }
+        let mut answer = None;
+        let asked = NewFlow { hash: packet.hash, tuple };
+        director.pick(std::slice::from_ref(&asked), std::slice::from_mut(&mut answer), now);
+        self.scheduler_calls += 1;
+        let fault = director.scheduler_mut().take_fault();
+        note(&mut self.faults, &director.name, fault);
+        let view = answer.ok_or(Refused::NoServer)?;
+        if let (Some((key, timeout)), Some((slot, id))) = (stick, director.identity(view)) {
+            self.sticky.open(key, slot, id, timeout, now);
+            // The flow counts when it is open.
+            self.sticky.close(&key, slot);
+            self.expiry = None;
+        }
+        Ok(view)
+    }
+
+    /// A request that leaves nothing behind.
+    fn pass_by(&mut self, place: u16, view: u16) -> Result<Reached, Refused> {
+        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
+        let slot = director.open_and_close(view).ok_or(Refused::NoServer)?;
+        let machine = self.machine(place, slot);
+        Ok(Reached { machine, place, slot, way: Way::Stateless, is_new: true })
+    }
+
+    /// A flow that nobody will look up: it is counted as an entry would be.
+    #[inline]
+    fn open_unlisted(&mut self, place: u16, view: u16, hash: u64, now: Instant) -> Result<Reached, Refused> {
+        if self.entries() - self.table.half_open() >= self.table.capacity() {
+            return Err(Refused::TableFull);
+        }
+        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
+        let slot = director.open(view, hash, Protocol::TCP, now).ok_or(Refused::NoServer)?;
+        self.unlisted += 1;
+        self.opened += 1;
+        self.count_entries(now);
+        let machine = self.machine(place, slot);
+        Ok(Reached { machine, place, slot, way: Way::Unlisted, is_new: true })
+    }
+
+    fn open_listed(
+        &mut self,
+        place: u16,
+        view: u16,
+        packet: &Packet,
+        now: Instant,
+    ) -> Result<Reached, Refused> {
+        let FiveTuple { source, protocol, .. } = packet.tuple;
+        if !self.clients.may_open(source) {
+            return Err(Refused::NotPermitted);
+        }
+        let entry = self.make_entry(place, view, packet, now)?;
+        let (slot, held) = (entry.server_slot, entry.traits.has(Traits::HOLDS_PORT));
+        let (pool, port) = (pool_key(&entry), entry.mapped_port);
+        let (id, evicted) = self.table.insert(entry, packet.hash).map_err(|error| {
+            if held {
+                self.ports.release(pool, port);
+            }
+            match error {
+                InsertError::Full => Refused::TableFull,
+                InsertError::Taken => Refused::NoPort,
+            }
+        })?;
+        if let Some(evicted) = evicted {
+            self.evicted += 1;
+            self.farewell(evicted, now);
+        }
+        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
+        director.open(view, packet.hash, protocol, now);
+        if director.times_flows() {
+            self.table.note_beginning(id, now);
+        }
+        if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
+            self.sticky.open(sticky::key(place, source, persistence), slot, id, persistence.timeout, now);
+        }
+        self.clients.open(source);
+        self.opened += 1;
+        self.expiry = None;
+        self.half_open_max = self.half_open_max.max(self.table.half_open());
+        self.count_entries(now);
+        Ok(Reached { machine: self.machine(place, slot), place, slot, way: Way::Listed(id), is_new: true })
+    }
+
+    fn make_entry(
+        &mut self,
+        place: u16,
+        view: u16,
+        packet: &Packet,
+        now: Instant,
+    ) -> Result<FlowEntry, Refused> {
+        let FiveTuple { source, destination, source_port, destination_port, protocol } = packet.tuple;
+        let director = self.directors.at(place).ok_or(Refused::NotPermitted)?;
+        let state = match protocol {
+            Protocol::TCP if director.mode.is_one_sided() => FlowState::SynReceived,
+            Protocol::TCP => FlowState::SynSent,
+            _ => FlowState::Udp,
+        };
+        let lifetime = self.lifetime(state);
+        let server = director.viewed(view).ok_or(Refused::NoServer)?;
+        // Under its original tuple alone: answers are looked up by it as well.
+        let mut traits = Traits::HALF_OPEN.with(Traits::ONE_SIDED);
+        if director.persistence.is_some() {
+            traits = traits.with(Traits::STICKS);
+        }
+        let mut entry = FlowEntry {
+            client: source,
+            service: destination,
+            server: server.address,
+            mapped: source,
+            client_port: source_port,
+            service_port: destination_port,
+            server_port: if server.port == 0 { destination_port } else { server.port },
+            mapped_port: source_port,
+            traits,
+            director: place,
+            server_slot: director.identity(view).ok_or(Refused::NoServer)?.0,
+            expires: lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime)),
+            ..FlowEntry::new(state, self.generation)
+        };
+        entry.count(Direction::Original, 0);
+        if !self.is_plain {
+            let way = |to: Address| self.routes.find(to).map_or(InterfaceId(0), |hop| hop.interface);
+            let (inside, outside) = (way(source), way(server.address));
+            let nat = director.source_nat(inside, outside, destination_port, source.is_v4());
+            if let Some(nat) = nat {
+                entry.mapped = nat.address.into();
+                let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, packet.hash);
+                entry.mapped_port = taken.ok_or(Refused::NoPort)?;
+                entry.traits = entry.traits.with(Traits::HOLDS_PORT);
+            }
+        }
+        Ok(entry)
+    }
+
+    // Plans.
+
+    /// Becomes what the plan says, without the servers that are removed.
+    fn apply(&mut self, guests: &mut Guests, now: Instant) {
+        let mut plan = self.plan.clone();
+        for director in &mut plan.directors {
+            director.servers.retain(|server| {
+                let machine = self.machine_of.get(&server.address);
+                machine.is_none_or(|machine| !self.removed.contains(machine))
+            });
+        }
+        self.directors.apply(&plan, guests, now);
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
+            self.table.forget_generations();
+            self.generation = 1;
+        }
+        self.expiry = None;
+        // A director never has more slots than there are servers.
+        let slots = self.plan.directors.iter().map(|director| director.servers.len()).max().unwrap_or(0);
+        self.machines = (0..self.plan.directors.len())
+            .map(|place| {
+                let director = u16::try_from(place).ok().and_then(|place| self.directors.at(place));
+                let machine = |slot: usize| {
+                    let slot = u16::try_from(slot).ok()?;
+                    let address = IpAddr::from(director?.server(slot)?.address);
+                    self.machine_of.get(&address).copied()
+                };
+                (0..slots).map(|slot| machine(slot).unwrap_or(NO_MACHINE)).collect()
+            })
+            .collect();
+    }
+}
+
+fn policies(plan: &Plan, guests: &mut Guests) -> Vec<Box<dyn Policy>> {
+    let policy = |policy: &PolicyPlan| -> Option<Box<dyn Policy>> {
+        match policy {
+            PolicyPlan::Rules(flows) => Some(Box::new(Rules::new(flows.clone(), plan.hash_key))),
+            PolicyPlan::Guest { name, .. } => guests.policies.remove(name),
+        }
+    };
+    plan.policies.iter().filter_map(policy).collect()
+}
+
+/// A flow with a packet from either side.
+fn answered_once() -> FlowEntry {
+    let mut entry = FlowEntry::new(FlowState::TimeWait, 0);
+    entry.count(Direction::Original, 0);
+    entry.count(Direction::Reply, 0);
+    entry
+}
+
+/// Keeps a fault in words, unless there are enough of them.
+fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
+    if let Some(Fault { component, call, reason }) = fault
+        && faults.len() < FAULTS_MAX
+    {
+        faults.push(format!("{name}: {component} in {call}: {reason}"));
+    }
+}
+
+/// The ports among which a flow's was chosen.
+const fn pool_key(entry: &FlowEntry) -> PoolKey {
+    PoolKey {
+        mapped: entry.mapped,
+        server: entry.server,
+        server_port: entry.server_port,
+        protocol: entry.protocol(),
+    }
+}
+
+fn nanoseconds(plan: &Plan, state: FlowState) -> u64 {
+    u64::try_from(state.timeout(&plan.timeouts).as_nanos()).unwrap_or(u64::MAX)
+}
+
+const fn later(now: Instant, nanoseconds: u64) -> Instant {
+    Instant::from_nanos(now.as_nanos().saturating_add(nanoseconds))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! A number that goes up and down with time: its mean over time, and its greatest value.
+
+/// The level of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Level {
+    value: u64,
+    since: u64,
+    /// Value times nanoseconds.
+    area: u128,
+    max: u64,
+    /// Where the mean begins.
+    begin: u64,
+}
+
+impl Level {
+    /// A level that is 0, and whose mean begins at `begin`.
+    pub(super) const fn new(begin: u64) -> Self {
+        Self { value: 0, since: 0, area: 0, max: 0, begin }
+    }
+
+    /// It is `value` from `now` on.
+    #[inline]
+    pub(super) fn set(&mut self, value: u64, now: u64) {
+        self.pass(now);
+        self.value = value;
+        self.max = self.max.max(value);
+    }
+
+    fn pass(&mut self, now: u64) {
+        let from = self.since.max(self.begin);
+        self.area += u128::from(self.value) * u128::from(now.saturating_sub(from));
+        self.since = self.since.max(now);
+    }
+
+    /// The greatest value.
+    pub(super) const fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// The mean up to `now`, in millionths.
+    pub(super) fn mean_millionths(mut self, now: u64) -> u64 {
+        self.pass(now);
+        let time = u128::from(now.saturating_sub(self.begin));
+        let mean = (self.area.saturating_mul(1_000_000)).checked_div(time);
+        mean.and_then(|mean| u64::try_from(mean).ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_weighs_values_by_their_time() {
+        let mut level = Level::new(0);
+        level.set(4, 10);
+        level.set(1, 20);
+        assert_eq!((level.mean_millionths(40), level.max()), (1_500_000, 4));
+    }
+
+    #[test]
+    fn the_mean_leaves_out_what_was_before_its_beginning() {
+        let mut level = Level::new(15);
+        level.set(4, 10);
+        level.set(2, 20);
+        assert_eq!(level.mean_millionths(25), 3_000_000);
+        assert_eq!(Level::new(5).mean_millionths(5), 0);
+    }
+}

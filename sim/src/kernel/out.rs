@@ -1,0 +1,59 @@
+//! What comes out of a network stack, and buffers for what goes in. One of these serves all machines of a world.
+
+use crate::packet::Packet;
+
+use super::drops::KernelDrop;
+
+/// Buffers that are kept for later: more packets than this are seldom under way.
+const POOL_MAX: usize = 4_096;
+
+/// A packet that is for the machine itself. Its range is the IP packet, with checked header, and whole.
+#[derive(Clone, Debug)]
+pub enum Up {
+    /// For its programs.
+    Host(Packet),
+    /// For whoever reads this TUN device.
+    Tun(usize, Packet),
+}
+
+/// What comes out of a network stack.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// Frames, each with the interface that it leaves by, in order.
+    pub frames: Vec<(usize, Packet)>,
+    /// Packets that go up otherwise than as the answer of `receive`: those that the machine sends to itself, and errors about
+    /// packets of its own.
+    pub up: Vec<Up>,
+    /// Packets that ended and why, if they are to be kept.
+    pub ended: Vec<(KernelDrop, Packet)>,
+    /// Whether packets that ended are kept. Else their buffers are used again.
+    pub keeps_ended: bool,
+    pool: Vec<Vec<u8>>,
+}
+
+impl Out {
+    /// A buffer that was used before, or a new one.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.pool.pop().unwrap_or_default()
+    }
+
+    /// The next packet that goes up otherwise than as an answer.
+    pub(crate) fn take_up(&mut self) -> Option<Up> {
+        if self.up.is_empty() { None } else { Some(self.up.remove(0)) }
+    }
+
+    /// Takes back the buffer of a packet that is of no more use.
+    pub fn recycle(&mut self, packet: Packet) {
+        if self.pool.len() < POOL_MAX {
+            self.pool.push(packet.buffer);
+        }
+    }
+
+    pub(super) fn end(&mut self, reason: KernelDrop, packet: Packet) {
+        if self.keeps_ended {
+            self.ended.push((reason, packet));
+        } else {
+            self.recycle(packet);
+        }
+    }
+}
