@@ -283,7 +283,11 @@ flows = 10
 
     pub(super) fn file() -> ForwarderFile {
         let server = ScenarioService { address: [10, 0, 3, 20].into(), port: 80, protocol: Protocol::TCP };
-        ForwarderFile { control: PathBuf::from("/run/x.sock"), real_servers: vec![server], directors: Vec::new() }
+        ForwarderFile {
+            control: PathBuf::from("/run/x.sock"),
+            real_servers: vec![server],
+            directors: Vec::new(),
+        }
     }
 
     #[test]

@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn machine_loses_its_links_before_its_power_and_gets_them_back_before_it() {
-        let deeds = deeds("[[timeline]]\nat = \"2s\"\ndo = \"stop\"\ntarget = \"server\"\nfor = \"3s\"\n").unwrap();
+        let deeds =
+            deeds("[[timeline]]\nat = \"2s\"\ndo = \"stop\"\ntarget = \"server\"\nfor = \"3s\"\n").unwrap();
         let link = |is_up| Deed::Link { host: 3, leg: 0, is_up };
         let expected = [
             (2_000_000, link(false)),

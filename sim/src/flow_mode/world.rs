@@ -17,6 +17,7 @@ use super::setup::{Change, Connections, ForwarderSetup, RouterSetup, Setup, Setu
 use super::steering::{Router, Steering};
 use super::tell::{Tell, weight_of};
 use super::tournament::Tournament;
+use super::words::words;
 use crate::host::PORT_FIRST;
 use crate::random::Stream;
 use crate::record::{Histogram, RunRecord};
@@ -91,7 +92,7 @@ enum Wake {
 
 /// A change of the timeline, with places instead of names.
 #[derive(Clone, Debug)]
-enum Act {
+pub(super) enum Act {
     Weight(usize, u32),
     Remove(usize, bool),
     Stop(usize),
@@ -863,27 +864,6 @@ fn changes(setup: &Setup, forwarders: &[Forwarder]) -> Result<Vec<Act>, SetupErr
         })
     };
     setup.timeline.iter().map(|timed| act(&timed.change)).collect()
-}
-
-/// A change in words, for the marks of a report.
-fn words(act: &Act, machines: &[Machine], forwarders: &[Forwarder]) -> String {
-    let machine = |place: usize| machines.get(place).map_or("", |machine| &machine.name);
-    let forwarder = |place: usize| forwarders.get(place).map_or("", |forwarder| &forwarder.name);
-    match act {
-        Act::Weight(place, weight) => format!("{} has weight {weight}", machine(*place)),
-        Act::Remove(place, true) => format!("{} leaves the plan", machine(*place)),
-        Act::Remove(place, false) => format!("{} is back in the plan", machine(*place)),
-        Act::Stop(place) => format!("{} stops", machine(*place)),
-        Act::Start(place) => format!("{} starts", machine(*place)),
-        Act::Speed(place, Speed::HUNG) => format!("{} hangs", machine(*place)),
-        Act::Speed(place, speed) => format!("{} works at {} %", machine(*place), speed.percent()),
-        Act::Forwarder(place, false) | Act::Power(place, false) => format!("{} stops", forwarder(*place)),
-        Act::Forwarder(place, true) | Act::Power(place, true) => format!("{} starts", forwarder(*place)),
-        Act::Routes(router, ways) => format!("router {router} has {} ways", ways.len()),
-        Act::ServerWeight { forwarder: place, server, weight, .. } => {
-            format!("{server} has weight {weight} at {}", forwarder(*place))
-        }
-    }
 }
 
 /// The routers: one for everything where the setup has none.
