@@ -31,7 +31,6 @@ mod steering;
 mod tell;
 mod tournament;
 mod tuples;
-mod words;
 mod world;
 
 pub(crate) use report::run_scenario;
