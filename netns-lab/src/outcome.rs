@@ -457,7 +457,7 @@ equals = "0123456789abcdef"
                 || ["pcc.", "latency.", "arp.", "vip.", "answers."]
                     .iter()
                     .any(|start| name.starts_with(start))
-                || ["findings", "packets.bad", "forwarder.restarts", "flows.bypassed"].contains(name);
+                || ["findings", "packets.bad", "forwarder.restarts"].contains(name);
             assert_eq!(outcome.metrics.contains_key(*name), !is_simulated, "{name}");
         }
     }

@@ -214,7 +214,7 @@ fn connections_beyond_the_backlog_come_about_by_cookies() {
     let counts = outcome.hosts.iter().find(|host| host.name == "server").unwrap().counts;
     assert!(counts.cookies_sent >= 192, "{counts:?}");
     assert_eq!((counts.cookies_taken, counts.refused), (counts.cookies_sent, 0));
-    assert_eq!(outcome.packets.retransmitted, 0, "nobody waits");
+    assert_eq!(outcome.packets.retransmitted, 0, "nobody waits: {}", outcome.to_text());
 }
 
 #[test]

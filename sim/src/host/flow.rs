@@ -4,6 +4,7 @@ use evenkeel_engine::{Duration, Instant};
 use serde::Serialize;
 
 use crate::net::{index, number};
+use crate::packet::AnyEnd;
 use crate::payload::{self, HEAD_BYTES, Head, Message};
 use crate::scenario::Service;
 
@@ -103,6 +104,8 @@ pub(crate) struct Ending {
     pub(crate) server: Option<u32>,
     pub(crate) broken: Option<Cause>,
     pub(crate) opened: Instant,
+    /// The client's end, where it had a port.
+    pub(crate) client: Option<AnyEnd>,
 }
 
 /// A request that has been answered.
@@ -181,9 +184,9 @@ impl Flow {
         self.round >= self.rounds
     }
 
-    pub(super) fn ending(&self, broken: Option<Cause>) -> Ending {
+    pub(super) fn ending(&self, client: Option<AnyEnd>, broken: Option<Cause>) -> Ending {
         let Self { number, server, opened, .. } = *self;
-        Ending { load: index(self.load), number, server, broken, opened }
+        Ending { load: index(self.load), number, server, broken, opened, client }
     }
 
     pub(super) fn answer(&self, server: u32, now: Instant) -> Answer {

@@ -158,13 +158,13 @@ impl Host {
         let request = (service.protocol == Protocol::UDP).then(|| flow.request());
         let remote = End { address: service.address, port: service.port };
         let Some(local) = self.free_end(way, service.protocol, remote) else {
-            return self.finish(&flow, Some(Cause::NoPort));
+            return self.finish(None, &flow, Some(Cause::NoPort));
         };
         let mut outbox = std::mem::take(&mut self.outbox);
         let kind = if service.protocol == Protocol::TCP {
             let Some(tcp) = self.connect(way.now(), (local, remote), &flow, &mut outbox) else {
                 self.outbox = outbox;
-                return self.finish(&flow, Some(Cause::Unreachable));
+                return self.finish(None, &flow, Some(Cause::Unreachable));
             };
             Kind::Client { tcp, reader: Reader::default(), flow, has_ended: false }
         } else {
@@ -256,7 +256,7 @@ impl Host {
     pub(crate) fn stop(&mut self, now: Instant) {
         let flows = self.connections.iter().filter_map(|(_, connection)| match &connection.kind {
             Kind::Client { flow, has_ended: false, .. } | Kind::Asker { flow, .. } => {
-                Some(flow.ending(Some(Cause::ClientGone)))
+                Some(flow.ending(Some(connection.local), Some(Cause::ClientGone)))
             }
             Kind::Client { .. } | Kind::Server { .. } => None,
         });
@@ -527,7 +527,7 @@ impl Host {
         let Some(connection) = self.remove(index) else { return };
         match connection.kind {
             Kind::Client { flow, has_ended: false, .. } => {
-                self.finish(&flow, Some(cause));
+                self.finish(Some(connection.local), &flow, Some(cause));
             }
             Kind::Client { .. } | Kind::Asker { .. } => {}
             Kind::Server { .. } => self.counts.bad_requests += 1,
@@ -564,9 +564,9 @@ impl Host {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let Kind::Asker { flow, deadline, .. } = &mut connection.kind else { return };
         let Some(head) = payload::response_head(payload) else {
-            let flow = **flow;
+            let (flow, local) = (**flow, connection.local);
             self.remove(index);
-            return self.finish(&flow, Some(Cause::WrongAnswer));
+            return self.finish(Some(local), &flow, Some(Cause::WrongAnswer));
         };
         if head.pattern != !flow.head().pattern || connection.resumes != Instant::NEVER {
             // The answer to a question that was asked twice.
@@ -591,9 +591,9 @@ impl Host {
                 self.arm(way, index);
             }
             Some(result) => {
-                let flow = **flow;
+                let (flow, local) = (**flow, connection.local);
                 self.remove(index);
-                self.finish(&flow, result.err());
+                self.finish(Some(local), &flow, result.err());
             }
         }
     }
@@ -649,10 +649,10 @@ impl Host {
                 self.send_out(way, (connection.local, connection.remote), &mut outbox);
                 self.outbox = outbox;
                 if !has_ended {
-                    self.finish(&flow, Some(cause));
+                    self.finish(Some(connection.local), &flow, Some(cause));
                 }
             }
-            Kind::Asker { flow, .. } => self.finish(&flow, Some(cause)),
+            Kind::Asker { flow, .. } => self.finish(Some(connection.local), &flow, Some(cause)),
             Kind::Server { .. } => {}
         }
     }
@@ -684,6 +684,7 @@ impl Host {
     /// Looks at what a connection has become, after a segment or a timer.
     fn review(&mut self, way: &mut Way<'_>, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
+        let local = connection.local;
         let (state, mut ended) = match &mut connection.kind {
             Kind::Client { tcp, flow, has_ended, .. } => {
                 let is_done = flow.is_done();
@@ -709,7 +710,7 @@ impl Host {
         };
         let is_cut = matches!(ended, Some((_, Some(Cause::ClosedEarly))));
         if let Some((flow, cause)) = ended.take() {
-            self.finish(&flow, cause);
+            self.finish(Some(local), &flow, cause);
         }
         if is_cut || matches!(state, State::Closed | State::Reset | State::TimedOut) {
             self.remove(index);
@@ -718,8 +719,8 @@ impl Host {
         }
     }
 
-    fn finish(&mut self, flow: &Flow, broken: Option<Cause>) {
-        self.endings.push(flow.ending(broken));
+    fn finish(&mut self, client: Option<AnyEnd>, flow: &Flow, broken: Option<Cause>) {
+        self.endings.push(flow.ending(client, broken));
     }
 
     fn insert(&mut self, local: AnyEnd, remote: AnyEnd, kind: Kind) -> usize {
