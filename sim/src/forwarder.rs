@@ -6,7 +6,7 @@
 //! ```
 //! The kernel is told what `setup = "auto"` tells a real one: the same list of changes, made from the same plan.
 
-use evenkeel_engine::plan::{Binding, DirectorPlan, Layer, Mode, Plan};
+use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Layer, MidStream, Mode, Plan, SchedulerPlan};
 use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Counters, Duration, Engine, Event as EngineEvent, Guests, Instant, PlanError, step};
@@ -16,6 +16,7 @@ use crate::device::{Decided, SimDevice};
 use crate::packet::Packet;
 use crate::scenario::Service;
 use crate::watch;
+use crate::world::Planted;
 
 /// Messages of faults that are kept; the first ones say most.
 const FAULTS_MAX: usize = 16;
@@ -185,6 +186,26 @@ impl ForwarderNode {
         match self.engine.apply(plan, guests, now.after(self.ahead)) {
             Ok(()) => self.ports = ports,
             Err(error) => self.tell(format!("reload: {error}")),
+        }
+    }
+
+    /// Does what a planted fault does when the real servers have changed.
+    pub(crate) fn spoil(&mut self, planted: Planted, now: Instant) {
+        if planted == Planted::Nothing {
+            return;
+        }
+        let mut plan = self.engine.plan().clone();
+        for (director, now) in plan.directors.iter_mut().zip(self.engine.directors()) {
+            director.scheduler = SchedulerPlan::Builtin(Builtin::Maglev);
+            director.mid_stream = MidStream::Pick;
+            for (server, now) in director.servers.iter_mut().zip(now.servers) {
+                server.weight = now.weight;
+            }
+        }
+        self.past.push(self.engine.counters().clone());
+        match Engine::new(plan, Guests::default(), now.after(self.ahead)) {
+            Ok(engine) => self.engine = engine,
+            Err(error) => self.tell(format!("planted: {error}")),
         }
     }
 

@@ -10,7 +10,7 @@
 //! places of things in the file; or [`Diagnostics`], every mistake with line, column and what to do.
 //!
 //! It never draws a random number, never opens a component, and never panics, whatever the bytes are. The only
-//! file that it reads is the one that [`load`] is given.
+//! files that it reads are the one that [`load`] is given and those that it names for rules and sets.
 
 #![forbid(unsafe_code)]
 
@@ -18,14 +18,18 @@ mod addresses;
 mod diagnostic;
 pub mod document;
 mod forms;
+mod gather;
 mod loaded;
+mod matching;
 mod meant;
 mod read;
 pub mod reference;
+pub mod rules;
 mod schema;
 mod seed;
 pub mod setup;
 mod shape;
+mod sheet;
 mod source;
 mod written;
 

@@ -297,6 +297,17 @@ const AFTER_GOOD: &[Case] = &[
         "[[flow]]\nname = 'q'\npolicy = 'web'\nrule = [{ match = {} }]",
     ),
     (Code::BadRule, (11, 10), "match", "[[flow]]\nname = 'q'\nrule = [ {} ]"),
+    (Code::BadWord, (10, 12), "did you mean `flow`?", "[policy]\nrules = '''flwo a match'''"),
+    (Code::ShadowedRule, (10, 30), "more conditions first", "[policy]\nrules = '''flow a deny match match'''\n"),
+    (Code::NotKept, (10, 20), "service network", "[policy]\nrules = '''service lvs'''\n"),
+    (Code::UnknownSet, (11, 28), "[set.NAME]", "[[flow]]\nname = 'q'\nrule = [ { match = { src = '@x' } } ]"),
+    (
+        Code::UnknownTable,
+        (11, 10),
+        "table = 7",
+        "[[outflow]]\nname = 'q'\npolicy = 'table 7'\nrule = [ { match = {} } ]",
+    ),
+    (Code::BadCondition, (11, 30), "per src", "[[flow]]\nname = 'q'\nrule = [ { match = { limit = '9' } } ]"),
     (Code::BadRule, (11, 10), "match", "[[flow]]\nname = 'q'\nrule = [ { match = {}, ignore = {} } ]"),
     (
         Code::UnknownInterface,
@@ -826,9 +837,9 @@ fn every_bound_is_held() {
     let policy = "component = 'bundled:p'\n";
     let components: String =
         (0..17).map(|n| format!("[[policy.component]]\nname = 'p{n}'\n{policy}")).collect();
-    let flows: String =
-        (0..1_025).map(|n| format!("[[flow]]\nname = 'f{n}'\nrule = [{{ match = {{}} }}]\n")).collect();
-    let rules = format!("[[flow]]\nname = 'f'\nrule = [{}]\n", many(1_025, "{ match = {} },"));
+    let flows: String = (0..131_073).map(|n| format!("flow f{n} match\n")).collect();
+    let flows = format!("[policy]\nrules = '''{flows}'''\n");
+    let rules = format!("[policy]\nrules = '''flow f {}'''\n", many(131_073, " match"));
     let addresses = format!("[interface.b]\nkind = 'tun'\naddress = [{}]\n", many(257, "'10.9.0.1/24',"));
     for text in [interfaces, components, flows, rules, addresses] {
         let found = found(&format!("{GOOD}{text}"));

@@ -22,6 +22,7 @@ use crate::contract::{
     HashSchedulerPre, PolicyPre, PolicySetup, SchedulerKind, Setup, TableSchedulerPre, check_imports,
     check_policy, scheduler_kind,
 };
+use crate::contract::{Portrait, portrait};
 use crate::engine::{Budget, Data, Mode, Runtime, linker};
 use crate::flows::FlowsPre;
 use crate::policy::ComponentPolicy;
@@ -151,6 +152,22 @@ impl Host {
         }
         workshop.compiled = used;
         if errors.is_empty() { Ok(guests) } else { Err(errors) }
+    }
+}
+
+impl Host {
+    /// What a component is made of, whether it can be used or not.
+    ///
+    /// # Errors
+    /// When it is not there, or not a component.
+    pub fn portrait(&mut self, component: &str) -> Result<Portrait, String> {
+        let bytes = find(component, &self.settings)?;
+        let digest: String =
+            Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let length = bytes.len();
+        let workshop = Workshop::new(self.settings.mode)?;
+        let compiled = workshop.component(bytes)?;
+        Ok(portrait(&compiled, length, digest))
     }
 }
 
@@ -288,11 +305,15 @@ impl Workshop {
         Ok(compiled)
     }
 
-    fn compile(&self, bytes: Bytes) -> Result<Compiled, String> {
+    fn component(&self, bytes: Bytes) -> Result<Component, String> {
         if bytes.starts_with(b"\0asm\x01\0\0\0") {
             return Err("it is a core module and not a component; build it for wasm32-wasip2".to_owned());
         }
-        let component = compile_in_time(self.runtime.engine.clone(), bytes)?;
+        compile_in_time(self.runtime.engine.clone(), bytes)
+    }
+
+    fn compile(&self, bytes: Bytes) -> Result<Compiled, String> {
+        let component = self.component(bytes)?;
         check_imports(&component)?;
         let pre = self.linker.instantiate_pre(&component).map_err(|error| sentence(&error))?;
         Ok(Compiled { component, pre })

@@ -13,14 +13,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::director::sticky::{self, Sticky};
 use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats, NewFlow};
-use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, InsertError, Tally, Traits};
+use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, InsertError, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
 use evenkeel_engine::plan::{MidStream, Mode, Plan, PolicyPlan};
 use evenkeel_engine::policy::rules::Rules;
 use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
-use evenkeel_engine::{Duration, Guests, Instant, InterfaceId};
+use evenkeel_engine::{Guests, Instant, InterfaceId};
 
 use super::connections::{EntryId, Table};
 use super::level::Level;
@@ -173,7 +173,7 @@ impl Forwarder {
             lifetimes: FlowState::ALL.map(|state| nanoseconds(&plan, state)),
             is_plain,
             unlisted: 0,
-            unlisted_flow: unlisted_flow(),
+            unlisted_flow: Departed { entry: answered_once(), birth: None },
             expiry: None,
             entries: Level::new(warmup),
             half_open_max: 0,
@@ -186,6 +186,7 @@ impl Forwarder {
         forwarder.sticky.set_most(forwarder.plan.limits.persistent_max);
         forwarder.clients.set_most(forwarder.plan.limits.flows_per_client, std::iter::empty());
         forwarder.apply(&mut guests, Instant::ZERO);
+        forwarder.is_plain &= !forwarder.directors.iter().any(Director::times_flows);
         Ok(forwarder)
     }
 
@@ -205,39 +206,31 @@ impl Forwarder {
     }
 
     /// The server of a new flow has taken it: the handshake is done, if the flow `is_opening` with one.
-    pub(super) fn accepted(&mut self, reached: &Reached, hash: u64, is_opening: bool, now: Instant) {
-        let id = match reached.way {
-            Way::Listed(id) => id,
-            Way::Unlisted => {
-                let (place, slot) = (reached.place, reached.slot);
-                return self.tell_answered(place, slot, hash, Duration::ZERO, now);
-            }
-            Way::Stateless => return,
-        };
+    pub(super) fn accepted(&mut self, reached: &Reached, is_opening: bool, now: Instant) {
+        let Way::Listed(id) = reached.way else { return };
         let lifetime = self.lifetime(FlowState::Established);
         let Some(entry) = self.table.entry_mut(id) else { return };
-        let state = entry.state;
-        if matches!(state, FlowState::SynSent | FlowState::SynReceived) {
+        if matches!(entry.state, FlowState::SynSent | FlowState::SynReceived) {
             entry.state = FlowState::Established;
             // The client's acknowledgement: one that the server refused has sent a SYN and no more.
             if is_opening {
-                count_packet(entry, Direction::Original);
+                entry.count(Direction::Original, 0);
             }
             entry.expires = lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime));
-            if state == FlowState::SynSent {
-                let after = self.table.note_answer(id, now).unwrap_or_default();
-                self.tell_answered(reached.place, reached.slot, hash, after, now);
-            }
+            self.tell_answered(id, now);
             self.table.promote(id);
         }
     }
 
-    /// The server at `slot` has said its first word to a flow, this long after its beginning.
-    fn tell_answered(&mut self, place: u16, slot: u16, hash: u64, after: Duration, now: Instant) {
-        let director = self.directors.at_mut(place);
-        if let Some(director) = director.filter(|it| !it.mode.is_one_sided()) {
-            let answer = FlowAnswered { hash, server: 0, after, is_through_client: false };
-            director.answered(slot, answer, now);
+    /// The server has said its first word to a flow.
+    fn tell_answered(&mut self, id: EntryId, now: Instant) {
+        let Some(after) = self.table.note_answer(id, now) else { return };
+        let Some(entry) = self.table.entry(id) else { return };
+        let (place, slot) = (entry.director, entry.server_slot);
+        let hash = entry.tuple(Direction::Original).hash(self.plan.hash_key);
+        if let Some(director) = self.directors.at_mut(place) {
+            let is_through_client = director.mode.is_one_sided();
+            director.answered(slot, FlowAnswered { hash, server: 0, after, is_through_client }, now);
         }
     }
 
@@ -281,15 +274,11 @@ impl Forwarder {
         let Some(entry) = self.table.entry_mut(id) else { return is_one_sided };
         if !is_one_sided {
             let (state, is_timed) = (entry.state, entry.expires != Instant::NEVER);
-            let slot = entry.server_slot;
-            count_packet(entry, Direction::Reply);
+            entry.count(Direction::Reply, 0);
             let is_answered = entry.traits.has(Traits::HALF_OPEN);
             // Of a connection, the first word was the handshake.
-            if is_answered
-                && state == FlowState::Udp
-                && let Some(after) = self.table.note_answer(id, now)
-            {
-                self.tell_answered(place, slot, hash, after, now);
+            if is_answered && state == FlowState::Udp && entry.tally(Direction::Reply).packets() == 1 {
+                self.tell_answered(id, now);
             }
             if is_timed && let Some(lifetime) = self.lifetime(state) {
                 self.extend(id, lifetime, now);
@@ -334,17 +323,19 @@ impl Forwarder {
     #[inline]
     pub(super) fn next_timeout(&mut self) -> u64 {
         *self.expiry.get_or_insert_with(|| {
-            let sticky = self.sticky.next_expiry().map_or(u64::MAX, Instant::as_nanos);
-            self.table.next_expiry().min(sticky)
+            let others = [self.sticky.next_expiry(), self.directors.next_tick()];
+            let others = others.into_iter().flatten().map(Instant::as_nanos).min();
+            self.table.next_expiry().min(others.unwrap_or(u64::MAX))
         })
     }
 
     /// Takes out what is over at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        while let Some(entry) = self.table.expire(now) {
-            self.farewell(entry, now);
+        while let Some(departed) = self.table.expire(now) {
+            self.farewell(departed, now);
         }
         self.sticky.expire(now);
+        self.directors.handle_ticks(now);
         self.expiry = None;
         self.count_entries(now);
     }
@@ -504,7 +495,7 @@ impl Forwarder {
         }
         let lifetime = self.lifetime(state);
         let entry = self.table.entry_mut(id)?;
-        count_packet(entry, Direction::Original);
+        entry.count(Direction::Original, 0);
         // A second datagram shows that somebody has answered.
         let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
         if let Some(lifetime) = lifetime {
@@ -632,13 +623,11 @@ impl Forwarder {
             return Err(Refused::NoFlow);
         }
         let is_one_packet = director.is_one_packet && packet.tuple.protocol == Protocol::UDP;
-        // Who wants to know how long flows live has them noted.
-        let times_flows = director.times_flows();
         let view = self.pick(place, packet, now)?;
         let opened = if is_one_packet || matches!(self.connections, Connections::Stateless) {
             self.pass_by(place, view)
-        } else if packet.is_private && self.is_plain && !times_flows {
-            self.open_unlisted(place, view, packet, now)
+        } else if packet.is_private && self.is_plain {
+            self.open_unlisted(place, view, packet.hash, now)
         } else {
             self.open_listed(place, view, packet, now)
         };
@@ -668,6 +657,7 @@ impl Forwarder {
         let place = match verdict {
             PolicyVerdict::Deny => None,
             PolicyVerdict::Skip if !self.plan.default_permit => None,
+            // By which way a packet leaves has no meaning here.
             PolicyVerdict::Skip | PolicyVerdict::Permit | PolicyVerdict::Table(_) => {
                 self.directors.bound_to(destination, destination_port, protocol)
             }
@@ -714,18 +704,12 @@ impl Forwarder {
 
     /// A flow that nobody will look up: it is counted as an entry would be.
     #[inline]
-    fn open_unlisted(
-        &mut self,
-        place: u16,
-        view: u16,
-        packet: &Packet,
-        now: Instant,
-    ) -> Result<Reached, Refused> {
+    fn open_unlisted(&mut self, place: u16, view: u16, hash: u64, now: Instant) -> Result<Reached, Refused> {
         if self.entries() - self.table.half_open() >= self.table.capacity() {
             return Err(Refused::TableFull);
         }
         let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        let slot = director.open(view, packet.hash, Protocol::TCP, now).ok_or(Refused::NoServer)?;
+        let slot = director.open(view, hash, Protocol::TCP, now).ok_or(Refused::NoServer)?;
         self.unlisted += 1;
         self.opened += 1;
         self.count_entries(now);
@@ -810,9 +794,9 @@ impl Forwarder {
             director: place,
             server_slot: director.identity(view).ok_or(Refused::NoServer)?.0,
             expires: lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime)),
-            tallies: [one_packet(), Tally::default()],
             ..FlowEntry::new(state, self.generation)
         };
+        entry.count(Direction::Original, 0);
         if !self.is_plain {
             let way = |to: Address| self.routes.find(to).map_or(InterfaceId(0), |hop| hop.interface);
             let (inside, outside) = (way(source), way(server.address));
@@ -871,6 +855,14 @@ fn policies(plan: &Plan, guests: &mut Guests) -> Vec<Box<dyn Policy>> {
     plan.policies.iter().filter_map(policy).collect()
 }
 
+/// A flow with a packet from either side.
+fn answered_once() -> FlowEntry {
+    let mut entry = FlowEntry::new(FlowState::TimeWait, 0);
+    entry.count(Direction::Original, 0);
+    entry.count(Direction::Reply, 0);
+    entry
+}
+
 /// Keeps a fault in words, unless there are enough of them.
 fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
     if let Some(Fault { component, call, reason }) = fault
@@ -878,27 +870,6 @@ fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
     {
         faults.push(format!("{name}: {component} in {call}: {reason}"));
     }
-}
-
-/// A request or an answer has come by. What it weighs is not known here: nothing travels.
-fn count_packet(entry: &mut FlowEntry, way: Direction) {
-    let [original, reply] = &mut entry.tallies;
-    match way {
-        Direction::Original => original.count(0),
-        Direction::Reply => reply.count(0),
-    }
-}
-
-fn one_packet() -> Tally {
-    let mut tally = Tally::default();
-    tally.count(0);
-    tally
-}
-
-/// What a director is told of the end of a flow that has no entry: it was answered, and is over.
-fn unlisted_flow() -> Departed {
-    let entry = FlowEntry { tallies: [one_packet(); 2], ..FlowEntry::new(FlowState::TimeWait, 0) };
-    Departed { entry, birth: None }
 }
 
 /// The ports among which a flow's was chosen.

@@ -495,7 +495,7 @@ impl World {
             return Err(Cause::ForwarderGone);
         };
         match taken {
-            Ok(()) if reached.is_new => forwarder.accepted(reached, packet.hash, packet.is_opening, now),
+            Ok(()) if reached.is_new => forwarder.accepted(reached, packet.is_opening, now),
             Ok(()) => {}
             Err(Refusal::Full) => forwarder.reset(reached, packet.hash, now),
             // Nobody answers at all, and the flow waits until it runs out.

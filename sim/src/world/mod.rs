@@ -51,6 +51,17 @@ pub enum Queue {
     Heap,
 }
 
+/// A fault that is put into the forwarders on purpose, to see whether it is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planted {
+    /// None.
+    #[default]
+    Nothing,
+    /// When a weight changes or a configuration is read, flows are forgotten, and chosen anew by their hash as they go
+    /// on: what a load balancer without a flow table does.
+    HashedAnew,
+}
+
 /// How a run is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -62,6 +73,8 @@ pub struct Options {
     pub is_unchecked: bool,
     /// The run ends at this moment, should the scenario take longer.
     pub until: Option<Instant>,
+    /// A fault on purpose.
+    pub planted: Planted,
 }
 
 /// What a forwarder of the scenario runs by.
@@ -259,6 +272,8 @@ pub(crate) struct World<'a> {
     telling: Telling,
     /// When servers were away.
     absences: Absences,
+    /// A fault on purpose.
+    planted: Planted,
     /// Who makes a forwarder ready that begins anew.
     supplier: Option<&'a mut dyn Supply>,
 }
@@ -384,7 +399,7 @@ impl World<'_> {
                     };
                 self.telling.ended(self.net.now, &ending, server, is_unavoidable);
             }
-            record(&mut self.net, self.scenario, machine, &ending);
+            record(&mut self.net, self.scenario, machine, (&ending, server));
             state.make_room(&mut self.net, ending.load);
             self.blame(machine, &ending);
         }
@@ -488,7 +503,7 @@ fn link_answer(net: &mut Net, scenario: &Scenario, answer: &Answer) {
 
 /// Adds the end of a flow to the hash of decisions: which flow, which server, and whether it broke. One that broke counts
 /// as an answer that did not come.
-fn record(net: &mut Net, scenario: &Scenario, machine: usize, ending: &Ending) {
+fn record(net: &mut Net, scenario: &Scenario, machine: usize, (ending, server): (&Ending, Option<IpAddr>)) {
     let [n0, n1, n2, n3, n4, n5, n6, n7] = ending.number.to_le_bytes();
     let [s0, s1, s2, s3] = ending.server.unwrap_or(0).to_be_bytes();
     let broken = ending.broken.map_or(0, |cause| cause as u8 + 1);
@@ -503,7 +518,7 @@ fn record(net: &mut Net, scenario: &Scenario, machine: usize, ending: &Ending) {
         if broken != 0 {
             watch.answer_link(net.now, net.answer_trace.link(), || watch::ended(load, ending));
         }
-        watch.ended(net.now, machine, load, ending);
+        watch.ended(net.now, machine, load, (ending, server));
     }
 }
 

@@ -201,8 +201,11 @@ impl World<'_> {
 
     fn set_weight(&mut self, machine: usize, director: &str, server: &str, weight: u32) -> Option<u32> {
         let node = self.machines.get_mut(machine)?;
+        let planted = self.planted;
         let before = node.with_forwarder(&mut self.net, |forwarder, now| {
-            forwarder.set_weight(director, server, weight, now)
+            let before = forwarder.set_weight(director, server, weight, now);
+            forwarder.spoil(planted, now);
+            before
         })?;
         self.tell_checker(machine);
         before
@@ -210,7 +213,11 @@ impl World<'_> {
 
     fn reload(&mut self, machine: usize, config: Option<&Path>) {
         let Some(Equipment { plan, guests }) = self.supply(machine, config) else { return };
-        self.with_machine(machine, |machine, net| machine.reload(net, plan, guests));
+        let planted = self.planted;
+        self.with_machine(machine, |machine, net| {
+            machine.reload(net, plan, guests);
+            machine.with_forwarder(net, |forwarder, now| forwarder.spoil(planted, now));
+        });
         self.tell_checker(machine);
     }
 

@@ -315,6 +315,10 @@ pub struct GuestStats {
     pub faults: u64,
     /// Flows that the native fallback decided instead.
     pub fallbacks: u64,
+    /// Instructions that calls have taken, where they are counted: in the simulator.
+    pub fuel: u64,
+    /// Linear memory that the instance has now.
+    pub memory_bytes: u64,
 }
 
 /// What went wrong in a guest, in words for the operator.

@@ -304,7 +304,7 @@ impl Pair {
             assert!(self.reply(client, SYN | ACK));
         }
         self.ask(client, ACK);
-        self.forwarder.accepted(&here, hash, true, now);
+        self.forwarder.accepted(&here, true, now);
     }
 
     /// A client sends a request by a flow that it believes to be open.
@@ -335,7 +335,7 @@ impl Pair {
             if !self.is_one_sided {
                 assert!(self.reply(client, ACK));
             }
-            self.forwarder.accepted(&here, hash, false, now);
+            self.forwarder.accepted(&here, false, now);
         }
     }
 
