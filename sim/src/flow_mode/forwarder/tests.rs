@@ -146,7 +146,7 @@ fn plan(case: &Case) -> Plan {
         interfaces: vec![InterfacePlan { addresses: vec![own], ..InterfacePlan::new("tun0", Layer::Ip) }],
         routes: vec![RoutePlan { destination: everywhere, gateway: None, interface: InterfaceId(0) }],
         directors: vec![director],
-        limits: case.limits.clone(),
+        limits: case.limits,
         timeouts: Timeouts {
             tcp_established: seconds(30),
             tcp_syn_sent: seconds(12),
