@@ -47,6 +47,7 @@ pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod stdio;
+pub mod swarm;
 pub mod tcp;
 pub mod trace;
 pub mod travel;
@@ -55,12 +56,12 @@ pub mod wires;
 pub mod work;
 mod world;
 
-pub use checker::{Counts as CheckCounts, Findings};
+pub use checker::{BreakCause, Counts as CheckCounts, Findings};
 pub use host::{Cause, HostCounts};
-pub use prepare::{Loader, PrepareError, Supplier, Supply, prepare};
+pub use prepare::{Edit, Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;
 pub use scenario::{Scenario, ScenarioErrors};
 pub use world::{
-    Equipment, KernelCounts, Options, Progress, Queue, RunError, run, run_supplied, run_watched,
+    Equipment, KernelCounts, Options, Planted, Progress, Queue, RunError, run, run_supplied, run_watched,
     run_with_progress,
 };

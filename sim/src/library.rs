@@ -52,6 +52,7 @@ pub const ENTRIES: &[Entry] = entries![
     "nat-udp-snat",
     "policy-examples",
     "policy-outflow",
+    "smoltcp-hosts",
     "sticky-two-forwarders",
     "tunnel",
 ];

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use evenkeel_config::Loaded;
 use evenkeel_engine::Guests;
+use evenkeel_engine::plan::Plan;
 
 use crate::random::Stream;
 use crate::scenario::Scenario;
@@ -39,7 +40,7 @@ pub fn prepare(
     seed: u64,
     loader: &mut Loader<'_>,
 ) -> Result<Vec<Equipment>, PrepareError> {
-    let mut supplier = Supplier { scenario, seed, loader };
+    let mut supplier = Supplier { scenario, seed, loader, edit: None };
     (0..scenario.forwarders.len()).map(|number| supplier.equipment(number, None)).collect()
 }
 
@@ -51,7 +52,12 @@ pub struct Supplier<'a, 'l> {
     pub seed: u64,
     /// Makes components ready.
     pub loader: &'a mut Loader<'l>,
+    /// What is changed of every configuration that is read, before its components are made ready.
+    pub edit: Option<&'a Edit>,
 }
+
+/// Changes a plan; says in words why it can not.
+pub type Edit = dyn Fn(&mut Plan) -> Result<(), String>;
 
 impl std::fmt::Debug for Supplier<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,7 +85,10 @@ impl Supply for Supplier<'_, '_> {
         // Forwarders of one seed choose alike in production; so they do here, by another seed in each run.
         let name =
             loaded.forwarder.seed.map_or_else(|| forwarder.name.clone(), |seed| format!("seed {seed}"));
-        let loaded = loaded.with_seed(Stream::new(self.seed, &name, "seed").bits());
+        let mut loaded = loaded.with_seed(Stream::new(self.seed, &name, "seed").bits());
+        if let Some(edit) = self.edit {
+            edit(&mut loaded.plan).map_err(refused)?;
+        }
         let guests = (self.loader)(&loaded).map_err(refused)?;
         Ok(Equipment { plan: loaded.plan, guests })
     }

@@ -15,6 +15,8 @@ mod steps;
 mod summary;
 mod window;
 
+use std::net::IpAddr;
+
 use evenkeel_engine::{Engine, Instant};
 
 pub use capture::{Captures, FILES_MAX, Open};
@@ -24,7 +26,7 @@ pub use window::{ChainKind, LinkSeen, Window};
 
 use crate::capture::Way;
 use crate::device::Decided;
-use crate::host::{Answer, Ending};
+use crate::host::{Answer, Cause, Ending};
 use crate::scenario::Scenario;
 use decision::Decision;
 pub(crate) use decision::is_known;
@@ -39,8 +41,32 @@ pub struct Watch {
     pub steps: Option<Steps>,
     /// Links of a chain.
     pub window: Option<Window>,
+    /// Flows that broke, the first ones.
+    pub broken: Option<Vec<BrokenSeen>>,
     names: Names,
 }
+
+/// A flow that broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenSeen {
+    /// Its load.
+    pub load: usize,
+    /// Its number in the load, from 0.
+    pub number: u64,
+    /// The machine that opened it.
+    pub client: usize,
+    /// Who had answered it, if somebody had.
+    pub server: Option<IpAddr>,
+    /// When it was opened.
+    pub opened: Instant,
+    /// When it broke.
+    pub ended: Instant,
+    /// Why, as its client saw it.
+    pub cause: Cause,
+}
+
+/// Broken flows that are kept: more than a person reads, and than a swarm needs.
+const BROKEN_MAX: usize = 10_000;
 
 /// A frame at an interface of a machine.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +84,13 @@ impl Watch {
     /// Several at once, or none.
     #[must_use]
     pub fn new(captures: Option<Captures>, steps: Option<Steps>, window: Option<Window>) -> Self {
-        Self { captures, steps, window, names: Names::default() }
+        Self { captures, steps, window, broken: None, names: Names::default() }
     }
 
     /// Whether there is anybody at all.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.captures.is_none() && self.steps.is_none() && self.window.is_none()
+        self.captures.is_none() && self.steps.is_none() && self.window.is_none() && self.broken.is_none()
     }
 
     /// The run begins.
@@ -146,7 +172,19 @@ impl Watch {
     }
 
     /// A flow of a client has ended.
-    pub(crate) fn ended(&mut self, now: Instant, machine: usize, load: &str, ending: &Ending) {
+    pub(crate) fn ended(
+        &mut self,
+        now: Instant,
+        machine: usize,
+        load: &str,
+        (ending, server): (&Ending, Option<IpAddr>),
+    ) {
+        if let (Some(broken), Some(cause)) = (&mut self.broken, ending.broken)
+            && broken.len() < BROKEN_MAX
+        {
+            let Ending { load, number, opened, .. } = *ending;
+            broken.push(BrokenSeen { load, number, client: machine, server, opened, ended: now, cause });
+        }
         let Self { steps: Some(steps), names, .. } = self else { return };
         steps.about(now, names.machine(machine), "flow", format_args!("{}", ended(load, ending)));
     }

@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
+use crate::checker::{History, Witness};
 use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
@@ -50,6 +51,17 @@ pub enum Queue {
     Heap,
 }
 
+/// A fault that is put into the forwarders on purpose, to see whether it is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planted {
+    /// None.
+    #[default]
+    Nothing,
+    /// When a weight changes or a configuration is read, flows are forgotten, and chosen anew by their hash as they go
+    /// on: what a load balancer without a flow table does.
+    HashedAnew,
+}
+
 /// How a run is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -61,6 +73,8 @@ pub struct Options {
     pub is_unchecked: bool,
     /// The run ends at this moment, should the scenario take longer.
     pub until: Option<Instant>,
+    /// A fault on purpose.
+    pub planted: Planted,
 }
 
 /// What a forwarder of the scenario runs by.
@@ -258,6 +272,8 @@ pub(crate) struct World<'a> {
     telling: Telling,
     /// When servers were away.
     absences: Absences,
+    /// A fault on purpose.
+    planted: Planted,
     /// Who makes a forwarder ready that begins anew.
     supplier: Option<&'a mut dyn Supply>,
 }
@@ -366,7 +382,8 @@ impl World<'_> {
             link_answer(&mut self.net, self.scenario, &answer);
             self.telling.answered(self.net.now, &answer, server);
         }
-        for ending in host.endings.drain(..) {
+        let mut endings = std::mem::take(&mut host.endings);
+        for ending in endings.drain(..) {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
             state.counts.end(ending.broken);
             let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
@@ -374,15 +391,59 @@ impl World<'_> {
             if let (Some(service), Some(server)) = (service, server) {
                 *self.answers.entry((service, server)).or_insert(0) += 1;
             }
-            if ending.broken.is_some() {
-                let is_unavoidable = match server {
-                    Some(server) => self.absences.has(server, ending.opened),
-                    None => self.absences.has_any(ending.opened),
-                };
+            if let Some(cause) = ending.broken {
+                let is_unavoidable = matches!(cause, Cause::ClientGone | Cause::NoPort)
+                    || match server {
+                        Some(server) => self.absences.has(server, ending.opened),
+                        None => self.absences.has_any(ending.opened),
+                    };
                 self.telling.ended(self.net.now, &ending, server, is_unavoidable);
             }
-            record(&mut self.net, self.scenario, machine, &ending);
+            record(&mut self.net, self.scenario, machine, (&ending, server));
             state.make_room(&mut self.net, ending.load);
+            self.blame(machine, &ending);
+        }
+        if let Some(Role::Host(host)) = self.machines.get_mut(machine).map(|machine| &mut machine.role) {
+            host.endings = endings;
+        }
+    }
+
+    /// The checker learns that a flow has ended, and finds out why where it broke.
+    fn blame(&mut self, machine: usize, ending: &Ending) {
+        let Some(checker) = &mut self.net.checker else { return };
+        let load = self.scenario.loads.get(ending.load);
+        let key = load.zip(ending.client).map(|(load, end)| (load.service.protocol, end));
+        let (machines, absences, scenario) = (&self.machines, &self.absences, self.scenario);
+        checker.ended(machine, key, ending.broken, &|machine| Witness {
+            was_away: timeline::addresses(scenario, machine).any(|it| absences.has(it, ending.opened)),
+            history: match machines.get(machine).map(|machine| &machine.role) {
+                Some(Role::Forwarder(forwarder)) => forwarder.history(),
+                Some(Role::Host(_) | Role::Router) | None => History::default(),
+            },
+        });
+    }
+
+    /// The checker learns what a forwarder goes by, and to which real servers it gives new flows.
+    fn tell_checker(&mut self, machine: usize) {
+        let Some(checker) = &mut self.net.checker else { return };
+        let Some(Role::Forwarder(node)) = self.machines.get(machine).map(|machine| &machine.role) else {
+            return;
+        };
+        let plan = node.engine.plan();
+        checker.told(machine, plan);
+        // A persistent client keeps its real server, drained or not.
+        let is_persistent = |name: &str| {
+            plan.directors.iter().any(|director| director.name == name && director.persistence.is_some())
+        };
+        let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
+        for director in node.engine.directors() {
+            let is_kept = is_persistent(&director.name);
+            for server in director.servers {
+                *serves.entry(server.address).or_default() |= is_kept || server.is_up && server.weight > 0;
+            }
+        }
+        for (server, gets_flows) in serves {
+            checker.serves(self.net.now, machine, server, gets_flows);
         }
     }
 
@@ -442,7 +503,7 @@ fn link_answer(net: &mut Net, scenario: &Scenario, answer: &Answer) {
 
 /// Adds the end of a flow to the hash of decisions: which flow, which server, and whether it broke. One that broke counts
 /// as an answer that did not come.
-fn record(net: &mut Net, scenario: &Scenario, machine: usize, ending: &Ending) {
+fn record(net: &mut Net, scenario: &Scenario, machine: usize, (ending, server): (&Ending, Option<IpAddr>)) {
     let [n0, n1, n2, n3, n4, n5, n6, n7] = ending.number.to_le_bytes();
     let [s0, s1, s2, s3] = ending.server.unwrap_or(0).to_be_bytes();
     let broken = ending.broken.map_or(0, |cause| cause as u8 + 1);
@@ -457,7 +518,7 @@ fn record(net: &mut Net, scenario: &Scenario, machine: usize, ending: &Ending) {
         if broken != 0 {
             watch.answer_link(net.now, net.answer_trace.link(), || watch::ended(load, ending));
         }
-        watch.ended(net.now, machine, load, ending);
+        watch.ended(net.now, machine, load, (ending, server));
     }
 }
 

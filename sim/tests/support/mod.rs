@@ -70,7 +70,7 @@ pub fn guests(loaded: &Loaded) -> Result<Guests, String> {
 pub fn with_components(scenario: &Scenario, seed: u64, options: Options, watch: &mut Watch) -> Outcome {
     let equipment = prepare(scenario, seed, &mut guests).unwrap();
     let mut loader = guests;
-    let mut supplier = Supplier { scenario, seed, loader: &mut loader };
+    let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit: None };
     let options = Options { seed: Some(seed), ..options };
     run_watched(scenario, equipment, options, Some(&mut supplier), &mut |_| {}, watch).unwrap()
 }

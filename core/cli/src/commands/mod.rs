@@ -10,15 +10,18 @@ pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod lab;
 pub(crate) mod pages;
+pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod sim;
+pub(crate) mod sim_compare;
 pub(crate) mod sim_diff;
 pub(crate) mod sim_draw;
 pub(crate) mod sim_new;
 pub(crate) mod sim_run;
+pub(crate) mod sim_swarm;
 pub(crate) mod version;
 
 use std::path::PathBuf;

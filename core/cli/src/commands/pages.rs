@@ -38,14 +38,23 @@ pub(super) fn compare(
     let scenario = comparison.rows.first().map_or("", |row| &row.scenario);
     comparison.title = title.unwrap_or(scenario).to_owned();
     comparison.command = command("report", paths.iter().map(PathBuf::as_path), title);
+    tell_comparison(&comparison, folder, is_json)
+}
+
+/// Prints a comparison, and writes everything about it into `folder` where one is given.
+pub(super) fn tell_comparison(
+    comparison: &Comparison,
+    folder: Option<&Path>,
+    is_json: bool,
+) -> Result<(), Failure> {
     let data =
-        || serde_json::to_value(&comparison).map(|value| format!("{value:#}\n")).map_err(Failure::runtime);
+        || serde_json::to_value(comparison).map(|value| format!("{value:#}\n")).map_err(Failure::runtime);
     if let Some(folder) = folder {
-        let mut files = vec![("comparison.json", data()?), (PAGE, html::comparison_page(&comparison))];
-        files.extend(csv::comparison_files(&comparison));
+        let mut files = vec![("comparison.json", data()?), (PAGE, html::comparison_page(comparison))];
+        files.extend(csv::comparison_files(comparison));
         write(folder, &files)?;
     }
-    if is_json { output::answer(&data()?) } else { output::answer(&text::comparison_text(&comparison)) }
+    if is_json { output::answer(&data()?) } else { output::answer(&text::comparison_text(comparison)) }
 }
 
 /// The command that does the same again.
@@ -59,7 +68,7 @@ pub(super) fn command<'a>(verb: &str, paths: impl Iterator<Item = &'a Path>, tit
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         return word.to_owned();

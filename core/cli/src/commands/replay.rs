@@ -14,7 +14,7 @@ use evenkeel_sim::capture::Reader;
 use evenkeel_sim::replay::compare::{CompareError, Input, compare, set_scheduler};
 use evenkeel_sim::replay::{Mapping, Options, Outcome, ReplayError, Sides, replay};
 
-use super::{ConfigArgument, components};
+use super::{ConfigArgument, components, sim_compare};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -45,31 +45,46 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Replay a capture through several schedulers and compare them
+/// Send the same input through several schedulers and compare them
 ///
-/// One row for each scheduler: flows of each real server, the largest load
-/// over the mean and Jain's index (flows over weight), and how many
-/// connections the first scheduler gives to another server.
+/// The input is a scenario (a file that ends in .toml), run with several
+/// seeds: imbalance, latency, broken flows and cost of each scheduler, with
+/// intervals of confidence, and differences from the first one, paired by
+/// seed. Or it is a capture, replayed with --config: flows of each real
+/// server, and the connections that the first scheduler gives to another.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArguments {
-    /// The capture
+    /// The scenario, or the capture
+    #[arg(value_name = "SCENARIO|CAPTURE")]
     capture: PathBuf,
     #[command(flatten)]
     config: ConfigArgument,
-    /// Names of built-in schedulers, or components: bundled:NAME or a path
-    #[arg(long, value_name = "A,B,...", value_delimiter = ',', required = true)]
-    schedulers: Vec<String>,
+    /// Schedulers by comma: names of built-in ones, of a scenario also with
+    /// options (p2c:choices=3) or as a configuration has them, or components:
+    /// bundled:NAME or a path
+    #[arg(long, value_name = "A,B,...", required = true)]
+    schedulers: String,
     /// Only the scheduler of this director is replaced
     #[arg(long, value_name = "NAME")]
     director: Option<String>,
-    /// As many runs, with seeds from the configuration's, else 0, on
+    /// As many runs, with seeds from the scenario's or configuration's on
     #[arg(long, value_name = "N", default_value_t = 1)]
     seeds: u64,
     #[command(flatten)]
     how: How,
-    /// The comparison as JSON, with every connection that differs
+    /// The comparison as JSON; of a capture, with every connection that
+    /// differs
     #[arg(long)]
     json: bool,
+    /// Of a scenario: the first seed [default: the scenario's]
+    #[arg(long, value_name = "S")]
+    first: Option<u64>,
+    /// Of a scenario: threads [default: as many as there are cores]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Of a scenario: write comparison.json, report.html and CSV files there
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
 }
 
 /// How a capture is replayed.
@@ -160,6 +175,19 @@ fn tell(arguments: &Arguments, outcome: &Outcome, begin: Instant) -> Result<(), 
 }
 
 pub(crate) fn run_compare(arguments: &CompareArguments) -> Result<(), Failure> {
+    let schedulers = sim_compare::split(&arguments.schedulers);
+    if arguments.capture.extension().is_some_and(|extension| extension == "toml") {
+        return sim_compare::run(&sim_compare::Wish {
+            scenario: &arguments.capture,
+            schedulers,
+            director: arguments.director.as_deref(),
+            seeds: arguments.seeds,
+            first: arguments.first,
+            jobs: arguments.jobs,
+            out: arguments.out.as_deref(),
+            is_json: arguments.json,
+        });
+    }
     let wrong = |mistakes| wrong(&arguments.config, mistakes);
     let loaded = evenkeel_config::load(&arguments.config.path()).map_err(|found| wrong(found.into()))?;
     let first = loaded.forwarder.seed.unwrap_or(0);
@@ -173,7 +201,7 @@ pub(crate) fn run_compare(arguments: &CompareArguments) -> Result<(), Failure> {
         progress.stage(format!("replaying with {scheduler}, seed {seed}"));
         equipment(&loaded, scheduler, director, seed)
     };
-    let comparison = compare(input, &arguments.schedulers, &seeds, &mut equip).map_err(|error| {
+    let comparison = compare(input, &schedulers, &seeds, &mut equip).map_err(|error| {
         if let CompareError::Replay(error) = error {
             return failed(&arguments.config, &loaded, path, error);
         }

@@ -12,7 +12,9 @@ use evenkeel_sim::stdio::StdioError;
 use evenkeel_sim::watch::Watch;
 use evenkeel_sim::{Options, Outcome};
 
-use super::{ConfigArgument, attack, components, pages, replay, sim_diff, sim_draw, sim_new, sim_run};
+use super::{
+    ConfigArgument, attack, components, pages, replay, sim_diff, sim_draw, sim_new, sim_run, sim_swarm,
+};
 use crate::{Failure, output};
 
 /// Run scenarios in the deterministic simulator
@@ -26,6 +28,7 @@ pub(crate) struct Arguments {
 enum Command {
     Run(sim_run::Arguments),
     Diff(sim_diff::Arguments),
+    Swarm(sim_swarm::Arguments),
     /// Compare runs: schedulers, rates or versions, over several seeds
     ///
     /// Runs with the same parameters are one row, with a mean over their
@@ -64,6 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Run(arguments) => sim_run::run(arguments),
         Command::Diff(arguments) => sim_diff::run(arguments),
+        Command::Swarm(arguments) => sim_swarm::run(arguments),
         Command::Report { results, title, json, out } => {
             pages::compare(results, title.as_deref(), out.as_deref(), *json)
         }

@@ -139,7 +139,7 @@ pub(super) fn simulate(scenario: &Scenario, options: Options, watch: &mut Watch)
         progress.done(state.flows, state.flows_expected.unwrap_or(0));
     };
     let mut loader = guests;
-    let mut supplier = Supplier { scenario, seed, loader: &mut loader };
+    let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit: None };
     evenkeel_sim::run_watched(scenario, equipment, options, Some(&mut supplier), &mut show, watch)
         .map_err(|error| usage(&error))
 }

@@ -1,0 +1,248 @@
+//! `evenkeel sim compare SCENARIO`: the same input through several schedulers, over several seeds.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use evenkeel_engine::plan::{Plan, SchedulerPlan};
+use evenkeel_sim::record::data::Parameter;
+use evenkeel_sim::record::{Comparison, RunRecord};
+use evenkeel_sim::watch::Watch;
+use evenkeel_sim::{Options, Scenario, Supplier, Supply};
+
+use super::sim::guests;
+use super::{pages, sim_run};
+use crate::Failure;
+use crate::progress::Progress;
+
+/// The most schedulers of one comparison: the rows that a page is readable with.
+const SCHEDULERS_MAX: usize = 64;
+/// The most seeds of one comparison.
+const SEEDS_MAX: u64 = 1_000;
+
+/// What is compared.
+pub(super) struct Wish<'a> {
+    pub(super) scenario: &'a Path,
+    /// Schedulers as they are written; see [`scheduler`].
+    pub(super) schedulers: Vec<String>,
+    /// Only that of this director is replaced.
+    pub(super) director: Option<&'a str>,
+    pub(super) seeds: u64,
+    pub(super) first: Option<u64>,
+    pub(super) jobs: Option<u16>,
+    pub(super) out: Option<&'a Path>,
+    pub(super) is_json: bool,
+}
+
+/// One run: which scheduler, and which seed.
+#[derive(Clone, Copy)]
+struct Task {
+    scheduler: usize,
+    seed: u64,
+}
+
+pub(super) fn run(wish: &Wish<'_>) -> Result<(), Failure> {
+    let schedulers = wish.schedulers.iter().map(|text| scheduler(text)).collect::<Result<Vec<_>, _>>()?;
+    if schedulers.is_empty() || schedulers.len() > SCHEDULERS_MAX {
+        let count = schedulers.len();
+        return Err(Failure::Usage(format!("{count} schedulers; a comparison has 1 to {SCHEDULERS_MAX}")));
+    }
+    if wish.seeds == 0 || wish.seeds > SEEDS_MAX {
+        return Err(Failure::Usage(format!("--seeds {}: from 1 to {SEEDS_MAX}", wish.seeds)));
+    }
+    let scenario = sim_run::load(wish.scenario)?;
+    let first = wish.first.unwrap_or(scenario.seed);
+    // All schedulers of a seed one after the other, so that an early end still compares.
+    let seeds = (0..wish.seeds).map(|number| first.wrapping_add(number));
+    let tasks: Vec<Task> =
+        seeds.flat_map(|seed| (0..schedulers.len()).map(move |scheduler| Task { scheduler, seed })).collect();
+    let records = records(wish, &scenario, &schedulers, &tasks)?;
+    let mut comparison = Comparison::new(scenario.name.clone(), env!("CARGO_PKG_VERSION"));
+    comparison.command = command(wish, first);
+    records.iter().for_each(|record| comparison.add(record));
+    pages::tell_comparison(&comparison, wish.out, wish.is_json)
+}
+
+/// The records of all runs, in the order of the tasks, whoever made them.
+fn records(
+    wish: &Wish<'_>,
+    scenario: &Scenario,
+    schedulers: &[Scheduler],
+    tasks: &[Task],
+) -> Result<Vec<RunRecord>, Failure> {
+    let progress = Progress::start("comparing schedulers");
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = wish.jobs.map_or_else(cores, usize::from).min(tasks.len());
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let mut done: Vec<Option<Result<RunRecord, Failure>>> = tasks.iter().map(|_| None).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(task) = tasks.get(place) else { break };
+                    let Some(scheduler) = schedulers.get(task.scheduler) else { break };
+                    let record = one(wish, scenario, scheduler, task.seed);
+                    if sender.send((place, record)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let total = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+        for ((place, record), count) in receiver.into_iter().zip(1..) {
+            if let Some(slot) = done.get_mut(place) {
+                *slot = Some(record);
+            }
+            progress.done(count, total);
+        }
+    });
+    done.into_iter().flatten().collect()
+}
+
+/// One run.
+fn one(wish: &Wish<'_>, scenario: &Scenario, wanted: &Scheduler, seed: u64) -> Result<RunRecord, Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::Usage(format!("scheduler {}: {error}", wanted.name));
+    let edit = edit(wanted.plan.clone(), wish.director.map(str::to_owned));
+    let mut loader = guests;
+    let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit: Some(&edit) };
+    let equipment = (0..scenario.forwarders.len()).map(|number| supplier.equipment(number, None));
+    let equipment = equipment.collect::<Result<Vec<_>, _>>().map_err(|error| usage(&error))?;
+    let options = Options { seed: Some(seed), ..Options::default() };
+    let watch = &mut Watch::default();
+    let outcome =
+        evenkeel_sim::run_watched(scenario, equipment, options, Some(&mut supplier), &mut |_| {}, watch)
+            .map_err(|error| usage(&error))?;
+    let mut record = outcome.record;
+    record.parameters = vec![Parameter { name: "scheduler".to_owned(), value: wanted.name.clone() }];
+    record.command = command(wish, seed);
+    record.seal();
+    Ok(record)
+}
+
+/// The command that gives the whole comparison again.
+fn command(wish: &Wish<'_>, first: u64) -> String {
+    let base = pages::command("compare", [wish.scenario].into_iter(), None);
+    let schedulers = pages::quoted(&wish.schedulers.join(","));
+    let director =
+        wish.director.map_or_else(String::new, |name| format!(" --director {}", pages::quoted(name)));
+    format!("{base} --schedulers {schedulers}{director} --seeds {} --first {first}", wish.seeds)
+}
+
+/// A scheduler of a comparison.
+struct Scheduler {
+    /// As it was written.
+    name: String,
+    plan: SchedulerPlan,
+}
+
+/// What replaces the scheduler of every director, or of the one with this name.
+fn edit(scheduler: SchedulerPlan, only: Option<String>) -> impl Fn(&mut Plan) -> Result<(), String> {
+    move |plan| {
+        let mut is_there = false;
+        for director in &mut plan.directors {
+            if only.as_ref().is_none_or(|only| *only == director.name) {
+                director.scheduler = scheduler.clone();
+                is_there = true;
+            }
+        }
+        if is_there {
+            return Ok(());
+        }
+        let names: Vec<&str> = plan.directors.iter().map(|director| director.name.as_str()).collect();
+        Err(format!(
+            "there is no director {:?}; there are: {}",
+            only.as_deref().unwrap_or_default(),
+            names.join(", ")
+        ))
+    }
+}
+
+/// A scheduler from its text: `maglev`, `p2c:choices=3`, `bundled:NAME`, a path, or a table as a configuration has it.
+fn scheduler(text: &str) -> Result<Scheduler, Failure> {
+    let written = written(text);
+    // The configuration is read by whoever reads configurations: what is right there is right here.
+    let document = format!(
+        "interface.tun0 = {{ kind = \"tun\" }}\n[director.d]\nbind = \"192.0.2.1:80/tcp\"\nmode = \"nat\"\n\
+         scheduler = {written}\nserver = [{{ name = \"s\", address = \"192.0.2.2:80\" }}]\n"
+    );
+    let loaded = evenkeel_config::parse(&document, &format!("scheduler {text}"))
+        .map_err(|found| Failure::Usage(format!("--schedulers {text}:\n{}", found.render(false))))?;
+    match loaded.plan.directors.into_iter().next() {
+        Some(director) => Ok(Scheduler { name: text.to_owned(), plan: director.scheduler }),
+        None => Err(Failure::Usage(format!("--schedulers {text}: that is no scheduler"))),
+    }
+}
+
+/// The text as a configuration has it.
+fn written(text: &str) -> String {
+    if text.starts_with('{') {
+        return text.to_owned();
+    }
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    if text.starts_with("bundled:") || text.contains('/') || text.ends_with(".wasm") {
+        // A path on the command line is meant from here, not from the folder of a configuration.
+        let path = Path::new(text);
+        let here = std::path::absolute(path).ok().filter(|_| path.is_file());
+        let name = here.as_deref().and_then(Path::to_str).unwrap_or(text);
+        return format!("{{ component = {} }}", quoted(name));
+    }
+    let mut parts = text.split(':');
+    let name = quoted(parts.next().unwrap_or_default());
+    let options: Vec<String> = parts
+        .map(|option| match option.split_once('=') {
+            Some((key, value)) => {
+                let is_plain = value == "true" || value == "false" || value.parse::<i64>().is_ok();
+                let value = if is_plain { value.to_owned() } else { quoted(value) };
+                format!("{key} = {value}")
+            }
+            None => option.to_owned(),
+        })
+        .collect();
+    if options.is_empty() { name } else { format!("{{ name = {name}, {} }}", options.join(", ")) }
+}
+
+/// The schedulers of a list, at commas that are not within a table.
+pub(super) fn split(list: &str) -> Vec<String> {
+    let (mut parts, mut depth) = (vec![String::new()], 0_usize);
+    for sign in list.chars() {
+        match sign {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = parts.last_mut() {
+            last.push(sign);
+        }
+    }
+    parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedulers_are_written_as_one_likes() {
+        assert_eq!(split("maglev, p2c:choices=3,{ name = \"mh\", table_size = 251 }").len(), 3);
+        for text in ["maglev", "p2c:choices=3", "maglev:table_size=251:weights=turns", "bundled:p2c"] {
+            assert!(scheduler(text).is_ok(), "{text}");
+        }
+        assert!(matches!(scheduler("bundled:p2c").unwrap().plan, SchedulerPlan::Guest(_)));
+        let same = scheduler("{ name = \"p2c\", choices = 3 }").unwrap().plan;
+        assert_eq!(scheduler("p2c:choices=3").unwrap().plan, same);
+        for (text, word) in
+            [("magle", "magle"), ("p2c:choice=3", "choice"), ("p2c:choices=99", "99"), ("a\"b", "a")]
+        {
+            let Err(Failure::Usage(words)) = scheduler(text) else { panic!("{text}") };
+            assert!(words.contains(word), "{words}");
+        }
+    }
+}
