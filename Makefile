@@ -113,11 +113,11 @@ docs: toolchain ## the book and the API pages
 	  $(INSTALL) --version $(MDBOOK_VERSION) mdbook; }
 	mdbook build docs
 
-fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions of up to 256 bytes, or RUNS=n LENGTH=n (a nightly toolchain)
+fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions of up to 256 bytes, or RUNS=n LENGTH=n, FUZZ=rules for the text of rules (a nightly toolchain)
 	@command -v cargo-fuzz > /dev/null || { \
 	  echo "building cargo-fuzz $(CARGO_FUZZ_VERSION) into target/tools (once)"; \
 	  $(INSTALL) --version $(CARGO_FUZZ_VERSION) cargo-fuzz; }
-	cd benches && $(CARGO) +nightly fuzz run --sanitizer none --no-trace-compares engine -- \
+	cd benches && $(CARGO) +nightly fuzz run --sanitizer none --no-trace-compares $(or $(FUZZ),engine) -- \
 	  -runs=$(RUNS) -max_len=$(LENGTH) -entropic=0 -reduce_inputs=0
 
 clean: ## everything that was built

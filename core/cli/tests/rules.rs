@@ -41,7 +41,8 @@ fn rules_are_printed_checked_and_changed_in_place() {
 
 #[test]
 fn what_is_imported_passes_the_check() {
-    let save = file("ipvs.rules", "-A -t 10.9.9.9:80 -s wlc\n-a -t 10.9.9.9:80 -r 10.0.3.20:80 -m -w 5 --gap\n");
+    let save =
+        file("ipvs.rules", "-A -t 10.9.9.9:80 -s wlc\n-a -t 10.9.9.9:80 -r 10.0.3.20:80 -m -w 5 --gap\n");
     let output = evenkeel(&["import", "ipvsadm", save.to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("ipvs.rules:2:43"), "{output:?}");

@@ -164,7 +164,7 @@ impl Host {
         let kind = if service.protocol == Protocol::TCP {
             let Some(tcp) = self.connect(way.now(), (local, remote), &flow, &mut outbox) else {
                 self.outbox = outbox;
-                return self.finish(None, &flow, Some(Cause::Unreachable));
+                return self.finish(Some(local), &flow, Some(Cause::Unreachable));
             };
             Kind::Client { tcp, reader: Reader::default(), flow, has_ended: false }
         } else {

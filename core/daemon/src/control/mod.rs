@@ -32,6 +32,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "stats", arguments: "", help: "counters, directors, real servers, guests, device" },
     Command { name: "directors", arguments: "", help: "directors and their real servers" },
     Command { name: "drops", arguments: "", help: "every reason for a drop, with its count and meaning" },
+    Command { name: "rules", arguments: "", help: "flow and outflow rules, with how often each has decided" },
     Command { name: "events", arguments: "", help: "what happened lately: faults of guests, new plans" },
     Command { name: "weight", arguments: "DIRECTOR SERVER N", help: "set a weight, 0 to 65535; 0 drains" },
     Command {
@@ -73,6 +74,7 @@ pub fn execute(engine: &mut Engine, line: &str, now: Instant) -> Result<Value, S
         ("stats", _) => Ok(status::stats(engine)),
         ("directors", _) => Ok(json!({ "directors": status::directors(engine) })),
         ("drops", _) => Ok(json!({ "drops": status::drops(engine) })),
+        ("rules", _) => Ok(json!({ "rules": status::rules(engine) })),
         ("events", _) => Ok(json!({ "events": status::waiting_events(engine) })),
         ("version", _) => Ok(json!({ "version": env!("CARGO_PKG_VERSION") })),
         ("help", _) => Ok(help()),
@@ -246,6 +248,21 @@ mod tests {
         let list = value["drops"].as_array().unwrap();
         assert_eq!(list.len(), DropReason::ALL.len());
         assert!(list.iter().all(|entry| entry["count"] == 0 && entry["help"] != ""));
+    }
+
+    #[test]
+    fn rules_are_listed_with_their_comments_and_counts() {
+        use evenkeel_engine::plan::{FlowAction, FlowPlan, FlowRule, PolicyPlan};
+        let rule = FlowRule { comment: "all of it".to_owned(), ..FlowRule::matching(Vec::new()) };
+        let flow = FlowPlan { name: "rest".to_owned(), action: FlowAction::Deny, rules: vec![rule] };
+        let plan = Plan { policies: vec![PolicyPlan::Rules(vec![flow])], ..Plan::empty() };
+        let mut engine = Engine::new(plan, Guests::default(), Instant::ZERO).unwrap();
+        let answer = run(&mut engine, "rules").unwrap();
+        assert_eq!(
+            answer["rules"],
+            json!([{ "flow": "rest", "rule": 1, "comment": "all of it", "count": 0 }])
+        );
+        assert!(text("rules", &answer).contains("all of it"));
     }
 
     #[test]

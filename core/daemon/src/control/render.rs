@@ -10,6 +10,7 @@ pub fn text(line: &str, answer: &Value) -> String {
         "stats" => stats(answer),
         "directors" => directors(answer),
         "drops" => drops(answer),
+        "rules" => rules(answer),
         "events" => events(answer),
         "weight" => format!(
             "director {}, real server {}: weight {}\n",
@@ -159,6 +160,15 @@ fn drops(answer: &Value) -> String {
     table.render()
 }
 
+fn rules(answer: &Value) -> String {
+    let mut table = Table::new(&["flow", "rule", "count", "comment"]);
+    for rule in items(&answer["rules"]) {
+        let cells = ["flow", "rule", "count", "comment"];
+        table.row(cells.iter().map(|key| show(&rule[*key])).collect());
+    }
+    table.render()
+}
+
 fn events(answer: &Value) -> String {
     let list = items(&answer["events"]);
     if list.is_empty() {
@@ -278,7 +288,9 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_version_still_renders() {
-        for line in ["stats", "directors", "drops", "events", "weight", "version", "help", "reload", "new"] {
+        for line in
+            ["stats", "directors", "drops", "rules", "events", "weight", "version", "help", "reload", "new"]
+        {
             for answer in [json!(null), json!({}), json!({ "directors": [1, {}] }), json!([1])] {
                 assert!(!text(line, &answer).is_empty() || line == "help", "{line}");
             }

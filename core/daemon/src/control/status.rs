@@ -37,6 +37,9 @@
 //! `guest`: `calls` into the component, flows that it `decided`, `faults`, and flows that the native
 //! `fallbacks` decided instead, `memory_bytes` and in the simulator `instructions`; all zero without a component.
 //!
+//! `rules`: a list of `flow`, `rule` (its number in the flow, from 1), `comment` and `count`, the new flows that it has decided
+//! about; rules of skipped flows and `ignore` rules without a limit are not among them, and of a long list the first 10,000.
+//!
 //! `drops`: a list of `reason`, `count` and `help`, every reason included. `events`: a list of `event` with
 //! what belongs to its kind, and on a forwarder `uptime_ms`.
 
@@ -96,6 +99,15 @@ pub(super) fn directors(engine: &Engine) -> Vec<Value> {
 pub(super) fn drops(engine: &Engine) -> Vec<Value> {
     let line = |(reason, count): (evenkeel_engine::DropReason, u64)| json!({ "reason": reason.name(), "count": count, "help": reason.help() });
     engine.counters().drops().map(line).collect()
+}
+
+/// The most rules that an answer lists: it is written in one piece.
+const RULES_MAX: usize = 10_000;
+
+/// How often each rule has decided.
+pub(super) fn rules(engine: &Engine) -> Vec<Value> {
+    let line = |one: evenkeel_engine::policy::rules::RuleCount<'_>| json!({ "flow": one.flow, "rule": one.rule, "comment": one.comment, "count": one.count });
+    engine.rule_counts().take(RULES_MAX).map(line).collect()
 }
 
 /// The events that nobody has fetched yet.

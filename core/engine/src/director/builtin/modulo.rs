@@ -1,7 +1,8 @@
 //! `modulo`: the flow's hash modulo the number of servers, weights ignored except 0.
 //!
 //! The plainest of hashes, and the yardstick for the others: it is even, and one server more or less moves nearly every flow
-//! (1 - 1/n of them). A flow whose server is full goes to the next one. O(1) per flow. Source: hash tables (Knuth, TAOCP 3, 6.4).
+//! (1 - 1/n of them). A flow whose server is full goes to the next one. O(1) per flow. Source: the division method of
+//! hashing, Knuth, "The Art of Computer Programming", volume 3, section 6.4.
 
 use alloc::vec::Vec;
 
