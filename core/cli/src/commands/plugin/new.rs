@@ -144,7 +144,7 @@ fn contract(add: &mut dyn FnMut(&str, &str)) {
     files.for_each(|(path, text)| add(path, text));
 }
 
-/// What every language has: how to go on, and a race against a built-in scheduler.
+/// What every language has: how to go on, and a race for schedulers.
 fn shared(name: &str, language: Language) -> Vec<(String, String)> {
     let file = component(name);
     // An interpreter needs more memory, and time to warm up.
@@ -154,16 +154,13 @@ fn shared(name: &str, language: Language) -> Vec<(String, String)> {
     );
     let config = include_str!("../../../../../plugins/templates/shared/evenkeel.toml.txt");
     let race = include_str!("../../../../../plugins/templates/shared/race.toml.txt");
-    let race = |name: &str, config: &str| race.replace("@RACE@", name).replace("@CONFIG@", config);
     let readme = include_str!("../../../../../plugins/templates/shared/README.md.txt");
     let test = if language == Language::Rust { "cargo test\n    " } else { "" };
     let readme = readme.replace("    @TEST@\n    ", &format!("    {test}")).replace("@FILE@", &file);
     vec![
         ("README.md".to_owned(), readme.replace("@NAME@", name)),
         ("evenkeel.toml".to_owned(), config.replace("@SCHEDULER@", &mine)),
-        ("race.toml".to_owned(), race("race", "evenkeel.toml")),
-        ("evenkeel-wlc.toml".to_owned(), config.replace("@SCHEDULER@", "\"wlc\"")),
-        ("race-wlc.toml".to_owned(), race("race", "evenkeel-wlc.toml")),
+        ("race.toml".to_owned(), race.to_owned()),
     ]
 }
 
@@ -205,7 +202,7 @@ mod tests {
         for lang in [Language::Rust, Language::C, Language::Js] {
             let arguments = Arguments { name: "nearest".to_owned(), lang, sdk: None };
             for (path, text) in files(&arguments).unwrap() {
-                let gaps = ["@NAME@", "@SDK@", "@FILE@", "@TEST@", "@RACE@", "@CONFIG@", "@SCHEDULER@"];
+                let gaps = ["@NAME@", "@SDK@", "@FILE@", "@TEST@", "@SCHEDULER@"];
                 assert!(gaps.iter().all(|gap| !text.contains(gap)), "{path}");
             }
         }

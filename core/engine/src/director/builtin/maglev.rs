@@ -1,5 +1,11 @@
 //! `maglev`: a lookup table filled by the servers' permutations in turn, indexed by the flow hash.
 //!
+//! ```text
+//! web1 wants  3 0 2 4 1    web2 wants  0 2 4 1 3    in turn: web1 3, web2 0, web1 2 (0 is taken), web2 4, web1 1
+//! slot        0    1    2    3    4
+//!             web2 web1 web1 web1 web2
+//! ```
+//!
 //! Source: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4. Weights
 //! by cumulative turns: in each round a server adds its weight to its score and claims a slot when the score
 //! reaches the largest weight (as Katran's V2 does); or by turns, as many slots at once as it has weight (as IPVS
