@@ -12,6 +12,7 @@ mod graph;
 pub mod network;
 mod quantity;
 pub mod reference;
+pub mod sweep;
 pub mod timeline;
 pub mod traffic;
 mod written;
@@ -35,6 +36,7 @@ pub use timeline::{Action, Happening, When};
 pub use traffic::{Arrivals, Discipline, Exchange, Extent, Load, Service, ServiceModel};
 pub use written::schema;
 
+use crate::record::data::Parameter;
 use crate::wires::Quality;
 
 /// The VLAN of a port that names none, as on switches that one buys.
@@ -159,6 +161,22 @@ impl Scenario {
     pub fn load(path: &Path) -> Result<Self, ScenarioErrors> {
         let text = read(path).map_err(|reason| ScenarioErrors::whole_file(path, reason))?;
         check_text(&text, path, &mut read)
+    }
+
+    /// The points of the study that a file describes: what is different in each, and its scenario. A file without a
+    /// sweep is one point.
+    ///
+    /// # Errors
+    /// When the file cannot be read, its sweep is wrong, or a point is no scenario; each error with its place.
+    pub fn load_points(path: &Path) -> Result<Vec<(Vec<Parameter>, Self)>, ScenarioErrors> {
+        let text = read(path).map_err(|reason| ScenarioErrors::whole_file(path, reason))?;
+        // What is wrong with the file itself is told before its points are made.
+        check_text(&text, path, &mut read)?;
+        let points = sweep::points(&text).map_err(|reason| ScenarioErrors::whole_file(path, reason))?;
+        let parse = |point: sweep::Point| {
+            check_text(&point.text, path, &mut read).map(|scenario| (point.parameters, scenario))
+        };
+        points.into_iter().map(parse).collect()
     }
 
     /// Checks the text of a scenario. `path` names it in errors; paths in the text are relative to its folder. No file

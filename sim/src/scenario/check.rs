@@ -91,6 +91,7 @@ pub(super) fn check(
     scenario.timeline = checker.timeline(file.timeline.as_ref(), &scenario, &roster);
     scenario.captures = checker.captures(file.capture.as_ref(), &scenario.segments);
     scenario.captured_machines = checker.captured_machines(file.capture.as_ref(), &roster);
+    checker.sweep(file.sweep.as_ref());
     scenario.expectations = checker.expectations(file.expect.as_ref());
     if scenario.mode == Mode::Flow {
         checker.without_packets(file);

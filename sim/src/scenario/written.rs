@@ -54,6 +54,9 @@ pub(super) struct File {
     pub(super) timeline: Option<At<Vec<At<Timeline>>>>,
     /// What a capture of the run holds.
     pub(super) capture: Option<At<Capture>>,
+    /// What differs between the runs of a study (`evenkeel sim compare`): keys of this file with dots between their
+    /// parts, each with its values. Every combination is a point; a single run takes what stands in the file.
+    pub(super) sweep: Option<At<Named<Vec<NumberOrText>>>>,
     /// What must come out; the command ends with exit code 1 when one is missed.
     pub(super) expect: Option<At<Vec<At<Expect>>>>,
 }

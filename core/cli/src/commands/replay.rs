@@ -52,6 +52,7 @@ pub(crate) struct Arguments {
 /// intervals of confidence, and differences from the first one, paired by
 /// seed. Or it is a capture, replayed with --config: flows of each real
 /// server, and the connections that the first scheduler gives to another.
+/// A scenario with a [sweep] is compared at each of its points.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArguments {
     /// The scenario, or the capture
@@ -62,7 +63,7 @@ pub(crate) struct CompareArguments {
     /// Schedulers by comma: names of built-in ones, of a scenario also with
     /// options (p2c:choices=3) or as a configuration has them, or components:
     /// bundled:NAME or a path
-    #[arg(long, value_name = "A,B,...", required = true)]
+    #[arg(long, value_name = "A,B,...", default_value = "", hide_default_value = true)]
     schedulers: String,
     /// Only the scheduler of this director is replaced
     #[arg(long, value_name = "NAME")]
@@ -187,6 +188,9 @@ pub(crate) fn run_compare(arguments: &CompareArguments) -> Result<(), Failure> {
             out: arguments.out.as_deref(),
             is_json: arguments.json,
         });
+    }
+    if schedulers.is_empty() {
+        return Err(Failure::Usage("a capture is compared with --schedulers A,B,...".to_owned()));
     }
     let wrong = |mistakes| wrong(&arguments.config, mistakes);
     let loaded = evenkeel_config::load(&arguments.config.path()).map_err(|found| wrong(found.into()))?;

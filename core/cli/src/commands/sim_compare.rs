@@ -8,10 +8,10 @@ use evenkeel_engine::plan::{Plan, SchedulerPlan};
 use evenkeel_sim::record::data::Parameter;
 use evenkeel_sim::record::{Comparison, RunRecord};
 use evenkeel_sim::watch::Watch;
-use evenkeel_sim::{Options, Scenario, Supplier, Supply};
+use evenkeel_sim::{Edit, Options, Scenario, Supplier, Supply};
 
+use super::pages;
 use super::sim::guests;
-use super::{pages, sim_run};
 use crate::Failure;
 use crate::progress::Progress;
 
@@ -34,42 +34,65 @@ pub(super) struct Wish<'a> {
     pub(super) is_json: bool,
 }
 
-/// One run: which scheduler, and which seed.
+/// One run: which point of the scenario, which scheduler, and which seed.
 #[derive(Clone, Copy)]
 struct Task {
-    scheduler: usize,
+    point: usize,
+    /// Nothing for those of the configuration.
+    scheduler: Option<usize>,
     seed: u64,
+}
+
+/// What is compared: points of a scenario, and schedulers.
+struct Study {
+    points: Vec<(Vec<Parameter>, Scenario)>,
+    schedulers: Vec<Scheduler>,
 }
 
 pub(super) fn run(wish: &Wish<'_>) -> Result<(), Failure> {
     let schedulers = wish.schedulers.iter().map(|text| scheduler(text)).collect::<Result<Vec<_>, _>>()?;
-    if schedulers.is_empty() || schedulers.len() > SCHEDULERS_MAX {
+    if schedulers.len() > SCHEDULERS_MAX {
         let count = schedulers.len();
-        return Err(Failure::Usage(format!("{count} schedulers; a comparison has 1 to {SCHEDULERS_MAX}")));
+        return Err(Failure::Usage(format!("{count} schedulers; a comparison has at most {SCHEDULERS_MAX}")));
     }
     if wish.seeds == 0 || wish.seeds > SEEDS_MAX {
         return Err(Failure::Usage(format!("--seeds {}: from 1 to {SEEDS_MAX}", wish.seeds)));
     }
-    let scenario = sim_run::load(wish.scenario)?;
-    let first = wish.first.unwrap_or(scenario.seed);
-    // All schedulers of a seed one after the other, so that an early end still compares.
-    let seeds = (0..wish.seeds).map(|number| first.wrapping_add(number));
-    let tasks: Vec<Task> =
-        seeds.flat_map(|seed| (0..schedulers.len()).map(move |scheduler| Task { scheduler, seed })).collect();
-    let records = records(wish, &scenario, &schedulers, &tasks)?;
-    let mut comparison = Comparison::new(scenario.name.clone(), env!("CARGO_PKG_VERSION"));
+    let points = Scenario::load_points(wish.scenario).map_err(|errors| Failure::Usage(errors.to_string()))?;
+    let Some((_, scenario)) = points.first() else { return Ok(()) };
+    if schedulers.is_empty() && points.len() < 2 {
+        let words = "nothing to compare: name --schedulers, or write a [sweep] into the scenario";
+        return Err(Failure::Usage(words.to_owned()));
+    }
+    let (name, first) = (scenario.name.clone(), wish.first.unwrap_or(scenario.seed));
+    let study = Study { points, schedulers };
+    let tasks = study.tasks(first, wish.seeds);
+    let records = records(wish, &study, &tasks)?;
+    let mut comparison = Comparison::new(name, env!("CARGO_PKG_VERSION"));
     comparison.command = command(wish, first);
     records.iter().for_each(|record| comparison.add(record));
     pages::tell_comparison(&comparison, wish.out, wish.is_json)
 }
 
+impl Study {
+    /// All runs, those of a seed one after the other.
+    fn tasks(&self, first: u64, seeds: u64) -> Vec<Task> {
+        let schedulers: Vec<Option<usize>> = match self.schedulers.len() {
+            0 => vec![None],
+            count => (0..count).map(Some).collect(),
+        };
+        let mut tasks = Vec::new();
+        for seed in (0..seeds).map(|number| first.wrapping_add(number)) {
+            for &scheduler in &schedulers {
+                tasks.extend((0..self.points.len()).map(|point| Task { point, scheduler, seed }));
+            }
+        }
+        tasks
+    }
+}
+
 /// The records of all runs, in the order of the tasks, whoever made them.
-fn records(
-    wish: &Wish<'_>,
-    scenario: &Scenario,
-    schedulers: &[Scheduler],
-    tasks: &[Task],
-) -> Result<Vec<RunRecord>, Failure> {
+fn records(wish: &Wish<'_>, study: &Study, tasks: &[Task]) -> Result<Vec<RunRecord>, Failure> {
     let progress = Progress::start("comparing schedulers");
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = wish.jobs.map_or_else(cores, usize::from).min(tasks.len());
@@ -83,8 +106,7 @@ fn records(
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(task) = tasks.get(place) else { break };
-                    let Some(scheduler) = schedulers.get(task.scheduler) else { break };
-                    let record = one(wish, scenario, scheduler, task.seed);
+                    let record = one(wish, study, *task);
                     if sender.send((place, record)).is_err() {
                         break;
                     }
@@ -104,11 +126,24 @@ fn records(
 }
 
 /// One run.
-fn one(wish: &Wish<'_>, scenario: &Scenario, wanted: &Scheduler, seed: u64) -> Result<RunRecord, Failure> {
-    let usage = |error: &dyn std::fmt::Display| Failure::Usage(format!("scheduler {}: {error}", wanted.name));
-    let edit = edit(wanted.plan.clone(), wish.director.map(str::to_owned));
+fn one(wish: &Wish<'_>, study: &Study, task: Task) -> Result<RunRecord, Failure> {
+    let seed = task.seed;
+    let wanted = task.scheduler.and_then(|place| study.schedulers.get(place));
+    let Some((parameters, scenario)) = study.points.get(task.point) else {
+        return Err(Failure::Runtime("a point is missing".to_owned()));
+    };
+    let mut parameters = parameters.clone();
+    if let Some(wanted) = wanted {
+        parameters.insert(0, Parameter { name: "scheduler".to_owned(), value: wanted.name.clone() });
+    }
+    let usage = |error: &dyn std::fmt::Display| {
+        let what: Vec<_> = parameters.iter().map(|one| format!("{} = {}", one.name, one.value)).collect();
+        Failure::Usage(format!("{}: {error}", what.join(", ")))
+    };
+    let edit = wanted.map(|wanted| edit(wanted.plan.clone(), wish.director.map(str::to_owned)));
+    let edit = edit.as_ref().map(|edit| edit as &Edit);
     let mut loader = guests;
-    let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit: Some(&edit) };
+    let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit };
     let equipment = (0..scenario.forwarders.len()).map(|number| supplier.equipment(number, None));
     let equipment = equipment.collect::<Result<Vec<_>, _>>().map_err(|error| usage(&error))?;
     let options = Options { seed: Some(seed), ..Options::default() };
@@ -117,7 +152,7 @@ fn one(wish: &Wish<'_>, scenario: &Scenario, wanted: &Scheduler, seed: u64) -> R
         evenkeel_sim::run_watched(scenario, equipment, options, Some(&mut supplier), &mut |_| {}, watch)
             .map_err(|error| usage(&error))?;
     let mut record = outcome.record;
-    record.parameters = vec![Parameter { name: "scheduler".to_owned(), value: wanted.name.clone() }];
+    record.parameters = parameters.clone();
     record.command = command(wish, seed);
     record.seal();
     Ok(record)
@@ -126,10 +161,13 @@ fn one(wish: &Wish<'_>, scenario: &Scenario, wanted: &Scheduler, seed: u64) -> R
 /// The command that gives the whole comparison again.
 fn command(wish: &Wish<'_>, first: u64) -> String {
     let base = pages::command("compare", [wish.scenario].into_iter(), None);
-    let schedulers = pages::quoted(&wish.schedulers.join(","));
+    let schedulers = match &wish.schedulers[..] {
+        [] => String::new(),
+        some => format!(" --schedulers {}", pages::quoted(&some.join(","))),
+    };
     let director =
         wish.director.map_or_else(String::new, |name| format!(" --director {}", pages::quoted(name)));
-    format!("{base} --schedulers {schedulers}{director} --seeds {} --first {first}", wish.seeds)
+    format!("{base}{schedulers}{director} --seeds {} --first {first}", wish.seeds)
 }
 
 /// A scheduler of a comparison.

@@ -1,6 +1,6 @@
 //! Captures and expectations.
 
-use evenkeel_config::document::{At, OneOrMany};
+use evenkeel_config::document::{At, Named, OneOrMany};
 
 use super::Checker;
 use super::roster::Roster;
@@ -61,6 +61,15 @@ impl Checker<'_, '_> {
         machines.sort_unstable();
         machines.dedup();
         machines
+    }
+
+    /// Every key of a sweep has values. Whether it is there at all is seen where points are made.
+    pub(super) fn sweep(&mut self, written: Option<&At<Named<Vec<NumberOrText>>>>) {
+        for (key, values) in Named::entries(written.map(|at| &at.value)) {
+            if values.value.is_empty() {
+                self.errors.add(values.span.clone(), format!("{:?} is swept over no value", key.value));
+            }
+        }
     }
 
     pub(super) fn expectations(
