@@ -100,6 +100,9 @@ bench-sim: toolchain ## speed and memory of the simulator, beside the bars
 truth: toolchain ## the simulator against theory, at full length: writes docs/src/truth.md (some minutes)
 	$(CARGO) test --release --locked --package evenkeel-sim --test truth -- --ignored --nocapture --exact write_the_page
 
+reproduce: toolchain ## published figures of JET and Cheetah, side by side: writes docs/src/reproduce.md
+	$(CARGO) test --release --locked --package evenkeel-sim --test reproduce -- --ignored --nocapture --exact write_the_page
+
 bench-e2e: build ## the forwarder against the kernel's NAT and others, on namespaces (root)
 	$(CARGO) run --release --locked --package evenkeel-bench-e2e
 

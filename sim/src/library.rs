@@ -50,6 +50,7 @@ pub const ENTRIES: &[Entry] = entries![
     "nat-one-subnet",
     "nat-two-nic",
     "nat-udp-snat",
+    "smoltcp-hosts",
     "sticky-two-forwarders",
     "tunnel",
 ];

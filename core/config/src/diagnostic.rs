@@ -157,6 +157,8 @@ codes! {
     Error UnknownSet = "unknown-set",
     /// A routing table without a route.
     Error UnknownTable = "unknown-table",
+    /// A text of another system that has nothing to import.
+    Error NoServices = "no-services",
     /// Something that is not a limit, a flag of TCP or a code point.
     Error BadCondition = "bad-condition",
     /// A condition on ports in a rule without a protocol that has ports.

@@ -41,8 +41,8 @@ fn mismatch(text: &str, code: Code, place: (usize, usize), help: &str) -> Option
         return Some(format!("{:?} is not {:?}\n{text}\n{rendered}", actual, (code, place)));
     }
     let is_advised = only.help_text().unwrap_or("").contains(help) || rendered.contains(help);
-    let is_named = rendered.contains(&format!("[{}]", code.name()));
-    (!is_advised || !is_named).then(|| format!("{help:?} is missing in\n{rendered}"))
+    let is_right = is_advised && rendered.contains(&format!("[{}]", code.name()));
+    (!is_right).then(|| format!("{help:?} is missing in\n{rendered}"))
 }
 
 fn check(cases: &[Case], wrap: fn(&str) -> String) {
@@ -298,7 +298,12 @@ const AFTER_GOOD: &[Case] = &[
     ),
     (Code::BadRule, (11, 10), "match", "[[flow]]\nname = 'q'\nrule = [ {} ]"),
     (Code::BadWord, (10, 12), "did you mean `flow`?", "[policy]\nrules = '''flwo a match'''"),
-    (Code::ShadowedRule, (10, 30), "more conditions first", "[policy]\nrules = '''flow a deny match match'''\n"),
+    (
+        Code::ShadowedRule,
+        (10, 30),
+        "more conditions first",
+        "[policy]\nrules = '''flow a deny match match'''\n",
+    ),
     (Code::NotKept, (10, 20), "service network", "[policy]\nrules = '''service lvs'''\n"),
     (Code::UnknownSet, (11, 28), "[set.NAME]", "[[flow]]\nname = 'q'\nrule = [ { match = { src = '@x' } } ]"),
     (
@@ -782,6 +787,7 @@ fn every_code_has_a_case() {
         Code::TooMany,
         Code::Component,
         Code::Refused,
+        Code::NoServices,
         Code::NoDirectors,
         Code::NoDefaultRoute,
     ];
@@ -873,8 +879,7 @@ fn a_duplicate_points_at_both_places() {
 
 #[test]
 fn all_mistakes_are_reported_together_in_the_order_of_the_file() {
-    let text = "[forwader]\n\
-                [interface.tun0]\nkind = 'tin'\nmtoo = 9\n\
+    let text = "[forwader]\n[interface.tun0]\nkind = 'tin'\nmtoo = 9\n\
                 [director.web]\nbind = '10.0.0.3:0/tcp'\nscheduler = 'rrr'\n\
                 [[director.web.server]]\nname = 's 1'\naddress = '10.0.3.20:80'\nweight = 70000\n\
                 [[flow]]\nname = 'f'\npolicy = 'director wob'\nrule = [{ match = { proto = 'tcpp' } }]\n";

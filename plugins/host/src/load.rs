@@ -116,6 +116,19 @@ impl Host {
         Self { settings, workshop: None }
     }
 
+    /// The same for a part of a plan: what the whole plan has compiled is kept.
+    ///
+    /// # Errors
+    /// As [`Host::load`].
+    pub fn load_beside(&mut self, plan: &Plan, worker: u32) -> Result<Guests, Vec<LoadError>> {
+        let kept = self.workshop.as_ref().map(|workshop| workshop.compiled.clone());
+        let loaded = self.load(plan, worker);
+        if let (Some(workshop), Some(kept)) = (&mut self.workshop, kept) {
+            workshop.compiled.extend(kept);
+        }
+        loaded
+    }
+
     /// Makes the guests that a plan names, for one worker.
     ///
     /// # Errors
@@ -181,13 +194,17 @@ struct User<'a> {
 #[derive(Clone, Copy)]
 enum Role {
     Scheduler,
+    Shadow,
     Policy { permit_on_fault: bool },
 }
 
 fn named(plan: &Plan) -> Vec<User<'_>> {
-    let schedulers = plan.directors.iter().filter_map(|director| match &director.scheduler {
-        SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => None,
-        SchedulerPlan::Guest(plan) => Some(User { name: &director.name, plan, role: Role::Scheduler }),
+    let schedulers = plan.directors.iter().flat_map(|director| {
+        let both = [(Some(&director.scheduler), Role::Scheduler), (director.shadow.as_ref(), Role::Shadow)];
+        both.into_iter().filter_map(|(plan, role)| match plan? {
+            SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => None,
+            SchedulerPlan::Guest(plan) => Some(User { name: &director.name, plan, role }),
+        })
     });
     let policies = plan.policies.iter().filter_map(|policy| match policy {
         PolicyPlan::Rules(_) => None,
@@ -228,7 +245,7 @@ impl User<'_> {
             worker,
         };
         match self.role {
-            Role::Scheduler => {
+            Role::Scheduler | Role::Shadow => {
                 let offer = match scheduler_kind(&compiled.component)? {
                     SchedulerKind::Table => {
                         Offer::Table(self.terms(workshop, TableSchedulerPre::new(compiled.pre.clone()))?)
@@ -242,7 +259,11 @@ impl User<'_> {
                 };
                 let fallback = native(&Tuned::from(self.plan.fallback), seed_of(plan.seed, self.name));
                 let scheduler = ComponentScheduler::new(offer, setup, fallback)?;
-                guests.schedulers.insert(self.name.to_owned(), Box::new(scheduler));
+                let place = match self.role {
+                    Role::Shadow => &mut guests.shadows,
+                    Role::Scheduler | Role::Policy { .. } => &mut guests.schedulers,
+                };
+                place.insert(self.name.to_owned(), Box::new(scheduler));
             }
             Role::Policy { permit_on_fault } => {
                 check_policy(&compiled.component)?;

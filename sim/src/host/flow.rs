@@ -244,10 +244,13 @@ impl Reader {
     pub(super) fn push(&mut self, question: Option<&Head>, bytes: &[u8]) -> Found {
         if let State::Head(head) = &mut self.state {
             let start = usize::try_from(self.got).unwrap_or(usize::MAX);
-            let place = head.get_mut(start..).unwrap_or(&mut []);
-            let taken = place.len().min(bytes.len());
-            for (to, from) in place.iter_mut().zip(bytes) {
-                *to = *from;
+            let taken = bytes.len().min(HEAD.saturating_sub(start));
+            match bytes.first_chunk() {
+                Some(whole) if start == 0 => *head = *whole,
+                Some(_) | None => {
+                    let place = head.get_mut(start..).unwrap_or(&mut []);
+                    place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                }
             }
             if start + taken == HEAD {
                 let Some(message) = understand(question, head) else { return Found::Corrupt };

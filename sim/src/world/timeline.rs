@@ -200,8 +200,8 @@ impl World<'_> {
     }
 
     fn set_weight(&mut self, machine: usize, director: &str, server: &str, weight: u32) -> Option<u32> {
-        let node = self.machines.get_mut(machine)?;
         let planted = self.planted;
+        let node = self.machines.get_mut(machine)?;
         let before = node.with_forwarder(&mut self.net, |forwarder, now| {
             let before = forwarder.set_weight(director, server, weight, now);
             forwarder.spoil(planted, now);

@@ -129,7 +129,7 @@ pub fn v6(effort: Effort) -> Vec<Row> {
 pub fn v7(effort: Effort) -> Vec<Row> {
     let cases = [(0.8, 80_000, 0.05), (0.9, 160_000, 0.08)];
     let row = |(load, requests, tolerance): (f64, u64, f64)| {
-        let outcomes = runs(effort, (requests, 10_000_000), |seed, requests| {
+        let outcomes = runs(effort, (requests, 5_000_000), |seed, requests| {
             run_with(&queues(seed, 10, LINE, EXPONENTIAL, load, requests), plan(Builtin::RoundRobin, 10))
         });
         let case = format!("round robin over 10 servers, load {load}: mean time");

@@ -39,13 +39,13 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration:
 const BUDGETS: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_secs(1);
 
 /// The time that one call of a component may take when the file does not say.
-const BUDGET_DEFAULT: Duration = Duration::from_micros(200);
+pub(crate) const BUDGET_DEFAULT: Duration = Duration::from_micros(200);
 
 /// How much memory a component may have: from one page of WebAssembly to a quarter of what it can address.
 const MEMORIES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// The memory that a component may have when the file does not say.
-const MEMORY_DEFAULT: u64 = 16 << 20;
+pub(crate) const MEMORY_DEFAULT: u64 = 16 << 20;
 
 /// The longest options of a component, in bytes of TOML; the bound that components are promised.
 const OPTIONS_BYTES_MAX: usize = 65_536;

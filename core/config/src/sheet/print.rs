@@ -22,7 +22,12 @@ pub(crate) fn text(sheet: &Sheet, text: &str, base: usize) -> String {
         if !printer.out.is_empty() {
             printer.out.push('\n');
         }
-        printer.comments_before(span.start, "");
+        if matches!(item, Item::Director | Item::Service) {
+            // What stands behind the words of its first line is printed with them.
+            printer.comments_above(span.start);
+        } else {
+            printer.comments_before(span.start, "");
+        }
         match item {
             Item::Flow => {
                 if let Some(flow) = sheet.flows.get(*number) {
@@ -41,9 +46,9 @@ pub(crate) fn text(sheet: &Sheet, text: &str, base: usize) -> String {
                 }
             }
             Item::Director | Item::Service => {
-                let lines =
-                    text.get(span.start.saturating_sub(base)..span.end.saturating_sub(base)).unwrap_or("");
-                printer.verbatim(lines);
+                let (start, end) = (span.start.saturating_sub(base), span.end.saturating_sub(base));
+                let end = end + trailing_comment(text.get(end..).unwrap_or(""));
+                printer.verbatim(text.get(start..end).unwrap_or(""));
                 printer.skip_comments(span.end);
             }
         }
@@ -53,6 +58,12 @@ pub(crate) fn text(sheet: &Sheet, text: &str, base: usize) -> String {
     }
     printer.comments_before(usize::MAX, "");
     printer.out
+}
+
+/// Bytes of a comment that ends the line, with what stands before it.
+fn trailing_comment(rest: &str) -> usize {
+    let line = rest.lines().next().unwrap_or("").trim_end();
+    if line.trim_start().starts_with('#') { line.len() } else { 0 }
 }
 
 struct Printer<'s> {
@@ -66,6 +77,14 @@ impl Printer<'_> {
         while let Some((first, rest)) = self.comments.split_first().filter(|(first, _)| first.place <= place)
         {
             let _ = writeln!(self.out, "{indent}{}", first.text);
+            self.comments = rest;
+        }
+    }
+
+    /// Those that stand on lines of their own above `place`.
+    fn comments_above(&mut self, place: usize) {
+        while let Some((first, rest)) = self.comments.split_first().filter(|(first, _)| first.place < place) {
+            let _ = writeln!(self.out, "{}", first.text);
             self.comments = rest;
         }
     }

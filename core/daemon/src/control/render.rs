@@ -17,6 +17,9 @@ pub fn text(line: &str, answer: &Value) -> String {
             show(&answer["server"]),
             show(&answer["weight"])
         ),
+        "director" => {
+            format!("director {}: scheduler {}\n", show(&answer["director"]), show(&answer["scheduler"]))
+        }
         "version" => format!("evenkeel {}\n", show(&answer["version"])),
         "help" => help(answer),
         "reload" => reload(answer),
@@ -79,7 +82,7 @@ fn directors(answer: &Value) -> String {
             show(&director["name"]),
             if binds.is_empty() { "by flow rules alone".to_owned() } else { binds.join(" ") },
             show(&director["scheduler"]),
-            guest(&director["guest"]),
+            guest(&director["guest"]) + &shadow(&director["shadow"]),
         ));
         let mut table = Table::new(&[
             "server",
@@ -124,6 +127,27 @@ fn guest(stats: &Value) -> String {
         show(&stats["decided"]),
         show(&stats["faults"]),
         show(&stats["fallbacks"])
+    )
+}
+
+/// How a shadow compares, where there is one.
+fn shadow(shadow: &Value) -> String {
+    if shadow.is_null() {
+        return String::new();
+    }
+    let times = |key: &str| {
+        let thousandths = shadow[key].as_u64().unwrap_or(0);
+        format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000)
+    };
+    format!(
+        "\n  shadow {}: agrees on {} of {} flows, no answer for {}; most/mean {} instead of {}{}",
+        show(&shadow["scheduler"]),
+        show(&shadow["agreed"]),
+        show(&shadow["asked"]),
+        show(&shadow["unanswered"]),
+        times("imbalance_would_be_thousandths"),
+        times("imbalance_thousandths"),
+        guest(&shadow["guest"]),
     )
 }
 

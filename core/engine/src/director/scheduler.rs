@@ -217,6 +217,16 @@ pub struct Wishes {
 }
 
 impl Wishes {
+    /// Whether `event` is among it.
+    #[must_use]
+    pub const fn has(self, event: &FlowEvent) -> bool {
+        match event {
+            FlowEvent::Opened(_) => self.opened,
+            FlowEvent::Answered(_) => self.answered,
+            FlowEvent::Closed(_) => self.closed,
+        }
+    }
+
     /// What either of two listeners wants to hear; ticks as often as the more impatient one wants them.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

@@ -52,6 +52,9 @@ impl Finding {
     }
 }
 
+/// One of the checks.
+type Check = fn(&mut Bench<'_>) -> Result<Finding, String>;
+
 /// Runs the whole suite.
 ///
 /// # Errors
@@ -59,7 +62,7 @@ impl Finding {
 pub fn examine(subject: &Subject) -> Result<Vec<Finding>, String> {
     let mut bench = Bench { subject, host: subject.host(Mode::Fuel) };
     bench.fresh(&[1])?;
-    let checks: [fn(&mut Bench<'_>) -> Result<Finding, String>; 10] =
+    let checks: [Check; 10] =
         [deterministic, answers, weights, drained, alone, many, batches, order, disruption, snapshot];
     checks.into_iter().map(|check| check(&mut bench)).collect()
 }

@@ -6,10 +6,11 @@ use std::net::Ipv4Addr;
 use evenkeel_engine::device::{HEADROOM_BYTES, Offload, PacketBuffer};
 use evenkeel_engine::director::ServerLoad;
 use evenkeel_engine::plan::{
-    Binding, Builtin, DirectorPlan, Handling, InterfacePlan, Layer, Limits, Persistence, Prefix, RoutePlan,
-    ServerPlan, SourceNat, Timeouts,
+    Binding, Builtin, DirectorPlan, Handling, InterfacePlan, Layer, Limits, MidStream, Persistence, Prefix,
+    RoutePlan, ServerPlan, SourceNat, Timeouts,
 };
-use evenkeel_engine::{Device, Duration, Engine, step};
+use evenkeel_engine::wire::Address;
+use evenkeel_engine::{Device, Duration, Engine, InterfaceId, step};
 
 use super::*;
 use crate::random::Stream;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Cargo.toml -> cargo                        -> NAME.wasm
-//! NAME.c     -> clang or zig -> core module  -> NAME.wasm
+//! NAME.c     -> clang or zig, wasm-tools     -> NAME.wasm
 //! NAME.js    -> npm, componentize-js         -> NAME.wasm
 //! ```
 
@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 
 use super::look::refused;
 use super::new::component;
-use super::vendored;
 use crate::{Failure, output};
 
 /// The target of Rust guests.
@@ -20,7 +19,8 @@ const TARGET: &str = "wasm32-wasip2";
 /// Build the component of a plugin's folder
 ///
 /// Needs the tools of its language, and says what to install where they are
-/// missing: for Rust rustup, for C clang or zig, for JavaScript node and npm.
+/// missing: for Rust rustup, for C clang or zig and wasm-tools, for JavaScript
+/// node and npm.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The folder
@@ -138,38 +138,24 @@ fn c(folder: &Path, source: &Path) -> Result<PathBuf, Failure> {
     compiler.current_dir(folder).args(words.get(1..).unwrap_or_default()).args(flags);
     compiler.arg(source).arg("-o").arg(&module);
     tool(&mut compiler, "the C compiler", missing)?;
-    let built = std::fs::read(&module).map_err(Failure::runtime);
+    let result = wrap(folder, &module, &wanted);
     let _ = std::fs::remove_file(&module);
-    let bytes = wrap(built?).map_err(|reason| refused(&source.display().to_string(), &reason))?;
-    std::fs::write(&wanted, bytes).map_err(Failure::runtime)?;
-    Ok(wanted)
+    result.map(|()| wanted)
 }
 
 /// The world that C guests are written for.
 const WORLD_OF_C: &str = "hash-scheduler";
 
 /// Makes a component of a core module that exports the functions of the world.
-fn wrap(mut module: Vec<u8>) -> Result<Vec<u8>, String> {
-    let mut sources = wit_parser::SourceMap::default();
-    for (path, text) in vendored::FILES.iter().filter(|(path, _)| path.starts_with("wit/")) {
-        sources.push_str(path, *text);
-    }
-    let contract = sources.parse().map_err(|(_, error)| format!("the contract: {error}"))?;
-    let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_group(contract).map_err(|error| format!("the contract: {error}"))?;
-    let world = resolve
-        .select_world(&[package], Some(WORLD_OF_C))
-        .map_err(|error| format!("the contract: {error}"))?;
-    wit_component::embed_component_metadata(
-        &mut module,
-        &resolve,
-        world,
-        wit_component::StringEncoding::UTF8,
-    )
-    .map_err(|error| format!("{error:#}"))?;
-    let mut encoder = wit_component::ComponentEncoder::default();
-    let wrapped = encoder.module(&module).and_then(|encoder| encoder.encode());
-    wrapped.map_err(|error| format!("it does not keep to the world {WORLD_OF_C}: {error:#}"))
+fn wrap(folder: &Path, module: &Path, wanted: &Path) -> Result<(), Failure> {
+    let missing =
+        "wasm-tools is missing: cargo install wasm-tools, or https://github.com/bytecodealliance/wasm-tools";
+    let mut embed = Command::new("wasm-tools");
+    embed.current_dir(folder).args(["component", "embed", "wit", "--world", WORLD_OF_C]);
+    tool(embed.arg(module).arg("-o").arg(module), "wasm-tools component embed", missing)?;
+    let mut new = Command::new("wasm-tools");
+    new.current_dir(folder).args(["component", "new"]).arg(module).arg("-o").arg(wanted);
+    tool(&mut new, "wasm-tools component new", missing)
 }
 
 fn javascript(folder: &Path, name: &str) -> Result<PathBuf, Failure> {

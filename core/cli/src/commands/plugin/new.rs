@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 pub(super) enum Language {
     /// With the SDK: traits, options, tests without a forwarder
     Rust,
-    /// One file and a header; needs clang or zig
+    /// One file and a header; needs clang or zig, and wasm-tools
     C,
     /// With componentize-js; needs node and npm. Large: 12 MB
     Js,
@@ -125,17 +125,23 @@ fn files(arguments: &Arguments) -> Result<Vec<(String, String)>, Failure> {
             add(&format!("{name}.c"), include_str!("../../../../../plugins/templates/c/scheduler.c.txt"));
             add("evenkeel.h", include_str!("../../../../../plugins/templates/c/evenkeel.h.txt"));
             add(".gitignore", "/results\n");
+            contract(&mut add);
         }
         Language::Js => {
             add(&format!("{name}.js"), include_str!("../../../../../plugins/templates/js/scheduler.js.txt"));
             add("package.json", include_str!("../../../../../plugins/templates/js/package.json.txt"));
             add("build.mjs", include_str!("../../../../../plugins/templates/js/build.mjs.txt"));
             add(".gitignore", "/node_modules\n/results\n");
-            let contract = vendored::FILES.iter().filter(|(path, _)| path.starts_with("wit/"));
-            contract.for_each(|(path, text)| add(path, text));
+            contract(&mut add);
         }
     }
     Ok(files)
+}
+
+/// The contract, for tools that make components.
+fn contract(add: &mut dyn FnMut(&str, &str)) {
+    let files = vendored::FILES.iter().filter(|(path, _)| path.starts_with("wit/"));
+    files.for_each(|(path, text)| add(path, text));
 }
 
 /// What every language has: how to go on, and a race against a built-in scheduler.
