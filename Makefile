@@ -24,7 +24,7 @@ INSTALL := CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 
 .DEFAULT_GOAL := help
 .PHONY: help toolchain build demo test test-exhaustive lint lint-format lint-clippy lint-engine lint-deny \
-        bench bench-instructions bench-memory bench-sim bench-e2e docs fuzz clean
+        bench bench-instructions bench-memory bench-sim bench-e2e truth reproduce docs fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,12 @@ bench-memory: toolchain ## resident memory of 1,048,576 established flows
 bench-sim: toolchain ## speed and memory of the simulator, beside the bars
 	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed -- --ignored --nocapture --test-threads 1
 
+truth: toolchain ## the simulator against theory, at full length: writes docs/src/truth.md (some minutes)
+	$(CARGO) test --release --locked --package evenkeel-sim --test truth -- --ignored --nocapture --exact write_the_page
+
+reproduce: toolchain ## published figures of JET and Cheetah, side by side: writes docs/src/reproduce.md
+	$(CARGO) test --release --locked --package evenkeel-sim --test reproduce -- --ignored --nocapture --exact write_the_page
+
 bench-e2e: build ## the forwarder against the kernel's NAT and others, on namespaces (root)
 	$(CARGO) run --release --locked --package evenkeel-bench-e2e
 
@@ -107,11 +113,11 @@ docs: toolchain ## the book and the API pages
 	  $(INSTALL) --version $(MDBOOK_VERSION) mdbook; }
 	mdbook build docs
 
-fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions of up to 256 bytes, or RUNS=n LENGTH=n (a nightly toolchain)
+fuzz: toolchain ## cargo fuzz on the whole engine, 10^7 executions of up to 256 bytes, or RUNS=n LENGTH=n, FUZZ=rules for the text of rules (a nightly toolchain)
 	@command -v cargo-fuzz > /dev/null || { \
 	  echo "building cargo-fuzz $(CARGO_FUZZ_VERSION) into target/tools (once)"; \
 	  $(INSTALL) --version $(CARGO_FUZZ_VERSION) cargo-fuzz; }
-	cd benches && $(CARGO) +nightly fuzz run --sanitizer none --no-trace-compares engine -- \
+	cd benches && $(CARGO) +nightly fuzz run --sanitizer none --no-trace-compares $(or $(FUZZ),engine) -- \
 	  -runs=$(RUNS) -max_len=$(LENGTH) -entropic=0 -reduce_inputs=0
 
 clean: ## everything that was built

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use evenkeel_benches::fuzz::{run, run_with_tables};
+use evenkeel_benches::fuzz::{run, run_with_tables, text};
 
 #[test]
 fn the_corpus_is_replayed() {
@@ -14,6 +14,23 @@ fn the_corpus_is_replayed() {
     files.sort();
     assert!(files.len() >= 20, "the corpus is there");
     files.iter().for_each(|file| run(&fs::read(file).unwrap()));
+}
+
+#[test]
+fn random_rules_are_printed_and_understood_alike() {
+    let mut state: u64 = 11;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    for _ in 0..3_000 {
+        let length = next() % 40;
+        let words = (0..length).map(|_| u8::try_from(next() % 256).unwrap());
+        let data: Vec<u8> = std::iter::once(1).chain(words).collect();
+        text::run(&data);
+    }
+    // A flow with each condition, which chance does not write.
+    text::run(&[1, 0, 52, 8, 13, 19, 20, 23, 25, 31, 33, 43, 44, 45, 33, 46, 47, 48, 49, 14, 15, 16, 17]);
 }
 
 #[test]

@@ -247,7 +247,11 @@ struct Orders {
 
 /// Reads what a host says, and parts what it says of its loads from its answers to orders. It ends with the host's
 /// output, or when nobody listens any more.
-async fn part(mut output: BufReader<ChildStdout>, answers: mpsc::Sender<Answer>, tidings: mpsc::Sender<Answer>) {
+async fn part(
+    mut output: BufReader<ChildStdout>,
+    answers: mpsc::Sender<Answer>,
+    tidings: mpsc::Sender<Answer>,
+) {
     loop {
         let said = match hear::<Answer>(&mut output).await {
             Ok(Some(said)) => said,
@@ -255,7 +259,9 @@ async fn part(mut output: BufReader<ChildStdout>, answers: mpsc::Sender<Answer>,
             Err(error) => Answer::Failed(error.to_string()),
         };
         let is_heard = match said {
-            Answer::Progress(_) | Answer::Flows(_) | Answer::LoadsFailed(_) => tidings.send(said).await.is_ok(),
+            Answer::Progress(_) | Answer::Flows(_) | Answer::LoadsFailed(_) => {
+                tidings.send(said).await.is_ok()
+            }
             Answer::Done | Answer::Counted(_) | Answer::Stats(_) | Answer::Stopped(_) | Answer::Failed(_) => {
                 answers.send(said).await.is_ok()
             }

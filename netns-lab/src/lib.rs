@@ -167,6 +167,17 @@ pub fn run(
 fn real_servers(directors: &[DirectorPlan]) -> Vec<Service> {
     let mut services = Vec::new();
     for director in directors {
+        // Only flow rules lead here, by either protocol.
+        if director.binds.is_empty() {
+            for server in director.servers.iter().filter(|server| server.port != 0) {
+                let (address, port) = (server.address, server.port);
+                services.extend([Protocol::TCP, Protocol::UDP].map(|protocol| Service {
+                    address,
+                    port,
+                    protocol,
+                }));
+            }
+        }
         for (server, binding) in director
             .servers
             .iter()

@@ -119,7 +119,8 @@ pub(crate) async fn ip(commands: &[String]) -> io::Result<()> {
         program.args(option).args(["-batch", "-"]);
         let Some(said) = feed(&mut program, &lines.join("\n")).await? else { continue };
         // It says "Command failed -:3" for the third line.
-        let number = said.rsplit_once("-:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        let number =
+            said.rsplit_once("-:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         let place = number.and_then(|number: usize| batch.get(number.checked_sub(1)?));
         let command = place.map_or_else(|| batch.join("; "), Clone::clone);
         return Err(io::Error::other(format!("ip {command}: {said}")));
@@ -159,7 +160,9 @@ async fn feed(command: &mut Command, text: &str) -> io::Result<Option<String>> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}; install the package that has it")))?;
+        .map_err(|error| {
+            io::Error::new(error.kind(), format!("{name}: {error}; install the package that has it"))
+        })?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(text.as_bytes()).await?;
         input.write_all(b"\n").await?;

@@ -231,6 +231,20 @@ fn source_nat_address_in_the_servers_network_is_found_by_arp() {
     assert_eq!(outcome["metrics"]["flows.completed"], 1000.0, "{outcome:#}");
 }
 
+#[test]
+fn an_outflow_sends_answers_back_by_the_router_of_its_table() {
+    let Some((outcome, _)) = run_to_end("outflow", "sim/scenarios/policy-outflow.toml") else { return };
+    assert_eq!(outcome["metrics"]["flows.completed"], 200.0, "{outcome:#}");
+    assert_eq!(outcome["metrics"]["flows.broken"], 5.0, "{outcome:#}");
+}
+
+#[test]
+fn flow_rules_permit_direct_and_deny_real_packets() {
+    let Some((outcome, _)) = run_to_end("rules", "sim/scenarios/policy-examples.toml") else { return };
+    assert_eq!(outcome["metrics"]["flows.completed"], 250.0, "{outcome:#}");
+    assert_eq!(outcome["metrics"]["flows.broken"], 15.0, "{outcome:#}");
+}
+
 /// Starts a long run, ends it by `how`, and checks that nothing is left.
 fn end_by(name: &str, how: Signal) -> Option<Output> {
     let run = Run::new(lab()?, name);

@@ -11,6 +11,7 @@ use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Counters, Duration, Engine, Event as EngineEvent, Guests, Instant, PlanError, step};
 
+use crate::checker::History;
 use crate::device::{Decided, SimDevice};
 use crate::packet::Packet;
 use crate::scenario::Service;
@@ -46,6 +47,10 @@ pub(crate) struct ForwarderNode {
     past: Vec<Counters>,
     /// The first faults of components, in words.
     pub(crate) faults: Vec<String>,
+    /// What has happened to it, for whoever asks why a flow broke.
+    history: History,
+    /// Half-open flows that it had thrown out when that was last looked at.
+    evicted: u64,
 }
 
 impl ForwarderNode {
@@ -62,6 +67,8 @@ impl ForwarderNode {
             queue_full: 0,
             past: Vec::new(),
             faults: Vec::new(),
+            history: History::default(),
+            evicted: 0,
         })
     }
 
@@ -96,7 +103,11 @@ impl ForwarderNode {
         }
         let report = step(&mut self.engine, &mut self.device, now.after(self.ahead));
         while let Some(event) = self.engine.poll_event() {
-            self.note(&event);
+            self.note(&event, now);
+        }
+        let evicted = self.engine.counters().half_open_evicted;
+        if std::mem::replace(&mut self.evicted, evicted) != evicted {
+            self.history.eviction = Some(now);
         }
         let goes_on = report.received > 0 && self.device.has_waiting();
         self.is_step_due = goes_on;
@@ -163,6 +174,7 @@ impl ForwarderNode {
     pub(crate) fn restart(&mut self, guests: Guests, now: Instant) {
         let plan = self.engine.plan().clone();
         self.past.push(self.engine.counters().clone());
+        self.history.restart = Some(now);
         match Engine::new(plan, guests, now.after(self.ahead)) {
             Ok(engine) => self.engine = engine,
             Err(error) => self.tell(format!("restart: {error}")),
@@ -214,9 +226,22 @@ impl ForwarderNode {
         self.past.len() as u64
     }
 
-    fn note(&mut self, event: &EngineEvent) {
-        if let EngineEvent::GuestFault { name, fault } = event {
-            self.tell(format!("{name}: {} in {}: {}", fault.component, fault.call, fault.reason));
+    /// What has happened to it, and how patient it is with silent flows.
+    pub(crate) fn history(&self) -> History {
+        let timeouts = &self.engine.plan().timeouts;
+        History { patience: [timeouts.tcp_established, timeouts.udp], ..self.history }
+    }
+
+    fn note(&mut self, event: &EngineEvent, now: Instant) {
+        match event {
+            EngineEvent::GuestFault { name, fault } => {
+                self.history.fault = Some(now);
+                self.tell(format!("{name}: {} in {}: {}", fault.component, fault.call, fault.reason));
+            }
+            EngineEvent::FlowTableFull { .. } | EngineEvent::PortsExhausted { .. } => {
+                self.history.eviction = Some(now);
+            }
+            EngineEvent::PlanApplied { .. } | _ => {}
         }
     }
 }

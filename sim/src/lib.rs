@@ -56,7 +56,7 @@ pub mod wires;
 pub mod work;
 mod world;
 
-pub use checker::{Counts as CheckCounts, Findings};
+pub use checker::{BreakCause, Counts as CheckCounts, Findings};
 pub use host::{Cause, HostCounts};
 pub use prepare::{Edit, Loader, PrepareError, Supplier, Supply, prepare};
 pub use report::Outcome;

@@ -50,6 +50,9 @@ pub const ENTRIES: &[Entry] = entries![
     "nat-one-subnet",
     "nat-two-nic",
     "nat-udp-snat",
+    "policy-examples",
+    "policy-outflow",
+    "smoltcp-hosts",
     "sticky-two-forwarders",
     "tunnel",
 ];

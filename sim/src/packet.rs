@@ -49,6 +49,14 @@ impl Packet {
         Self { buffer, range, id: 0 }
     }
 
+    /// A packet of so many bytes, to be written, in `buffer`.
+    #[must_use]
+    pub fn of_length(mut buffer: Vec<u8>, bytes: usize) -> Self {
+        buffer.clear();
+        buffer.resize(HEADROOM_BYTES + bytes, 0);
+        Self { range: HEADROOM_BYTES..buffer.len(), buffer, ..Self::default() }
+    }
+
     /// The bytes of the packet.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -312,6 +312,7 @@ impl Outcome {
             loads,
             servers,
             is_conserved: packets.is_conserved()
+                && world.machines.iter().all(|machine| machine.kernel.is_conserved())
                 && world.forwarders().all(|(_, node)| node.counters().all(Counters::is_conserved)),
             packets,
             forwarders,

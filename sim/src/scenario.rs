@@ -30,7 +30,7 @@ use error::Collector;
 pub use error::{ScenarioError, ScenarioErrors};
 pub use network::{
     Attachment, Ecmp, Forwarder, Host, Link, Network, Route, RouteAction, Router, Rule, Segment, SegmentKind,
-    Stack, Subnet, Sysctl, TABLE_MAIN,
+    Stack, Subnet, SynPlan, Sysctl, TABLE_MAIN,
 };
 pub use timeline::{Action, Happening, When};
 pub use traffic::{Arrivals, Discipline, Exchange, Extent, Load, Service, ServiceModel};

@@ -173,6 +173,25 @@ impl Tcp {
         tcp
     }
 
+    /// The answer to a SYN with this first sequence number of ours.
+    #[must_use]
+    pub const fn answer_to(syn: &Segment, sequence: u32) -> Segment {
+        let acknowledgement = syn.sequence.wrapping_add(1);
+        Segment { sequence, acknowledgement, flags: Flags::SYN.with(Flags::ACK), window: WINDOW }
+    }
+
+    /// A connection of which nothing was kept since our SYN, which had this number: `segment` is the first that comes
+    /// after the other side has seen it. Give it to [`Tcp::receive`] next.
+    #[must_use]
+    pub fn resume(initial: u32, segment: &Segment) -> Self {
+        let mut tcp = Self::new(State::Open, initial.wrapping_add(1), segment.sequence);
+        tcp.message_start = initial.wrapping_add(1);
+        tcp.peer_window = u32::from(segment.window);
+        // How long segments may be was not kept.
+        tcp.segment_bytes = SEGMENT_BYTES_MIN;
+        tcp
+    }
+
     /// The way there carries no more than `bytes` of payload in a segment; larger ones that are out go again, smaller.
     pub fn limit_segments(&mut self, bytes: u32, now: Instant, out: &mut Vec<Transmit>) {
         // Less than this no way carries (RFC 1122 s.4.2.2.6: 536), and a liar would have us send crumbs.

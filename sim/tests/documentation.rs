@@ -123,9 +123,14 @@ fn every_key_of_the_report_is_described() {
 }
 
 #[test]
-fn every_cause_is_described() {
-    use evenkeel_sim::Cause;
+fn every_cause_and_reason_is_described() {
+    use evenkeel_sim::kernel::KernelDrop;
+    use evenkeel_sim::{BreakCause, Cause};
     let page = page("scenario.md");
+    let all = KernelDrop::ALL.iter().map(|reason| reason.name());
+    for name in all.chain(BreakCause::ALL.iter().map(|cause| cause.key())) {
+        assert!(page.contains(&format!("| `{name}` | ")), "{name}");
+    }
     for cause in Cause::ALL {
         let name = serde_json::to_value(cause).unwrap();
         let row = format!("| `{}` | {} |", name.as_str().unwrap(), cause.words());

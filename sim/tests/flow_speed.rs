@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a measurement")]
 
 mod flow_support;
+mod support;
 
 use evenkeel_engine::plan::Builtin;
-use evenkeel_sim::flow_mode::{Connections, Setup, World};
+use evenkeel_sim::Options;
+use evenkeel_sim::flow_mode::{Connections, Keys, Setup, World};
 use evenkeel_sim::work::{Arrivals, Law, QueueSpec};
 use flow_support::{MILLISECOND, forwarder, load, machines, plan, setup};
 
@@ -58,18 +60,33 @@ fn requests_a_second() {
     measure("lc over 10", &brief, Builtin::LeastConnections, 10, false);
     measure("maglev over 10", &brief, Builtin::Maglev, 10, false);
     measure("p2c over 1000", &poisson(1_000, REQUESTS), Builtin::PowerOfChoices, 1_000, false);
-    let lingering = Setup { connections: Connections::Timed, ..poisson(10, 2_000_000) };
-    let mut plan = plan(Builtin::RoundRobin, 10);
-    plan.timeouts.tcp_time_wait = evenkeel_engine::Duration::from_secs(10);
-    let mut world = World::new(&lingering, vec![forwarder("lb", plan)]).unwrap();
+    // In production flows linger; those that somebody may look up have entries.
+    let lingering = Setup { connections: Connections::Timed, ..poisson(10, REQUESTS) };
+    measure("rr over 10, flows linger", &lingering, Builtin::RoundRobin, 10, true);
+    let mut kept = Setup { connections: Connections::Timed, ..poisson(10, 2_000_000) };
+    kept.loads.iter_mut().for_each(|load| load.keys = Keys::Shared { count: 1 << 32, exponent: 0.0 });
+    measure("rr over 10, each flow has an entry", &kept, Builtin::RoundRobin, 10, true);
+}
+
+/// The scenario of the library with a hundred times its flows: everything that `evenkeel sim run` does after reading it.
+#[test]
+#[ignore = "a measurement: run it alone and optimised"]
+fn a_scenario_of_ten_million_requests() {
+    let mut scenario = support::library("many-requests.toml");
+    scenario.expectations.clear();
+    for load in &mut scenario.loads {
+        load.extent = evenkeel_sim::scenario::Extent::Flows(10_000_000);
+    }
+    let equipment = support::native_equipment(&scenario, 1);
     let begin = cpu_seconds();
-    world.run();
+    let outcome = evenkeel_sim::run(&scenario, equipment, Options::default()).unwrap();
     let seconds = cpu_seconds() - begin;
-    let outcome = world.outcome();
+    assert_eq!(outcome.flows.completed, 10_000_000);
     println!(
-        "rr over 10, flow table of the engine, {} entries on average: {:.2} M requests/s",
-        outcome.tables.first().unwrap().entries_mean_millionths / 1_000_000,
-        outcome.answered as f64 / seconds / 1e6,
+        "scenario many-requests: {} requests in {seconds:.2} CPU s; {:.2} M requests/s; resident {} MiB",
+        outcome.flows.completed,
+        outcome.flows.completed as f64 / seconds / 1e6,
+        resident(),
     );
 }
 

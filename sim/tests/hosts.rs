@@ -3,7 +3,8 @@
 
 mod support;
 
-use evenkeel_sim::{Cause, Options, Queue, run};
+use evenkeel_sim::scenario::{Stack, SynPlan};
+use evenkeel_sim::{Cause, Options, Outcome, Queue, Scenario, run};
 use support::{back_to_back, run_native, scenario};
 
 const BIG: &str = "request = { size = \"3kB\" }\nresponse = { size = \"40kB\" }\nrounds = 3";
@@ -144,4 +145,84 @@ fn a_run_ends_at_its_duration_and_counts_what_is_open() {
     assert!(outcome.flows.started < 200);
     let flows = &outcome.flows;
     assert_eq!(flows.started, flows.completed + flows.broken + flows.unfinished);
+}
+
+/// The same with smoltcp on the client, on the server or on both.
+fn with_smoltcp(mut scenario: Scenario, hosts: &[&str]) -> Scenario {
+    for host in &mut scenario.hosts {
+        if hosts.contains(&host.name.as_str()) {
+            host.stack = Stack::Smoltcp;
+        }
+    }
+    scenario
+}
+
+#[test]
+fn hosts_with_smoltcp_do_what_hosts_with_our_own_tcp_do() {
+    for hosts in [&["client"][..], &["server"], &["client", "server"]] {
+        let quiet = with_smoltcp(back_to_back("tcp", 60, BIG, ""), hosts);
+        let outcome = run_native(&quiet, Options::default());
+        assert_eq!(outcome.flows.completed, 60, "{hosts:?}\n{}", outcome.to_text());
+        assert_eq!((outcome.packets.retransmitted, outcome.packets.stray), (0, 0), "{hosts:?}");
+        let noisy = with_smoltcp(back_to_back("tcp", 30, BIG, BAD_LINK), hosts);
+        let run = |seed, queue| run_native(&noisy, Options { seed: Some(seed), queue, ..Options::default() });
+        let outcome = run(1, Queue::Wheel);
+        assert_eq!(outcome.flows.completed, 30, "{hosts:?}\n{}", outcome.to_text());
+        assert!(outcome.packets.retransmitted > 0 && outcome.packets.is_conserved(), "{hosts:?}");
+        assert_eq!(outcome, run(1, Queue::Heap), "{hosts:?}");
+        assert_ne!(outcome.wire_hash, run(2, Queue::Wheel).wire_hash);
+    }
+}
+
+#[test]
+fn deadlines_and_closed_ports_end_flows_of_smoltcp_as_of_our_own() {
+    let late = "deadline = \"500ms\"";
+    for hosts in [&[][..], &["client", "server"]] {
+        let dead = with_smoltcp(back_to_back("tcp", 5, late, "loss = 1.0"), hosts);
+        let outcome = run_native(&dead, Options::default());
+        assert_eq!(outcome.flows.causes.get("deadline"), Some(&5), "{hosts:?}\n{}", outcome.to_text());
+        let mut closed = with_smoltcp(back_to_back("tcp", 5, "", ""), hosts);
+        // The client itself has the address, and nothing listens there.
+        closed.loads[0].service.address = "10.0.0.9".parse().unwrap();
+        closed.duration = std::time::Duration::from_secs(300);
+        let outcome = run_native(&closed, Options::default());
+        assert_eq!(outcome.flows.causes.get("timed_out"), Some(&5), "{hosts:?}\n{}", outcome.to_text());
+    }
+}
+
+/// Two hundred connections at once over a way of 100 ms, to a server that keeps eight that are half open.
+fn burst(change: impl Fn(&mut SynPlan)) -> Outcome {
+    let text = r#"
+scenario = { name = "burst", duration = "300s" }
+segment.lan.subnet = "10.0.0.0/24"
+host.client = { count = 4, attach = [{ segment = "lan", address = "10.0.0.10+i/24" }] }
+host.server = { attach = [{ segment = "lan", address = "10.0.0.200/24" }], syn_backlog = 8 }
+link.far = { ends = ["*", "lan"], delay = "25ms" }
+load.ask = { from = "client*", to = "10.0.0.200:80/tcp", arrivals = { process = "closed", outstanding = 200 }, flows = 400, response = { size = "10kB" } }
+"#;
+    let mut scenario = scenario(text);
+    for host in &mut scenario.hosts {
+        change(&mut host.syn);
+    }
+    run_native(&scenario, Options::default())
+}
+
+#[test]
+fn connections_beyond_the_backlog_come_about_by_cookies() {
+    let outcome = burst(|_| ());
+    assert_eq!(outcome.flows.completed, 400, "{}", outcome.to_text());
+    let counts = outcome.hosts.iter().find(|host| host.name == "server").unwrap().counts;
+    assert!(counts.cookies_sent >= 192, "{counts:?}");
+    assert_eq!((counts.cookies_taken, counts.refused), (counts.cookies_sent, 0));
+    assert_eq!(outcome.packets.retransmitted, 0, "nobody waits: {}", outcome.to_text());
+}
+
+#[test]
+fn without_cookies_connections_beyond_the_backlog_wait_and_come_again() {
+    let outcome = burst(|syn| syn.cookies = false);
+    assert_eq!(outcome.flows.completed + outcome.flows.broken, 400, "{}", outcome.to_text());
+    let counts = outcome.hosts.iter().find(|host| host.name == "server").unwrap().counts;
+    assert!(counts.refused > 100 && counts.cookies_sent == 0, "{counts:?}");
+    assert!(outcome.packets.retransmitted >= counts.refused - 10, "{}", outcome.to_text());
+    assert!(outcome.elapsed_ns > 1_000_000_000, "a SYN comes again after a second");
 }

@@ -191,19 +191,26 @@ fn connections_a_second() {
     println!("    {:.2} CPU s, wire hash {}", figures.seconds, figures.hash);
 }
 
+/// Connections that open one after the other and then say nothing for a while.
 #[test]
 #[ignore = "a measurement: run it alone and optimised"]
 fn memory_of_a_connection() {
     const COUNT: u64 = 100_000;
-    let load = connections(COUNT, COUNT, "rounds = 2\npause = \"30s\"");
-    let scenario = reference(Between::Cables, &load.replace("10kB", "1kB"));
+    let scenario = reference(
+        Between::Cables,
+        &format!(
+            "[load.tcp]\nfrom = \"client*\"\nto = \"10.0.0.3:80/tcp\"\n\
+             arrivals = {{ process = \"uniform\", rate = \"20000/s\" }}\nflows = {COUNT}\nrounds = 2\n\
+             pause = \"1h\"\ndeadline = \"7s\""
+        ),
+    );
     let equipment = native_equipment(&scenario, 1);
     let before = resident_bytes();
     let mut most: f64 = 0.0;
     run_with_progress(&scenario, equipment, Options::default(), &mut |_| most = most.max(resident_bytes()))
         .unwrap();
     let each = (most - before) / COUNT as f64;
-    say("TCP, both ends, its flow and its packets under way", each, "B/connection", "1024");
+    say("TCP, both ends and the flow in the forwarder", each, "B/connection", "1024");
 }
 
 /// A capture of 500 connections, read from memory, again and again.

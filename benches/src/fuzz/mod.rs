@@ -10,6 +10,7 @@
 mod audit;
 mod device;
 mod packets;
+pub mod text;
 mod world;
 
 use evenkeel_engine::{Duration, Engine, Guests, Instant, step};

@@ -247,7 +247,9 @@ pub(crate) fn interface_address(text: &str) -> Result<Prefix, Flaw> {
 pub(crate) fn network(text: &str) -> Result<Prefix, Flaw> {
     let Some((before, length)) = text.split_once('/') else { return address(text).map(Prefix::host) };
     let address = address(before).map_err(|flaw| Flaw { instead: None, ..flaw })?;
-    let prefix = Prefix { address, length: prefix_length(length, address, text)? };
+    let is_mask = length.contains('.') && address.is_ipv4();
+    let length = if is_mask { netmask(length)? } else { prefix_length(length, address, text)? };
+    let prefix = Prefix { address, length };
     let network = network_around(prefix);
     if network != prefix {
         let message = format!("{} has bits beyond the length of its prefix", quote(text));
@@ -272,6 +274,14 @@ pub(crate) fn port_range(text: &str) -> Result<RangeInclusive<u16>, Flaw> {
         return Err(flaw.instead(format!("{first}-{last}")));
     }
     Ok(first..=last)
+}
+
+/// One port or a range in a rule, where a colon may stand between them too.
+pub(crate) fn rule_ports(text: &str) -> Result<RangeInclusive<u16>, Flaw> {
+    port_range(&text.replacen(':', "-", 1)).map_err(|flaw| match flaw.instead {
+        Some(instead) if text.contains(':') => Flaw { instead: Some(instead.replace('-', ":")), ..flaw },
+        _ => flaw,
+    })
 }
 
 /// A mask of IPv4: how many ones it begins with.
@@ -451,7 +461,9 @@ mod tests {
         assert_eq!(network("2001:db8::/32"), Ok(prefix("2001:db8::", 32)));
         assert_eq!(network("192.0.2.7/24").unwrap_err().instead.as_deref(), Some("192.0.2.0/24"));
         assert_eq!(network("2001:db8::7/33").unwrap_err().instead.as_deref(), Some("2001:db8::/33"));
-        for text in ["192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.0/255.255.255.0", "fd00::/129"] {
+        assert_eq!(network("192.0.2.0/255.255.255.0"), Ok(prefix("192.0.2.0", 24)));
+        assert_eq!(network("192.0.2.0/255.0.255.0").unwrap_err().code, Code::BadNetmask);
+        for text in ["192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "2001:db8::/255.0.0.0", "fd00::/129"] {
             assert_eq!(network(text).unwrap_err().code, Code::BadNetwork, "{text}");
         }
     }

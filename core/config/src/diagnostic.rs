@@ -149,6 +149,18 @@ codes! {
     Error NoTunnelSource = "no-tunnel-source",
     /// A rule that is not exactly one of `match` and `ignore`.
     Error BadRule = "bad-rule",
+    /// A flow without rules: no packet belongs to it.
+    Error EmptyFlow = "empty-flow",
+    /// A word that can not stand where it does, in a text of rules.
+    Error BadWord = "bad-word",
+    /// A set that is not declared, or of the wrong kind.
+    Error UnknownSet = "unknown-set",
+    /// A routing table without a route.
+    Error UnknownTable = "unknown-table",
+    /// A text of another system that has nothing to import.
+    Error NoServices = "no-services",
+    /// Something that is not a limit, a flag of TCP or a code point.
+    Error BadCondition = "bad-condition",
     /// A condition on ports in a rule without a protocol that has ports.
     Error PortWithoutProtocol = "port-without-protocol",
     /// A text that names no component.
@@ -171,8 +183,10 @@ codes! {
     Warning ShadowedSnat = "shadowed-snat",
     /// Several interfaces and no default route: packets to other networks are dropped.
     Warning NoDefaultRoute = "no-default-route",
-    /// A flow without rules holds no packet.
-    Warning EmptyFlow = "empty-flow",
+    /// A rule that decides about no packet: another, before it, takes them all.
+    Warning ShadowedRule = "shadowed-rule",
+    /// Something that this forwarder does not do; the rest of the file works without it.
+    Warning NotKept = "not-kept",
     /// A rule whose conditions no packet meets.
     Warning NeverHolds = "never-holds",
 }
@@ -275,7 +289,7 @@ impl Diagnostic {
     /// The name of the file.
     #[must_use]
     pub fn file(&self) -> &str {
-        &self.source.name
+        self.span.as_ref().map_or(&self.source.name, |span| self.source.name_at(span.start))
     }
 
     /// Where it begins and ends (the end is not included), when it has a place in the file.
@@ -316,7 +330,7 @@ impl Diagnostic {
 
     /// The file, and the place when there is one, without an excerpt.
     fn origin(&self) -> Origin<'_> {
-        let origin = Origin::path(self.source.name.as_str());
+        let origin = Origin::path(self.file());
         match self.place() {
             Some((start, _)) => origin.line(start.line).char_column(start.column),
             None => origin,
@@ -326,7 +340,8 @@ impl Diagnostic {
     /// The lines of the file that have to do with it, with the spans marked.
     fn excerpt(&self) -> Option<Element<'_>> {
         let span = self.span.as_ref()?;
-        let spans = || std::iter::once(span).chain(self.also.iter().map(|(span, _)| span));
+        let near = || self.also.iter().filter(|(other, _)| self.source.is_one_file(span.start, other.start));
+        let spans = || std::iter::once(span).chain(near().map(|(span, _)| span));
         let start = spans().map(|span| span.start).min()?;
         let end = spans().map(|span| span.end).max()?;
         let (lines, first) = self.source.lines(&(start..end));
@@ -338,10 +353,10 @@ impl Diagnostic {
             if label.is_empty() { mark } else { mark.label(label.to_owned()) }
         };
         let snippet = Snippet::source(self.source.excerpt(&lines))
-            .path(self.source.name.as_str())
+            .path(self.file())
             .line_start(first)
             .annotation(mark(AnnotationKind::Primary, span, &self.label))
-            .annotations(self.also.iter().map(|(span, label)| mark(AnnotationKind::Context, span, label)));
+            .annotations(near().map(|(span, label)| mark(AnnotationKind::Context, span, label)));
         Some(snippet.into())
     }
 
@@ -363,21 +378,22 @@ impl Diagnostic {
         let span = repair.span.start - lines.start..repair.span.end - lines.start;
         let snippet = Snippet::source(self.source.excerpt(&lines))
             .line_start(first)
-            .path(self.source.name.as_str())
+            .path(self.source.name_at(repair.span.start))
             .patch(Patch::new(span, repair.text.as_str()));
         Some(snippet.into())
     }
 
     /// The object for programs: `severity`, `code`, `message`, `file`, `line`, `column`, `end_line`, `end_column`
     /// (numbers from 1, the end not included; null without a place), `help` (text or null), `also` (list of
-    /// `line`, `column`, `message`) and `repair` (null, or `line`, `column`, `end_line`, `end_column`, `text`).
+    /// `file`, `line`, `column`, `message`) and `repair` (null, or `line`, `column`, `end_line`, `end_column`, `text`).
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let place = self.place();
         let number = |of: fn((Position, Position)) -> usize| place.map(of);
         let also = self.also.iter().map(|(span, label)| {
             let Position { line, column } = self.source.position(span.start);
-            serde_json::json!({ "line": line, "column": column, "message": label })
+            let file = self.source.name_at(span.start);
+            serde_json::json!({ "file": file, "line": line, "column": column, "message": label })
         });
         let repair = self.repair.as_ref().map(|Repair { span, text }| {
             let (start, end) = (self.source.position(span.start), self.source.position(span.end));
@@ -391,7 +407,7 @@ impl Diagnostic {
             "severity": self.severity().name(),
             "code": self.code.name(),
             "message": self.message,
-            "file": self.source.name,
+            "file": self.file(),
             "line": number(|(start, _)| start.line),
             "column": number(|(start, _)| start.column),
             "end_line": number(|(_, end)| end.line),
@@ -489,7 +505,7 @@ impl Diagnostics {
     /// How many there are, in words; nothing when there are none.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
-        let file = self.list.first()?.file();
+        let file = self.list.first()?.source.name.as_str();
         let errors = self.list.iter().filter(|found| found.severity() == Severity::Error).count();
         let warnings = self.list.len() - errors;
         let count = |number: usize, word: &str| match number {

@@ -10,7 +10,7 @@
 //! places of things in the file; or [`Diagnostics`], every mistake with line, column and what to do.
 //!
 //! It never draws a random number, never opens a component, and never panics, whatever the bytes are. The only
-//! file that it reads is the one that [`load`] is given.
+//! files that it reads are the one that [`load`] is given and those that it names for rules and sets.
 
 #![forbid(unsafe_code)]
 
@@ -18,14 +18,19 @@ mod addresses;
 mod diagnostic;
 pub mod document;
 mod forms;
+mod gather;
+pub mod import;
 mod loaded;
+mod matching;
 mod meant;
 mod read;
 pub mod reference;
+pub mod rules;
 mod schema;
 mod seed;
 pub mod setup;
 mod shape;
+mod sheet;
 mod source;
 mod written;
 
@@ -33,5 +38,10 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use evenkeel_engine::Plan;
 pub use loaded::{ForwarderConfig, Io, Loaded, Setup, Subject};
 pub use read::{FILE_BYTES_MAX, load, parse, parse_in};
+/// The most time of a component's call where a file does not say.
+pub const GUEST_BUDGET_DEFAULT: std::time::Duration = meant::BUDGET_DEFAULT;
+/// The most linear memory of a component where a file does not say, in bytes.
+pub const GUEST_MEMORY_DEFAULT: u64 = meant::MEMORY_DEFAULT;
+
 pub use schema::schema;
 pub use source::Position;

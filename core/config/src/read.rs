@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{self, Misfit};
+use crate::gather::{Files, gather};
 use crate::loaded::Loaded;
 use crate::schema::schema;
 use crate::source::Source;
@@ -30,15 +31,16 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     })?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let base = path.parent().unwrap_or_else(|| Path::new(""));
-    parse_bytes(bytes, &name, base)
+    parse_bytes(bytes, &name, base, Files::Beside(base))
 }
 
-/// Reads a configuration from a text. `name` stands in messages; relative paths in the text stay relative.
+/// Reads a configuration from a text. `name` stands in messages; relative paths in the text stay relative, and files of
+/// rules are not read.
 ///
 /// # Errors
 /// When the text has an error; with everything that was found, warnings included.
 pub fn parse(text: &str, name: &str) -> Result<Loaded, Diagnostics> {
-    parse_in(text, name, Path::new(""))
+    parse_bytes(text.as_bytes().to_vec(), name, Path::new(""), Files::None)
 }
 
 /// As [`parse`], with the folder that relative paths in the text start from.
@@ -46,7 +48,7 @@ pub fn parse(text: &str, name: &str) -> Result<Loaded, Diagnostics> {
 /// # Errors
 /// When the text has an error; with everything that was found, warnings included.
 pub fn parse_in(text: &str, name: &str, base: &Path) -> Result<Loaded, Diagnostics> {
-    parse_bytes(text.as_bytes().to_vec(), name, base)
+    parse_bytes(text.as_bytes().to_vec(), name, base, Files::Beside(base))
 }
 
 /// The bytes of a file, at most one more than is allowed.
@@ -57,14 +59,23 @@ fn read(path: &Path) -> Result<Vec<u8>, std::io::Error> {
     Ok(bytes)
 }
 
-pub(crate) fn parse_bytes(bytes: Vec<u8>, name: &str, base: &Path) -> Result<Loaded, Diagnostics> {
+/// The bytes of a file that is neither a device nor a pipe, which might never end.
+pub(crate) fn regular(path: &Path) -> Result<Vec<u8>, std::io::Error> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    read(path)
+}
+
+fn parse_bytes(bytes: Vec<u8>, name: &str, base: &Path, files: Files<'_>) -> Result<Loaded, Diagnostics> {
     let source = Arc::new(text(bytes, name)?);
     let mut found = Diagnostics::default();
     let report = &mut |misfit: Misfit| found.push(misfit.into_diagnostic(&source));
-    let Some(file) = document::read::<written::File>(&source, schema(), report) else {
+    let Some(mut file) = document::read::<written::File>(&source, schema(), report) else {
         found.sort();
         return Err(found);
     };
+    let source = gather(&mut file, source, files, &mut found);
     let loaded = meant::understand(&source, base, &file, &mut found);
     found.sort();
     if found.has_errors() { Err(found) } else { Ok(Loaded { warnings: found, ..loaded }) }

@@ -1,6 +1,7 @@
-//! A configuration file as text, and the way from byte offsets to lines and columns.
+//! A configuration file as text, and the way from byte offsets to lines and columns. The files that it names follow it in
+//! the same text, so that an offset alone tells file, line and column.
 //!
-//! What comes in: a name and a text. What goes out: positions counted from 1, columns in characters. It never
+//! What comes in: names and texts. What goes out: positions counted from 1, columns in characters. It never
 //! fails: an offset beyond the text is its end, one inside a character is that character's start.
 
 use std::ops::Range;
@@ -17,12 +18,14 @@ pub struct Position {
     pub column: usize,
 }
 
-/// A text with a name.
-#[derive(Debug)]
+/// A text with a name, and those that belong to it.
+#[derive(Clone, Debug)]
 pub struct Source {
     pub(crate) name: String,
     pub(crate) text: String,
     line_starts: Vec<usize>,
+    /// Where further files begin, and their names.
+    parts: Vec<(usize, String)>,
 }
 
 impl Source {
@@ -31,7 +34,41 @@ impl Source {
     pub fn new(name: &str, text: String) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(ends).collect();
-        Self { name: name.to_owned(), text, line_starts }
+        Self { name: name.to_owned(), text, line_starts, parts: Vec::new() }
+    }
+
+    /// Adds a file behind the others. Returns where its text begins.
+    pub(crate) fn append(&mut self, name: &str, text: &str) -> usize {
+        self.text.push('\n');
+        let start = self.text.len();
+        self.text.push_str(text);
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| start + at + 1);
+        self.line_starts.push(start);
+        self.line_starts.extend(ends);
+        self.parts.push((start, name.to_owned()));
+        start
+    }
+
+    /// The file in which `offset` lies: where it begins, and its name.
+    fn part(&self, offset: usize) -> (usize, &str) {
+        let behind = self.parts.partition_point(|(start, _)| *start <= offset);
+        let part = behind.checked_sub(1).and_then(|place| self.parts.get(place));
+        part.map_or((0, self.name.as_str()), |(start, name)| (*start, name))
+    }
+
+    /// The name of the file in which `offset` lies.
+    pub(crate) fn name_at(&self, offset: usize) -> &str {
+        self.part(offset).1
+    }
+
+    /// Whether both lie in the same file.
+    pub(crate) fn is_one_file(&self, one: usize, other: usize) -> bool {
+        self.part(one).0 == self.part(other).0
+    }
+
+    /// The number of the line of its file in which `offset` lies, from 1.
+    fn line_number(&self, offset: usize) -> usize {
+        self.line_index(offset) - self.line_index(self.part(offset).0) + 1
     }
 
     /// `offset` moved back to the start of a character, at most to the end of the text.
@@ -60,7 +97,7 @@ impl Source {
     pub fn position(&self, offset: usize) -> Position {
         let offset = self.clamp(offset);
         let column = self.line_before(offset).trim_start_matches(BYTE_ORDER_MARK).chars().count() + 1;
-        Position { line: self.line_index(offset) + 1, column }
+        Position { line: self.line_number(offset), column }
     }
 
     /// The part of the line before `offset`.
@@ -76,7 +113,7 @@ impl Source {
             Some(next) => next - 1,
             None => self.text.len(),
         };
-        (start..end.max(start), self.line_index(span.start) + 1)
+        (start..end.max(start), self.line_number(span.start))
     }
 
     /// The text of a span as a terminal may see it: of the same length, without the control characters of
@@ -105,6 +142,20 @@ mod tests {
         assert_eq!(at("x"), Position { line: 3, column: 1 });
         assert_eq!(source.position(usize::MAX), Position { line: 3, column: 2 });
         assert_eq!(source.position(5), at("é"), "an offset inside a character is its start");
+    }
+
+    #[test]
+    fn a_file_behind_another_has_its_own_lines() {
+        let mut source = Source::new("one", "a\nb".to_owned());
+        let start = source.append("two", "c\nd\n");
+        let last = source.append("three", "e");
+        for (offset, name, line) in
+            [(2, "one", 2), (start, "two", 1), (start + 2, "two", 2), (last, "three", 1)]
+        {
+            assert_eq!((source.name_at(offset), source.position(offset).line), (name, line));
+        }
+        assert!(source.is_one_file(start, start + 3) && !source.is_one_file(2, start));
+        assert_eq!(source.lines(&(start + 2..start + 3)), (start + 2..start + 3, 2));
     }
 
     #[test]

@@ -14,15 +14,20 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 mod director;
 mod either;
+mod policy;
 mod scheduler;
 
 use crate::texts;
 use crate::{Io, Setup};
 
 pub(crate) use director::{
-    Director, Encapsulation, MidStream, Netmask, Persistence, Ping, Server, SourceNat, Tunnel,
+    Director, Encapsulation, MidStream, Netmask, Persistence, Ping, Server, SourceNat, Stickiness, Tunnel,
 };
 pub use either::{OneOrMany, TextOrTable};
+pub(crate) use policy::{
+    Conditions, Dscp, Flow, IcmpType, Negated, NumberOr, Permission, Policy, PolicyComponent, Ports, Rule,
+    Set,
+};
 pub(crate) use scheduler::{
     Fallback, HashType, Key, ProbeSource, Scheduler, SchedulerTable, SlowStart, Weights,
 };
@@ -119,12 +124,28 @@ texts! {
         ["10.0.0.3:80/tcp", "[fc00::3]:53/udp", "10.0.0.3:*", "10.0.0.3:50000-51000/udp", "10.0.0.0/24:443/tcp", "[fc00:1::]/96:*/tcp"];
     /// An address of an interface and the length of its network: 0 to 32, for IPv6 to 128.
     InterfaceAddressText: "address/length", r"^[0-9A-Fa-f.:]+/[0-9]+$", ["10.99.0.1/24", "fc00::1/64"];
-    /// A network, bits beyond the length being zero; an address alone is a network of one.
-    NetworkText: "network", r"^[0-9A-Fa-f.:]+(/[0-9]+)?$", ["192.0.2.0/24", "192.0.2.7", "0.0.0.0/0", "2001:db8::/32", "::/0"];
+    /// A network, bits beyond the length being zero; an address alone is a network of one. Of IPv4, the length may be
+    /// written as a mask.
+    NetworkText: "network", r"^[0-9A-Fa-f.:]+(/[0-9.]+)?$", ["192.0.2.0/24", "192.0.2.7", "192.0.2.0/255.255.255.0", "2001:db8::/32", "::/0"];
+    /// A network, or `@` and the name of a set of addresses.
+    NetworksText: "network or set", r"^([0-9A-Fa-f.:]+(/[0-9.]+)?|@[A-Za-z0-9_-]{1,27})$", ["192.0.2.0/24", "2001:db8::/32", "@office"];
+    /// One port or two with a hyphen or a colon between them, both included, from 1 to 65535; or `@` and the name of a set
+    /// of ports.
+    PortsText: "ports or set", r"^([0-9]+([-:][0-9]+)?|@[A-Za-z0-9_-]{1,27})$", ["1024-65535", "8000", "@web"];
+    /// Flags of TCP (`fin`, `syn`, `rst`, `psh`, `ack`, `urg`, `ece`, `cwr`), separated by commas, which must be there; and
+    /// after a slash those that are looked at. Without a slash, other flags do not matter.
+    FlagsText: "TCP flags", r"^[a-z,]+(/[a-z,]+)?$", ["syn", "syn/syn,ack"];
+    /// A code point by its name: `ef`, `af11` to `af43`, `cs0` to `cs7`, or a number from 0 to 63.
+    DscpText: "code point", r"^([a-z]+[0-9]*|[0-9]+)$", ["ef", "af41", "46"];
+    /// How many in each second, minute or hour (`/s`, `/m`, `/h`), `burst` and how many at once after a pause (without it,
+    /// as many as in one period), and `per src` or `per dst`, with the length of a prefix, for whom they are counted.
+    LimitText: "limit", r"^[0-9]+/[smh]( burst [0-9]+)?( per (src|dst)(/[0-9]+)?)?$", ["1000/s", "1000/s burst 200 per src", "60/m per src/24"];
     /// An IPv4 mask of ones and then zeros.
     NetmaskText: "netmask", r"^[0-9.]+$", ["255.255.255.0"];
     /// One port or two with a hyphen between them, both included, from 1 to 65535.
     PortRangeText: "ports", r"^[0-9]+(-[0-9]+)?$", ["1024-65535", "8000"];
+    /// One port or two with a hyphen or a colon between them, both included, from 1 to 65535.
+    RulePortsText: "ports in a rule", r"^[0-9]+([-:][0-9]+)?$", ["1024-65535", "8000", "8000:8999"];
     /// Six bytes in hexadecimal, separated by colons; not a group address.
     MacText: "MAC address", r"^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", ["02:00:00:00:00:01"];
     /// The protocol of layer 4: `tcp` or `udp`; `icmp` or `icmpv6` for pings, where they are forwarded.
@@ -140,8 +161,8 @@ texts! {
     /// `bundled:NAME` for a component that is part of the program, or the path of a file, relative to the
     /// configuration file.
     ComponentText: "component", r"^.+$", ["bundled:maglev", "schedulers/mine.wasm"];
-    /// `permit`, `deny`, `skip`, or `director NAME`.
-    FlowPolicyText: "flow policy", r"^(permit|deny|skip|director [A-Za-z0-9_-]{1,27})$", ["permit", "deny", "skip", "director web"];
+    /// `permit`, `deny`, `skip`, `director NAME`, or `table ID`.
+    FlowPolicyText: "flow policy", r"^(permit|deny|skip|director [A-Za-z0-9_-]{1,27}|table [0-9]+)$", ["permit", "deny", "skip", "director web", "table 200"];
     /// How packets reach the real servers: `nat` replaces their destination; `gateway` hands them, unchanged, to the
     /// real server as the next hop; `tunnel` sends them, unchanged, inside other packets.
     ModeText: "mode", r"^(nat|gateway|tunnel)$", ["nat", "gateway", "tunnel"];
@@ -170,9 +191,14 @@ pub(crate) struct File {
     pub(crate) director: Option<At<Named<Director>>>,
     /// Components that decide about new flows, and what happens when nothing decides.
     pub(crate) policy: Option<At<Policy>>,
-    /// Flow rules: who may pass, and to which director. They are asked in the order of the file, before the
-    /// policy components; the first that does not skip decides.
+    /// Flow rules: who may pass, and to which director. They are asked in the order of the file, those of `policy.rules`
+    /// and `policy.file` behind them, and then the policy components; the first that does not skip decides.
     pub(crate) flow: Option<At<Vec<At<Flow>>>>,
+    /// Outflow rules: by which routing table packets leave, or that they do not. Asked once for each direction of a flow,
+    /// about packets as they leave, at the interface that the main routes have chosen.
+    pub(crate) outflow: Option<At<Vec<At<Flow>>>>,
+    /// Sets of addresses or ports, each under its name, for rules that name it as `@NAME`.
+    pub(crate) set: Option<At<Named<Set>>>,
 }
 
 /// The program itself.
@@ -343,9 +369,12 @@ pub(crate) struct Route {
     pub(crate) to: Option<At<NetworkText>>,
     /// The router to hand packets to, of the same family. Without one the destinations are on the link itself.
     pub(crate) via: Option<At<AddressText>>,
-    /// Where packets leave.
-    #[schemars(required)]
+    /// Where packets leave. Without it, where the network of the router is.
     pub(crate) interface: Option<At<InterfaceNameText>>,
+    /// The routing table that it is in, by its number; without it, the main one. Rules lead to a table with `table ID`;
+    /// where it has no route to a destination, the main one holds.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
+    pub(crate) table: Option<At<i64>>,
 }
 
 /// A table that only a component understands.
@@ -363,142 +392,4 @@ impl JsonSchema for Options {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "object" })
     }
-}
-
-/// What happens when something does not decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Permission {
-    /// The packet goes on.
-    Permit,
-    /// The packet is dropped.
-    Deny,
-}
-
-/// The policy stage.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Policy {
-    /// What happens to a new flow about which neither a flow rule nor a component decides: `permit` or `deny`.
-    #[schemars(extend("default" = "permit"))]
-    pub(crate) default: Option<At<Permission>>,
-    /// Components, asked in the order of the file, after the flow rules.
-    pub(crate) component: Option<At<Vec<At<PolicyComponent>>>>,
-}
-
-/// A component that permits or denies.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PolicyComponent {
-    /// The name; unique among policy components and flows.
-    #[schemars(required)]
-    pub(crate) name: Option<At<NameText>>,
-    /// Which component.
-    #[schemars(required)]
-    pub(crate) component: Option<At<ComponentText>>,
-    /// What a new flow gets when the component fails on it: `permit` or `deny`.
-    #[schemars(extend("default" = "permit"))]
-    pub(crate) on_fault: Option<At<Permission>>,
-    /// The most time that one call may take, from 10us to 1s. The simulator counts instructions instead.
-    #[schemars(extend("default" = "200us"))]
-    pub(crate) budget: Option<At<DurationText>>,
-    /// The most linear memory that the component may have, from 64KiB to 1GiB.
-    #[schemars(extend("default" = "16MiB"))]
-    pub(crate) memory: Option<At<SizeText>>,
-    /// The component's own options, given to it as TOML text of at most 65536 bytes.
-    #[schemars(extend("x-form" = "table"))]
-    pub(crate) options: Option<At<Options>>,
-}
-
-/// One named flow.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Flow {
-    /// The name; unique among flows and policy components.
-    #[schemars(required)]
-    pub(crate) name: Option<At<NameText>>,
-    /// What happens to packets of this flow: `permit` sends them to the director that is bound to their
-    /// destination, `deny` drops them, `director NAME` sends them to that director whatever their destination,
-    /// `skip` passes the flow over.
-    #[schemars(extend("default" = "skip"))]
-    pub(crate) policy: Option<At<FlowPolicyText>>,
-    /// Rules, looked at in order; the first whose conditions all hold decides. A packet for which none holds
-    /// does not belong to the flow.
-    pub(crate) rule: Option<At<Vec<At<Rule>>>>,
-}
-
-/// One rule: either `match` or `ignore`.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Rule {
-    /// A packet for which all these conditions hold belongs to the flow. Without conditions: every packet.
-    pub(crate) r#match: Option<At<Conditions>>,
-    /// A packet for which all these conditions hold does not belong to the flow; the next flow is asked. Takes
-    /// the same conditions as `match`.
-    pub(crate) ignore: Option<At<Conditions>>,
-}
-
-/// A port, or a range of them as a text.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Ports {
-    /// One port.
-    One(i64),
-    /// One or a range.
-    Range(PortRangeText),
-}
-
-impl JsonSchema for Ports {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Ports".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                { "type": "integer", "minimum": 1, "maximum": 65535 },
-                generator.subschema_for::<PortRangeText>(),
-            ]
-        })
-    }
-}
-
-/// Conditions; a packet must meet every one of them.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Conditions {
-    /// The interface on which the packet came in.
-    pub(crate) iface: Option<At<InterfaceNameText>>,
-    /// The protocol.
-    pub(crate) proto: Option<At<ProtocolText>>,
-    /// The source address.
-    pub(crate) src: Option<At<NetworkText>>,
-    /// The destination address.
-    pub(crate) dst: Option<At<NetworkText>>,
-    /// The source port. Needs `proto`, `tcp` or `udp`.
-    pub(crate) srcport: Option<At<Ports>>,
-    /// The destination port. Needs `proto`, `tcp` or `udp`.
-    pub(crate) dstport: Option<At<Ports>>,
-    /// Conditions that must not hold, none of them.
-    pub(crate) not: Option<At<Negated>>,
-}
-
-/// Conditions that must not hold.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Negated {
-    /// The interface on which the packet came in.
-    pub(crate) iface: Option<At<InterfaceNameText>>,
-    /// The protocol.
-    pub(crate) proto: Option<At<ProtocolText>>,
-    /// The source address.
-    pub(crate) src: Option<At<NetworkText>>,
-    /// The destination address.
-    pub(crate) dst: Option<At<NetworkText>>,
-    /// The source port. Needs `proto` beside `not`.
-    pub(crate) srcport: Option<At<Ports>>,
-    /// The destination port. Needs `proto` beside `not`.
-    pub(crate) dstport: Option<At<Ports>>,
 }

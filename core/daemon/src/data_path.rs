@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use evenkeel_engine::director::Scheduler;
+use evenkeel_engine::plan::SchedulerPlan;
 use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, step};
 use evenkeel_io::{
     Backend, DeviceCounters, DeviceError, IoChoice, KernelDevice, MonotonicClock, Port, Waker,
@@ -41,10 +43,19 @@ enum Order {
     Execute { line: String, reply: oneshot::Sender<Result<Value, String>> },
     /// Forward by this plan from now on.
     Apply { plan: Box<Plan>, guests: Guests, reply: oneshot::Sender<Result<u64, PlanError>> },
+    /// Let this component schedule for a director.
+    Schedule(Box<Schedule>, oneshot::Sender<Result<(), String>>),
     /// Tell the neighbours of our addresses.
     Announce,
     /// Forward what has arrived, then nothing more.
     Stop,
+}
+
+/// A component that is to schedule for a director.
+pub(crate) struct Schedule {
+    pub(crate) director: String,
+    pub(crate) plan: SchedulerPlan,
+    pub(crate) scheduler: Box<dyn Scheduler>,
 }
 
 /// The control plane's end of the data path. Dropping it closes the device.
@@ -130,6 +141,16 @@ impl DataPath {
         answer.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
     }
 
+    /// Changes who schedules for a director, between two batches.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub(crate) async fn schedule(&self, schedule: Schedule) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Schedule(Box::new(schedule), reply))?;
+        answer.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
+    }
+
     /// Puts a plan into force between two batches; answers with its generation.
     ///
     /// # Errors
@@ -210,6 +231,11 @@ impl Turns {
                 Ok(Order::Apply { plan, guests, reply }) => {
                     let result = self.engine.apply(*plan, guests, now);
                     let _ = reply.send(result.map(|()| self.engine.generation()));
+                }
+                Ok(Order::Schedule(schedule, reply)) => {
+                    let Schedule { director, plan, scheduler } = *schedule;
+                    let result = self.engine.set_scheduler(&director, plan, Some(scheduler), now);
+                    let _ = reply.send(result.map_err(|error| error.to_string()));
                 }
                 Ok(Order::Announce) => self.engine.announce(),
                 Err(TryRecvError::Empty) => return true,

@@ -83,6 +83,17 @@ fn write(event: &Event) {
         Event::PortsExhausted { director, server } => {
             tracing::warn!(director, server, "source NAT has no port left");
         }
+        Event::SchedulerChanged { director, scheduler } => {
+            tracing::info!(director, scheduler, "a director has another scheduler");
+        }
+        Event::SchedulerRolledBack { director, from, to } => {
+            tracing::warn!(
+                director,
+                from,
+                to,
+                "a scheduler on trial had too many faults, the one before is back"
+            );
+        }
         other => tracing::info!(event = ?other, "the engine reports"),
     }
 }

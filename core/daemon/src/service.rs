@@ -17,7 +17,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_config::{ForwarderConfig, Io, Loaded, Setup as Who, Subject};
-use evenkeel_engine::plan::Layer;
+use evenkeel_engine::plan::{Builtin, GuestPlan, Layer, SchedulerPlan};
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{Event, Plan};
 use evenkeel_io::{Backend, DeviceError, IoChoice, MonotonicClock};
@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::LocalSet;
 
 use crate::control::{self, Answer, ControlError, Listener};
-use crate::data_path::{self, DataPath, Ended};
+use crate::data_path::{self, DataPath, Ended, Schedule};
 use crate::events::{EventLog, KEPT_MAX};
 use crate::links::Links;
 use crate::ports;
@@ -367,6 +367,15 @@ impl Forwarder {
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             (Some("reload"), None) => self.reload().await,
+            (Some("director"), Some(director)) => {
+                let rest: Vec<&str> = words.collect();
+                match rest.as_slice() {
+                    ["scheduler", component] if control::is_component(component) => {
+                        self.schedule(director, component).await
+                    }
+                    _ => self.data_path.execute(line).await,
+                }
+            }
             (Some("events"), None) => Ok(json!({ "events": self.events.borrow().list() })),
             (Some("stats"), None) => {
                 let mut value = self.data_path.execute(line).await?;
@@ -395,6 +404,38 @@ impl Forwarder {
             evenkeel_io::kernel_tx_dropped(&interface.name).unwrap_or(0)
         });
         counts.fold(0, u64::saturating_add)
+    }
+
+    /// Lets a component schedule for a director until the next reload. It is compiled and configured beside the data
+    /// path; flows keep their servers. A relative path starts at the folder of the configuration file.
+    async fn schedule(&self, director: &str, component: &str) -> Result<Value, String> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let mut plan = self.plan.borrow().clone();
+        let Some(wanted) = plan.directors.iter_mut().find(|wanted| wanted.name == director) else {
+            return Err(format!("no director {director}"));
+        };
+        let guest = guest_like(&wanted.scheduler, component);
+        wanted.scheduler = SchedulerPlan::Guest(guest.clone());
+        wanted.shadow = None;
+        // Nobody else's components begin anew.
+        plan.directors.retain(|wanted| wanted.name == director);
+        plan.policies.clear();
+        let host = Arc::clone(&self.host);
+        let work = move || {
+            let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+            host.load_beside(&plan, 0)
+        };
+        let loaded = tokio::task::spawn_blocking(work).await.map_err(|error| format!("a bug: {error}"))?;
+        let mut guests =
+            loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        let Some(scheduler) = guests.schedulers.remove(director) else {
+            return Err(format!("{component} is not a scheduler"));
+        };
+        let schedule =
+            Schedule { director: director.to_owned(), plan: SchedulerPlan::Guest(guest), scheduler };
+        self.data_path.schedule(schedule).await?;
+        tracing::info!(director, component, "another scheduler");
+        Ok(json!({ "director": director, "scheduler": component }))
     }
 
     /// Reads the configuration again and puts it into force, or leaves everything as it is and says why.
@@ -464,6 +505,21 @@ impl Forwarder {
         ];
         let note = |(key, _): &(&str, bool)| format!("forwarder.{key} changes at the next start");
         changed.iter().filter(|(_, is_changed)| *is_changed).map(note).collect()
+    }
+}
+
+/// A component as scheduler, with the bounds of the one before it where that was a component, and no options.
+fn guest_like(before: &SchedulerPlan, component: &str) -> GuestPlan {
+    let component = component.to_owned();
+    match before {
+        SchedulerPlan::Guest(before) => GuestPlan { component, options: String::new(), ..before.clone() },
+        SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => GuestPlan {
+            component,
+            options: String::new(),
+            call_budget: evenkeel_config::GUEST_BUDGET_DEFAULT,
+            memory_limit_bytes: evenkeel_config::GUEST_MEMORY_DEFAULT,
+            fallback: before.native().map_or(Builtin::WeightedLeastConnections, |tuned| tuned.kind),
+        },
     }
 }
 

@@ -76,6 +76,12 @@ pub(crate) fn check(
             let component = guest.component.clone();
             return Err(PlanError::MissingGuest { name: director.name.clone(), component });
         }
+        if let Some(SchedulerPlan::Guest(guest)) = &director.shadow
+            && !guests.shadows.contains_key(&director.name)
+        {
+            let component = guest.component.clone();
+            return Err(PlanError::MissingGuest { name: director.name.clone(), component });
+        }
     }
     plan.outflows.iter().try_for_each(|flow| check_flow(plan, flow, true))?;
     plan.policies.iter().try_for_each(|policy| check_policy(plan, policy, guests))

@@ -9,8 +9,9 @@ use alloc::vec::Vec;
 use crate::check::check;
 use crate::counters::Counters;
 use crate::device::{BATCH_MAX, Device};
+use crate::director::builtin::seed_of;
 use crate::director::sticky::{self, Sticky};
-use crate::director::{Directors, Fault, Scheduler};
+use crate::director::{Directors, Fault, Scheduler, native};
 use crate::error::{CommandError, PlanError};
 use crate::event::{EVENTS_MAX, Event};
 use crate::exit::Exit;
@@ -20,7 +21,7 @@ use crate::forward::{Routes, Ways};
 use crate::nat::{PoolKey, PortPools};
 use crate::open::Opening;
 use crate::outbox::Kind;
-use crate::plan::{FlowPlan, Plan, PolicyPlan};
+use crate::plan::{FlowPlan, Plan, PolicyPlan, SchedulerPlan};
 use crate::policy::Policy;
 use crate::policy::rules::{RuleCount, Rules};
 use crate::reply::AnswerLimit;
@@ -39,6 +40,8 @@ const EXPIRIES_MAX: usize = 1024;
 pub struct Guests {
     /// Schedulers, under the name of their director.
     pub schedulers: BTreeMap<String, Box<dyn Scheduler>>,
+    /// Shadows of schedulers, under the name of their director.
+    pub shadows: BTreeMap<String, Box<dyn Scheduler>>,
     /// Policies, under their own name.
     pub policies: BTreeMap<String, Box<dyn Policy>>,
 }
@@ -344,6 +347,39 @@ impl Engine {
             return Ok(());
         }
         Err(CommandError::NoServer { director: director.to_string(), name: server.to_string() })
+    }
+
+    /// Changes who schedules for a director, until the next plan: a component that a host has made ready, or without one
+    /// the built-in scheduler that `plan` names. Flows keep their servers, and the state goes over where both know its
+    /// form. A component that fails too often in its first minute has to go again.
+    ///
+    /// # Errors
+    /// When the director is not there, the options can not be, or a component is named and not given.
+    pub fn set_scheduler(
+        &mut self,
+        director: &str,
+        plan: SchedulerPlan,
+        guest: Option<Box<dyn Scheduler>>,
+        now: Instant,
+    ) -> Result<(), CommandError> {
+        let now = self.tick(now);
+        let seed = seed_of(self.exit.plan.seed, director);
+        let Some(found) = self.directors.named_mut(director) else {
+            return Err(CommandError::NoDirector { name: director.to_string() });
+        };
+        let scheduler = match (guest, plan.native()) {
+            (Some(guest), _) => guest,
+            (None, Some(tuned)) => {
+                tuned.check().map_err(|error| CommandError::Options { reason: error.to_string() })?;
+                native(&tuned, seed)
+            }
+            (None, None) => return Err(CommandError::NoComponent { director: director.to_string() }),
+        };
+        found.set_scheduler(scheduler, plan, now);
+        let scheduler = found.scheduler().name().to_string();
+        self.directors.note_wishes();
+        self.push_event(Event::SchedulerChanged { director: director.to_string(), scheduler });
+        Ok(())
     }
 
     // Poll.

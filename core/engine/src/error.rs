@@ -100,4 +100,16 @@ pub enum CommandError {
         /// The weight.
         weight: u32,
     },
+    /// The options of a scheduler can not be.
+    #[error("{reason}")]
+    Options {
+        /// Why.
+        reason: String,
+    },
+    /// A component is named as scheduler, and nobody has made it ready.
+    #[error("the component that is to schedule for director {director} is not loaded")]
+    NoComponent {
+        /// The director.
+        director: String,
+    },
 }

@@ -24,6 +24,22 @@ pub enum Event {
         /// What went wrong.
         fault: Fault,
     },
+    /// A director's scheduler has been replaced by hand.
+    SchedulerChanged {
+        /// The director.
+        director: String,
+        /// Who schedules now.
+        scheduler: String,
+    },
+    /// A scheduler that was on trial has had too many faults, and the one before it schedules again.
+    SchedulerRolledBack {
+        /// The director.
+        director: String,
+        /// Who had to go.
+        from: String,
+        /// Who schedules again.
+        to: String,
+    },
     /// The flow table has become full: new flows are dropped until entries expire.
     FlowTableFull {
         /// The bound that was reached.

@@ -257,7 +257,12 @@ impl Engine {
             let fault = director.scheduler_mut().take_fault();
             if fault.is_some() {
                 let name = director.name.clone();
+                let gone = director.judge(now);
+                let to = String::from(director.scheduler().name());
                 self.push_fault(&name, fault);
+                if let Some(from) = gone {
+                    self.push_event(Event::SchedulerRolledBack { director: name, from, to });
+                }
             }
             for (number, answer) in opening.asked.iter().zip(answers) {
                 let fate =

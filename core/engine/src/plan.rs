@@ -276,6 +276,8 @@ pub struct DirectorPlan {
     pub mode: Mode,
     /// Who picks the real server.
     pub scheduler: SchedulerPlan,
+    /// A second scheduler, which is asked the same and whose answers are only counted.
+    pub shadow: Option<SchedulerPlan>,
     /// How a real server that is new comes to its share of flows; at once without it.
     pub slow_start: Option<SlowStart>,
     /// The real servers, in the order in which the user named them.
@@ -299,6 +301,7 @@ impl DirectorPlan {
             binds: Vec::from([bind]),
             mode: Mode::Nat { sources: Vec::new() },
             scheduler: SchedulerPlan::Builtin(scheduler),
+            shadow: None,
             slow_start: None,
             servers,
             is_one_packet: false,

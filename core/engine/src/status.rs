@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use core::net::IpAddr;
 
-use crate::director::{Director, GuestStats, Server};
+use crate::director::{Director, GuestStats, Server, ShadowStatus};
 use crate::flow::{Direction, FlowEntry};
 use crate::plan::Binding;
 use crate::verdict::InterfaceId;
@@ -20,6 +20,8 @@ pub struct DirectorStatus {
     pub scheduler: String,
     /// How the scheduler's component did; zero for a native scheduler.
     pub guest: GuestStats,
+    /// How its shadow compares, where it has one.
+    pub shadow: Option<ShadowStatus>,
     /// The servers of the plan, in its order.
     pub servers: Vec<ServerStatus>,
 }
@@ -84,6 +86,7 @@ impl From<&Director> for DirectorStatus {
             binds: director.binds.clone(),
             scheduler: director.scheduler().name().to_string(),
             guest: director.scheduler().stats(),
+            shadow: director.shadow(),
             servers: director.members().map(ServerStatus::from).collect(),
         }
     }

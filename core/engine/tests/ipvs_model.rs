@@ -377,7 +377,9 @@ impl Service {
     }
 
     fn schedule(&mut self, client: (IpAddr, u16), destination: u8, now: u64) -> Option<usize> {
-        if self.dests.is_empty() {
+        // The kernel asks its scheduler all the same, which notes that the address is still called.
+        let is_noted = matches!(self.kind, Builtin::Locality | Builtin::LocalityReplicated);
+        if self.dests.is_empty() && !is_noted {
             return None;
         }
         let all: Vec<usize> = (0..self.dests.len()).collect();

@@ -20,7 +20,9 @@ pub(super) fn orders(scenario: &Scenario, seed: u64) -> Result<Vec<Vec<LoadOrder
     let starts = draw_starts(scenario, seed)?;
     for (number, (load, starts)) in scenario.loads.iter().zip(starts).enumerate() {
         for (client, starts) in load.clients.iter().zip(starts) {
-            let Some((host, place)) = scenario.hosts.get(*client).zip(orders.get_mut(*client)) else { continue };
+            let Some((host, place)) = scenario.hosts.get(*client).zip(orders.get_mut(*client)) else {
+                continue;
+            };
             let exchange = &load.exchange;
             place.push(LoadOrder {
                 load: u32::try_from(number).unwrap_or(u32::MAX),

@@ -148,7 +148,7 @@ fn check_size(scenario: &Scenario) -> Result<(), LabError> {
 /// Refuses what a lab can not do, by its name in the file.
 fn check_abilities(scenario: &Scenario) -> Result<(), LabError> {
     let unable = |what: String| Err(LabError::Unable(what));
-    for host in scenario.hosts.iter().filter(|host| host.stack != Stack::Minimal) {
+    if let Some(host) = scenario.hosts.iter().find(|host| host.stack != Stack::Minimal) {
         return unable(format!("host {}: its stack is the kernel's own, not {:?}", host.name, host.stack));
     }
     for machine in 0..scenario.machine_count() {
@@ -283,7 +283,11 @@ flows = 10
 
     pub(super) fn file() -> ForwarderFile {
         let server = ScenarioService { address: [10, 0, 3, 20].into(), port: 80, protocol: Protocol::TCP };
-        ForwarderFile { control: PathBuf::from("/run/x.sock"), real_servers: vec![server], directors: Vec::new() }
+        ForwarderFile {
+            control: PathBuf::from("/run/x.sock"),
+            real_servers: vec![server],
+            directors: Vec::new(),
+        }
     }
 
     #[test]

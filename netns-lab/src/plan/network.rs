@@ -20,7 +20,8 @@ const IPV6_HOST_BITS: u8 = 128;
 ///
 /// With the machine and the field.
 pub(super) fn check(name: &str, network: &Network) -> Result<(), LabError> {
-    let deals = network.routes.iter().any(|route| matches!(&route.action, RouteAction::Via(ways) if ways.len() > 1));
+    let deals =
+        network.routes.iter().any(|route| matches!(&route.action, RouteAction::Via(ways) if ways.len() > 1));
     let ecmp = match network.ecmp {
         Ecmp::HashThreshold => return decapsulation(name, network),
         Ecmp::Modulo => "modulo",
@@ -56,7 +57,11 @@ pub(super) fn order(scenario: &Scenario, network: &Network, sends_on: bool, has_
         attach(scenario, attachment, has_v6, &mut order.links);
     }
     for address in &network.loopback {
-        order.links.push(format!("address add {address}/{} dev lo{}", host_bits(*address), no_check(*address)));
+        order.links.push(format!(
+            "address add {address}/{} dev lo{}",
+            host_bits(*address),
+            no_check(*address)
+        ));
     }
     order.routes.extend(network.gateways.iter().map(|gateway| {
         let family = family(*gateway);
@@ -155,7 +160,8 @@ fn rule(rule: &Rule) -> Vec<String> {
     if let Some((first, last)) = destination_ports {
         let _ = write!(text, " dport {first}-{last}");
     }
-    let _ = write!(text, " table {}", if *table == TABLE_MAIN { "main".to_owned() } else { table.to_string() });
+    let _ =
+        write!(text, " table {}", if *table == TABLE_MAIN { "main".to_owned() } else { table.to_string() });
     let families = match from.or(*to) {
         Some(subnet) => vec![family(subnet.address)],
         None => vec!["-4", "-6"],

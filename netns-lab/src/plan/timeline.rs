@@ -45,7 +45,7 @@ enum Step {
     /// An entry of the scenario's timeline.
     Happen(usize),
     /// The time of something is over.
-    Undo(Deed),
+    Undo(Box<Deed>),
     /// The time of a changed weight is over.
     Weight { forwarder: usize, director: String, server: String, weight: u32 },
 }
@@ -138,7 +138,7 @@ impl<'s> Timeline<'s> {
     fn later(&mut self, at: Duration, after: Option<Duration>, deeds: impl IntoIterator<Item = Deed>) {
         let Some(after) = after else { return };
         for deed in deeds {
-            self.add(at + after, Step::Undo(deed));
+            self.add(at + after, Step::Undo(Box::new(deed)));
         }
     }
 
@@ -156,10 +156,10 @@ impl<'s> Timeline<'s> {
         match step {
             Step::Happen(index) => self.happen(at, index),
             Step::Undo(deed) => {
-                if let Deed::Wire { host, leg, wire } = deed {
+                if let Deed::Wire { host, leg, wire } = *deed {
                     self.wires.insert((host, leg), wire);
                 }
-                self.act(at, deed);
+                self.act(at, *deed);
             }
             Step::Weight { forwarder, director, server, weight } => {
                 self.set_weight(at, forwarder, (&director, &server), weight);
@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn machine_loses_its_links_before_its_power_and_gets_them_back_before_it() {
-        let deeds = deeds("[[timeline]]\nat = \"2s\"\ndo = \"stop\"\ntarget = \"server\"\nfor = \"3s\"\n").unwrap();
+        let deeds =
+            deeds("[[timeline]]\nat = \"2s\"\ndo = \"stop\"\ntarget = \"server\"\nfor = \"3s\"\n").unwrap();
         let link = |is_up| Deed::Link { host: 3, leg: 0, is_up };
         let expected = [
             (2_000_000, link(false)),
@@ -347,7 +348,7 @@ mod tests {
             .iter()
             .map(|due| match &due.deed {
                 Deed::Wire { host: 3, leg: 0, wire } => (due.at_us, wire.up.delay),
-                other => panic!("{other:?}"),
+                Deed::Tell(..) | Deed::Link { .. } | Deed::Wire { .. } => panic!("{:?}", due.deed),
             })
             .collect();
         let ms = |ms| Delay::Fixed(Duration::from_millis(ms));

@@ -73,6 +73,9 @@ pub(crate) const TABLE_MAX: usize = 1 << 20;
 pub(crate) const LOG: &str = "evenkeel:plugin/log@0.1.0";
 /// The records.
 pub(crate) const TYPES: &str = "evenkeel:plugin/types@0.1.0";
+/// What a scheduler may export besides.
+pub(crate) const FEEDBACK: &str = "evenkeel:plugin/feedback@0.1.0";
+pub(crate) const SNAPSHOT: &str = "evenkeel:plugin/snapshot@0.1.0";
 const POLICY: &str = "evenkeel:plugin/decide@0.1.0";
 
 /// What a component can be asked as a scheduler.
@@ -94,6 +97,46 @@ impl SchedulerKind {
             Self::Flows => "evenkeel:plugin/schedule@0.1.0",
         }
     }
+}
+
+/// What a component is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portrait {
+    /// Its size.
+    pub bytes: usize,
+    /// The first bytes of the SHA-256 of it, in hexadecimal digits.
+    pub digest: String,
+    /// How the forwarder would use it; none where it would not.
+    pub worlds: Vec<&'static str>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// Why it cannot be used, whatever it is for.
+    pub trouble: Option<String>,
+}
+
+/// Looks at a component.
+pub(crate) fn portrait(component: &Component, bytes: usize, digest: String) -> Portrait {
+    let has = |interface: &str| component.get_export_index(None, interface).is_some();
+    let worlds = [
+        ("table-scheduler", SchedulerKind::Table.interface()),
+        ("hash-scheduler", SchedulerKind::Hashes.interface()),
+        ("scheduler", SchedulerKind::Flows.interface()),
+        ("listener", FEEDBACK),
+        ("keeper", SNAPSHOT),
+        ("policy", POLICY),
+    ];
+    let worlds: Vec<_> =
+        worlds.into_iter().filter(|(_, interface)| has(interface)).map(|(world, _)| world).collect();
+    let ty = component.component_type();
+    let imports = ty.imports(component.engine()).map(|(name, _)| name.to_owned()).collect();
+    let trouble = check_imports(component).err();
+    let trouble = trouble.or_else(|| {
+        let message = format!("it is neither a scheduler nor a policy: {}", offer(component));
+        worlds.is_empty().then_some(message)
+    });
+    Portrait { bytes, digest, worlds, exports: exports(component), imports, trouble }
 }
 
 /// The most names that an error lists.

@@ -126,6 +126,13 @@ pub(crate) struct Data {
     gate: Gate,
 }
 
+impl Data {
+    /// Linear memory that it has now.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        u64::try_from(self.memory).unwrap_or(u64::MAX)
+    }
+}
+
 impl ResourceLimiter for Data {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let others = self.memory.saturating_sub(current);

@@ -12,8 +12,8 @@ use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use crate::contract::{
-    FlowEvent, Happening, Hearing, Keeper, KeeperIndices, Listener, ListenerIndices, ProbeAnswer, Scheduler,
-    SchedulerPre,
+    FEEDBACK, FlowEvent, Happening, Hearing, Keeper, KeeperIndices, Listener, ListenerIndices, ProbeAnswer,
+    SNAPSHOT, Scheduler, SchedulerPre,
 };
 use crate::engine::Data;
 use crate::sandbox::World;
@@ -43,9 +43,8 @@ impl FlowsPre {
     pub(crate) fn new(pre: InstancePre<Data>) -> wasmtime::Result<Self> {
         let has = |name: &str| pre.component().get_export_index(None, name).is_some();
         // An interface that is there in another form than ours is an error, not one that is missing.
-        let feedback =
-            has("evenkeel:plugin/feedback@0.1.0").then(|| ListenerIndices::new(&pre)).transpose()?;
-        let snapshot = has("evenkeel:plugin/snapshot@0.1.0").then(|| KeeperIndices::new(&pre)).transpose()?;
+        let feedback = has(FEEDBACK).then(|| ListenerIndices::new(&pre)).transpose()?;
+        let snapshot = has(SNAPSHOT).then(|| KeeperIndices::new(&pre)).transpose()?;
         Ok(Self { schedule: SchedulerPre::new(pre)?, feedback, snapshot })
     }
 }

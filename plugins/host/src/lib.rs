@@ -24,6 +24,7 @@ mod policy;
 mod rest;
 mod sandbox;
 mod scheduler;
+pub mod suite;
 mod ticker;
 
 pub use engine::Mode;

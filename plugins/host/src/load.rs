@@ -22,6 +22,7 @@ use crate::contract::{
     HashSchedulerPre, PolicyPre, PolicySetup, SchedulerKind, Setup, TableSchedulerPre, check_imports,
     check_policy, scheduler_kind,
 };
+use crate::contract::{Portrait, portrait};
 use crate::engine::{Budget, Data, Mode, Runtime, linker};
 use crate::flows::FlowsPre;
 use crate::policy::ComponentPolicy;
@@ -115,6 +116,19 @@ impl Host {
         Self { settings, workshop: None }
     }
 
+    /// The same for a part of a plan: what the whole plan has compiled is kept.
+    ///
+    /// # Errors
+    /// As [`Host::load`].
+    pub fn load_beside(&mut self, plan: &Plan, worker: u32) -> Result<Guests, Vec<LoadError>> {
+        let kept = self.workshop.as_ref().map(|workshop| workshop.compiled.clone());
+        let loaded = self.load(plan, worker);
+        if let (Some(workshop), Some(kept)) = (&mut self.workshop, kept) {
+            workshop.compiled.extend(kept);
+        }
+        loaded
+    }
+
     /// Makes the guests that a plan names, for one worker.
     ///
     /// # Errors
@@ -154,6 +168,22 @@ impl Host {
     }
 }
 
+impl Host {
+    /// What a component is made of, whether it can be used or not.
+    ///
+    /// # Errors
+    /// When it is not there, or not a component.
+    pub fn portrait(&mut self, component: &str) -> Result<Portrait, String> {
+        let bytes = find(component, &self.settings)?;
+        let digest: String =
+            Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let length = bytes.len();
+        let workshop = Workshop::new(self.settings.mode)?;
+        let compiled = workshop.component(bytes)?;
+        Ok(portrait(&compiled, length, digest))
+    }
+}
+
 /// Who names a component.
 struct User<'a> {
     name: &'a str,
@@ -164,13 +194,17 @@ struct User<'a> {
 #[derive(Clone, Copy)]
 enum Role {
     Scheduler,
+    Shadow,
     Policy { permit_on_fault: bool },
 }
 
 fn named(plan: &Plan) -> Vec<User<'_>> {
-    let schedulers = plan.directors.iter().filter_map(|director| match &director.scheduler {
-        SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => None,
-        SchedulerPlan::Guest(plan) => Some(User { name: &director.name, plan, role: Role::Scheduler }),
+    let schedulers = plan.directors.iter().flat_map(|director| {
+        let both = [(Some(&director.scheduler), Role::Scheduler), (director.shadow.as_ref(), Role::Shadow)];
+        both.into_iter().filter_map(|(plan, role)| match plan? {
+            SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => None,
+            SchedulerPlan::Guest(plan) => Some(User { name: &director.name, plan, role }),
+        })
     });
     let policies = plan.policies.iter().filter_map(|policy| match policy {
         PolicyPlan::Rules(_) => None,
@@ -211,7 +245,7 @@ impl User<'_> {
             worker,
         };
         match self.role {
-            Role::Scheduler => {
+            Role::Scheduler | Role::Shadow => {
                 let offer = match scheduler_kind(&compiled.component)? {
                     SchedulerKind::Table => {
                         Offer::Table(self.terms(workshop, TableSchedulerPre::new(compiled.pre.clone()))?)
@@ -225,7 +259,11 @@ impl User<'_> {
                 };
                 let fallback = native(&Tuned::from(self.plan.fallback), seed_of(plan.seed, self.name));
                 let scheduler = ComponentScheduler::new(offer, setup, fallback)?;
-                guests.schedulers.insert(self.name.to_owned(), Box::new(scheduler));
+                let place = match self.role {
+                    Role::Shadow => &mut guests.shadows,
+                    Role::Scheduler | Role::Policy { .. } => &mut guests.schedulers,
+                };
+                place.insert(self.name.to_owned(), Box::new(scheduler));
             }
             Role::Policy { permit_on_fault } => {
                 check_policy(&compiled.component)?;
@@ -288,11 +326,15 @@ impl Workshop {
         Ok(compiled)
     }
 
-    fn compile(&self, bytes: Bytes) -> Result<Compiled, String> {
+    fn component(&self, bytes: Bytes) -> Result<Component, String> {
         if bytes.starts_with(b"\0asm\x01\0\0\0") {
             return Err("it is a core module and not a component; build it for wasm32-wasip2".to_owned());
         }
-        let component = compile_in_time(self.runtime.engine.clone(), bytes)?;
+        compile_in_time(self.runtime.engine.clone(), bytes)
+    }
+
+    fn compile(&self, bytes: Bytes) -> Result<Compiled, String> {
+        let component = self.component(bytes)?;
         check_imports(&component)?;
         let pre = self.linker.instantiate_pre(&component).map_err(|error| sentence(&error))?;
         Ok(Compiled { component, pre })

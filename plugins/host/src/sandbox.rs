@@ -66,8 +66,6 @@ pub(crate) struct Sandbox<W: World> {
     breaker: Breaker,
     stats: GuestStats,
     fault: Option<Fault>,
-    /// Units of fuel that calls have used, about one for each instruction. 0 where nobody counts them.
-    fuel: u64,
 }
 
 impl<W: World> fmt::Debug for Sandbox<W> {
@@ -77,7 +75,6 @@ impl<W: World> fmt::Debug for Sandbox<W> {
             .field("is_live", &self.live.is_some())
             .field("breaker", &self.breaker)
             .field("stats", &self.stats)
-            .field("fuel", &self.fuel)
             .finish_non_exhaustive()
     }
 }
@@ -98,7 +95,7 @@ impl<W: World> Sandbox<W> {
     pub(crate) fn new(terms: Terms<W>) -> Self {
         let setup_budget = Budget::of_setup(terms.budget);
         let (breaker, stats) = (Breaker::new(), GuestStats::default());
-        Self { terms, setup_budget, live: None, breaker, stats, fault: None, fuel: 0 }
+        Self { terms, setup_budget, live: None, breaker, stats, fault: None }
     }
 
     pub(crate) fn component(&self) -> &str {
@@ -156,7 +153,6 @@ impl<W: World> Sandbox<W> {
         self.live = None;
         self.breaker = Breaker::new();
         self.stats = GuestStats::default();
-        self.fuel = 0;
         self.fault.take().map(|fault| fault.reason)
     }
 
@@ -199,7 +195,8 @@ impl<W: World> Sandbox<W> {
         let Live { store, world } = self.live.as_mut()?;
         self.stats.calls += 1;
         let result = self.terms.runtime.begin(store, budget, now).and_then(|_running| call(world, store));
-        self.fuel += budget.fuel_used(store);
+        self.stats.fuel += budget.fuel_used(store);
+        self.stats.memory_bytes = store.data().memory_bytes();
         match result {
             Ok(result) => Some(result),
             Err(error) => {

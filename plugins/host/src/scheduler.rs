@@ -51,7 +51,7 @@ enum Guest {
         hashes: Vec<u64>,
     },
     Flows {
-        sandbox: Sandbox<Flows>,
+        sandbox: Box<Sandbox<Flows>>,
         flows: Vec<Flow>,
         loads: Vec<Load>,
         events: Vec<EventRecord>,
@@ -105,7 +105,7 @@ impl ComponentScheduler {
             }
             Offer::Hashes(terms) => Guest::Hashes { sandbox: Sandbox::new(terms), hashes: Vec::new() },
             Offer::Flows(terms) => Guest::Flows {
-                sandbox: Sandbox::new(terms),
+                sandbox: Box::new(Sandbox::new(terms)),
                 flows: Vec::new(),
                 loads: Vec::new(),
                 events: Vec::new(),
@@ -426,7 +426,7 @@ impl Scheduler for ComponentScheduler {
         let hears = self.wants.hears;
         let Guest::Flows { sandbox, events: records, .. } = &mut self.guest else { return };
         records.clear();
-        records.extend(events.iter().filter(|event| is_wished(hears, event)).map(event_record));
+        records.extend(events.iter().filter(|event| hears.has(event)).map(event_record));
         if records.is_empty() {
             return;
         }
@@ -528,22 +528,13 @@ fn call<R>(
     Some(result)
 }
 
-/// Whether somebody with these wishes hears of `event`.
-const fn is_wished(wishes: Wishes, event: &FlowEvent) -> bool {
-    match event {
-        FlowEvent::Opened(_) => wishes.opened,
-        FlowEvent::Answered(_) => wishes.answered,
-        FlowEvent::Closed(_) => wishes.closed,
-    }
-}
-
 /// Tells the fallback of what it wishes to hear, which may be less than the guest does.
 fn tell_fallback(fallback: &mut dyn Scheduler, events: &[FlowEvent], now: Instant) {
     let wishes = fallback.wishes();
     if wishes == Wishes::default() {
         return;
     }
-    let wished: Vec<FlowEvent> = events.iter().filter(|event| is_wished(wishes, event)).copied().collect();
+    let wished: Vec<FlowEvent> = events.iter().filter(|event| wishes.has(event)).copied().collect();
     if !wished.is_empty() {
         fallback.hear(&wished, now);
     }

@@ -1,95 +1,264 @@
-//! Whom clients have called: the last calls, each found by the end that it was made from.
+//! What was seen on the wires of each client's flow: where it went, and whose it became.
+//!
+//! A call is known by the client's end. Behind source NAT it is recognised by what translation leaves alone: the number of
+//! its SYN, or the head of the request in a datagram.
 
 use evenkeel_engine::wire::Protocol;
+use evenkeel_engine::{Duration, Instant};
 
-use crate::index::{Index, end_word, hash};
+use super::ring::Ring;
+use crate::index::{end_word, hash};
 use crate::net::{index, number};
-use crate::packet::AnyEnd;
+use crate::packet::{AnyEnd, Flags, Segment};
+use crate::payload;
 
-/// Calls that are remembered. Older ones are forgotten first.
-const CALLS_MAX: usize = 1 << 16;
+/// Machines that are remembered of a way; longer ways are routers in a row.
+const WAY_MAX: usize = 8;
+/// How long a client's end has to be idle before its next call is one that nobody can know: longer than a flow table keeps
+/// a closed or idle flow of UDP (300 s).
+const FRESH: Duration = Duration::from_secs(600);
 
-#[derive(Clone, Copy, Debug)]
-struct Call {
-    protocol: Protocol,
-    client: AnyEnd,
-    called: AnyEnd,
+/// The client's end of a call.
+pub(crate) type Key = (Protocol, AnyEnd);
+
+/// What translation leaves alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// The sequence number of a SYN.
+    Number(u32),
+    /// The head of a request in a datagram: its pattern and lengths.
+    Head(u32, u32, u32),
 }
 
-/// Whom the client at an end called last.
-#[derive(Debug, Default)]
+impl Mark {
+    /// The mark of a packet that starts a flow.
+    pub(super) fn of(segment: Option<&Segment>, payload: &[u8]) -> Option<Self> {
+        match segment {
+            Some(segment) => (segment.flags == Flags::SYN).then_some(Self::Number(segment.sequence)),
+            None => {
+                let head = payload::request_head(payload.first_chunk::<16>()?)?;
+                Some(Self::Head(head.pattern, head.length, head.argument))
+            }
+        }
+    }
+}
+
+/// What was seen of a call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(super) called: AnyEnd,
+    pub(super) opened: Instant,
+    last: Instant,
+    /// The longest time without a packet.
+    pub(super) silence: Duration,
+    /// Nobody can know a flow of this client's end from before.
+    pub(super) is_fresh: bool,
+    /// The forwarder that its requests reach, and since when.
+    pub(super) forwarder: Option<(usize, Instant)>,
+    /// Its requests went from this forwarder to that one.
+    pub(super) forwarder_moved: Option<(usize, usize)>,
+    /// The real server that its requests reach.
+    pub(super) server: Option<usize>,
+    /// They went from this real server to that one.
+    pub(super) server_moved: Option<(usize, usize)>,
+    /// The flow whose rules deny it.
+    pub(super) denied: Option<Box<str>>,
+    /// The machines that its requests have reached, and how many they are.
+    way: ([u32; WAY_MAX], usize),
+    /// The machine that an answer has reached last.
+    pub(super) answers_at: Option<usize>,
+    /// An answer came from somebody whom the client had not called.
+    pub(super) is_foreign: bool,
+    /// The client is done with it.
+    pub(super) is_over: bool,
+    mark: Option<Mark>,
+}
+
+impl Call {
+    fn new(now: Instant, called: AnyEnd, mark: Option<Mark>, is_fresh: bool) -> Self {
+        Self {
+            called,
+            opened: now,
+            last: now,
+            silence: Duration::ZERO,
+            is_fresh,
+            forwarder: None,
+            forwarder_moved: None,
+            server: None,
+            server_moved: None,
+            denied: None,
+            way: ([0; WAY_MAX], 0),
+            answers_at: None,
+            is_foreign: false,
+            is_over: false,
+            mark,
+        }
+    }
+
+    /// Whether a packet that starts a flow can be one of this call.
+    pub(super) fn mark_is(&self, mark: Option<Mark>) -> bool {
+        match mark {
+            Some(Mark::Number(_)) => self.mark == mark,
+            Some(Mark::Head(..)) | None => true,
+        }
+    }
+
+    /// A packet of it was seen.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.silence = self.silence.max(now.since(self.last));
+        self.last = now;
+    }
+
+    /// A request has reached a machine.
+    pub(super) fn pass(&mut self, machine: usize) {
+        let (places, count) = &mut self.way;
+        let machine = number(machine);
+        let is_known = places.iter().take(*count).any(|known| *known == machine);
+        if let Some(place) = places.get_mut(*count).filter(|_| !is_known) {
+            *place = machine;
+            *count += 1;
+        }
+    }
+
+    /// The machines that its requests have reached.
+    pub(super) fn way(&self) -> impl Iterator<Item = usize> + '_ {
+        let (places, count) = &self.way;
+        places.iter().take(*count).map(|machine| index(*machine))
+    }
+
+    /// A request has reached a forwarder. Gives whether it is the first one there.
+    pub(super) fn reach_forwarder(&mut self, now: Instant, machine: usize) -> bool {
+        match self.forwarder {
+            Some((known, _)) if known == machine => false,
+            before => {
+                if let Some((known, _)) = before {
+                    self.forwarder_moved = Some((known, machine));
+                }
+                self.forwarder = Some((machine, now));
+                before.is_none()
+            }
+        }
+    }
+
+    /// A request has reached a real server. Gives whether it is new there. A SYN that is sent again may go elsewhere.
+    pub(super) fn reach_server(&mut self, machine: usize, is_syn: bool) -> bool {
+        let before = self.server.replace(machine);
+        if let Some(before) = before.filter(|before| *before != machine && !is_syn) {
+            self.server_moved = Some((before, machine));
+        }
+        before != Some(machine)
+    }
+}
+
+/// The calls of all clients.
+#[derive(Debug)]
 pub(super) struct Calls {
-    /// In the order in which their ends called first, as a ring when all places are taken.
-    calls: Vec<Call>,
-    oldest: usize,
-    by_client: Index,
+    all: Ring<Key, Call>,
+    marks: Ring<Mark, Key>,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { all: Ring::new(hash_of_key), marks: Ring::new(hash_of_mark) }
+    }
 }
 
 impl Calls {
-    /// Notes a call.
-    pub(super) fn note(&mut self, protocol: Protocol, client: AnyEnd, called: AnyEnd) {
-        if let Some(known) = self.place(protocol, client).and_then(|place| self.calls.get_mut(place)) {
-            known.called = called;
+    /// A packet that may start a call has been seen.
+    pub(super) fn start(&mut self, now: Instant, key: Key, called: AnyEnd, mark: Option<Mark>) {
+        let before = self.all.get(&key);
+        let is_same = before.is_some_and(|before| match mark {
+            Some(Mark::Number(_)) => before.mark == mark,
+            Some(Mark::Head(..)) | None => before.called == called && !before.is_over,
+        });
+        if is_same {
             return;
         }
-        let call = Call { protocol, client, called };
-        let place = if self.calls.len() < CALLS_MAX {
-            self.calls.push(call);
-            self.calls.len() - 1
-        } else {
-            let place = self.oldest;
-            if let Some(known) = self.calls.get_mut(place) {
-                self.by_client.remove(name(known.protocol, known.client), number(place));
-                *known = call;
-            }
-            self.oldest = (place + 1) % CALLS_MAX;
-            place
-        };
-        self.by_client.insert(name(protocol, client), number(place));
+        let is_fresh = before.is_none_or(|before| now.since(before.last) >= FRESH);
+        self.all.insert(key, Call::new(now, called, mark, is_fresh));
+        if let Some(mark) = mark {
+            self.marks.insert(mark, key);
+        }
     }
 
-    /// Whom the client at this end called last.
-    pub(super) fn of(&self, protocol: Protocol, client: AnyEnd) -> Option<AnyEnd> {
-        self.place(protocol, client).and_then(|place| self.calls.get(place)).map(|call| call.called)
+    #[inline]
+    pub(super) fn get(&self, key: &Key) -> Option<&Call> {
+        self.all.get(key)
     }
 
-    fn place(&self, protocol: Protocol, client: AnyEnd) -> Option<usize> {
-        let is_meant = |place| {
-            let call = self.calls.get(index(place));
-            call.is_some_and(|call| call.protocol == protocol && call.client == client)
-        };
-        self.by_client.find(name(protocol, client), is_meant).map(index)
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Call> {
+        self.all.get_mut(key)
+    }
+
+    /// Whose packet this is, by what translation leaves alone.
+    pub(super) fn marked(&self, mark: Mark) -> Option<Key> {
+        let key = *self.marks.get(&mark)?;
+        self.all.get(&key).is_some_and(|call| call.mark == Some(mark)).then_some(key)
+    }
+
+    /// Whether a client is done with a call, or it is long forgotten.
+    pub(super) fn is_over(&self, key: &Key) -> bool {
+        self.all.get(key).is_none_or(|call| call.is_over)
     }
 }
 
-fn name(protocol: Protocol, client: AnyEnd) -> u32 {
-    hash([u64::from(protocol.0), end_word(client)])
+fn hash_of_key((protocol, end): &Key) -> u32 {
+    hash([u64::from(protocol.0), end_word(*end)])
+}
+
+fn hash_of_mark(mark: &Mark) -> u32 {
+    match *mark {
+        Mark::Number(number) => hash([u64::from(number)]),
+        Mark::Head(pattern, length, argument) => {
+            hash([u64::from(pattern), u64::from(length) << 32 | u64::from(argument)])
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::End;
 
-    fn end(number: usize) -> AnyEnd {
-        let port = u16::try_from(number % 60_000).unwrap();
-        let host = u8::try_from(number / 60_000).unwrap();
-        AnyEnd { address: [10, 0, 0, host].into(), port }
+    fn key(port: u16) -> Key {
+        (Protocol::TCP, End { address: [192, 0, 2, 1].into(), port })
+    }
+
+    const VIP: AnyEnd = End { address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 3)), port: 80 };
+
+    #[test]
+    fn a_syn_sent_again_is_the_same_call_and_another_one_is_not() {
+        let mut calls = Calls::default();
+        let at = |seconds| Instant::ZERO.after(Duration::from_secs(seconds));
+        calls.start(at(0), key(1), VIP, Some(Mark::Number(5)));
+        calls.get_mut(&key(1)).unwrap().pass(4);
+        calls.start(at(1), key(1), VIP, Some(Mark::Number(5)));
+        assert_eq!(calls.get(&key(1)).unwrap().way().collect::<Vec<_>>(), [4]);
+        calls.start(at(2), key(1), VIP, Some(Mark::Number(6)));
+        let call = calls.get(&key(1)).unwrap();
+        assert!(call.way().next().is_none() && !call.is_fresh);
+        assert_eq!((calls.marked(Mark::Number(5)), calls.marked(Mark::Number(6))), (None, Some(key(1))));
+        calls.start(at(700), key(1), VIP, Some(Mark::Number(7)));
+        assert!(calls.get(&key(1)).unwrap().is_fresh, "nobody knows it any more");
     }
 
     #[test]
-    fn the_last_call_counts_and_the_oldest_is_forgotten() {
-        let mut calls = Calls::default();
-        let service = |last| AnyEnd { address: [10, 9, 9, last].into(), port: 80 };
-        for client in 0..CALLS_MAX {
-            calls.note(Protocol::TCP, end(client), service(1));
-        }
-        calls.note(Protocol::TCP, end(0), service(2));
-        assert_eq!(calls.of(Protocol::TCP, end(0)), Some(service(2)));
-        assert_eq!(calls.of(Protocol::UDP, end(0)), None);
-        for client in CALLS_MAX..CALLS_MAX + 3 {
-            calls.note(Protocol::TCP, end(client), service(3));
-        }
-        let known = (0..CALLS_MAX + 3).map(|client| calls.of(Protocol::TCP, end(client)).is_some());
-        assert_eq!(known.collect::<Vec<_>>(), [vec![false; 3], vec![true; CALLS_MAX]].concat());
+    fn moves_are_noticed_and_a_syn_may_go_elsewhere() {
+        let mut call = Call::new(Instant::ZERO, VIP, None, true);
+        assert!(call.reach_forwarder(Instant::ZERO, 7) && !call.reach_forwarder(Instant::ZERO, 7));
+        assert!(!call.reach_forwarder(Instant::ZERO, 8));
+        assert_eq!(call.forwarder_moved, Some((7, 8)));
+        assert!(call.reach_server(1, true) && call.reach_server(2, true) && !call.reach_server(2, false));
+        assert_eq!(call.server_moved, None);
+        assert!(call.reach_server(3, false));
+        assert_eq!(call.server_moved, Some((2, 3)));
+    }
+
+    #[test]
+    fn a_way_is_remembered_up_to_its_bound() {
+        let mut call = Call::new(Instant::ZERO, VIP, None, true);
+        (0..20).chain(0..20).for_each(|machine| call.pass(machine));
+        assert_eq!(call.way().collect::<Vec<_>>(), (0..WAY_MAX).collect::<Vec<_>>());
     }
 }

@@ -10,25 +10,48 @@
 //! * who answers for an address on a segment: two stations for one address is a conflict, and the sentence names the
 //!   switch of the kernel that ends it
 //! * frames for a VIP that reach a real server past every forwarder
-//! * answers to a client from another address than the one that it called
+//! * answers to a client from another address than the one that it called, or to another forwarder than its requests
+//! * new flows to real servers that are drained or down, flows that a rule denies, and tuples that are used again too soon
+//! * why each flow broke, and whether anybody could have kept it
+//!
+//! ```text
+//! frame -> [arp]
+//!      `-> [inner] -> client's? -> [calls] -> at a forwarder: [deny]
+//!                                        `-> at a real server: drained? denied? [tuples]
+//!                     answer? -> [tuples], [calls] -> the way that it takes
+//! ending ------------------------> [blame] -> cause
+//! ```
 
 mod arp;
+mod blame;
 mod calls;
+mod deny;
+mod inner;
 mod names;
+mod ring;
+#[cfg(test)]
+mod tests;
+mod tuples;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use evenkeel_engine::Instant;
+use evenkeel_engine::plan::Plan;
 use evenkeel_engine::wire::Protocol;
 use serde::Serialize;
 
+use crate::host::Cause;
 use crate::net::{Cable, Socket, Tap};
-use crate::packet::{self, AnyEnd, ETHERNET_BYTES, Flags, Transport, Unusable};
+use crate::packet::{self, AnyEnd, ETHERNET_BYTES, Flags, Segment, Transport, Unusable, View};
 use arp::Claim;
-use calls::Calls;
+pub use blame::BreakCause;
+pub(crate) use blame::{History, Witness};
+pub(crate) use calls::Key;
+use calls::{Calls, Mark};
 use names::Known;
 pub(crate) use names::Names;
+use tuples::{Reuse, Tuples};
 
 /// Sentences that are kept; the first ones say most.
 const FINDINGS_MAX: usize = 64;
@@ -44,6 +67,16 @@ pub struct Counts {
     pub vip_bypassed: u64,
     /// Answers to a client from an address that it had not called.
     pub foreign_answers: u64,
+    /// Answers that reached another forwarder than the requests.
+    pub strayed_answers: u64,
+    /// New flows that reached a real server which was drained or down at the forwarder.
+    pub out_of_service: u64,
+    /// Flows that reached a real server although a rule of the forwarder denies them.
+    pub denied: u64,
+    /// Tuples that two flows had at once at a real server.
+    pub tuples_shared: u64,
+    /// Tuples that were used again while the real server waited (TIME-WAIT).
+    pub tuples_early: u64,
 }
 
 /// What a checker has found.
@@ -53,6 +86,8 @@ pub struct Findings {
     pub counts: Counts,
     /// What, in whole sentences, the first ones.
     pub sentences: Vec<String>,
+    /// Why flows broke.
+    pub breaks: BTreeMap<BreakCause, u64>,
 }
 
 /// What a sentence is about. What has been said is not put into words again.
@@ -66,6 +101,16 @@ enum Finding {
     BadPackets { machine: usize },
     /// A client that called one address is answered by another.
     Foreign { client: usize, called: IpAddr, from: IpAddr },
+    /// A real server gets flows that a rule denies.
+    Denied { server: usize, called: IpAddr, forwarder: usize },
+    /// A real server gets new flows while it is drained or down.
+    OutOfService { server: usize, called: IpAddr, forwarder: usize },
+    /// One port stands for flows of two clients at once.
+    Shared { server: usize, port: AnyEnd, one: IpAddr, other: IpAddr },
+    /// Ports of this address are used again while a real server waits.
+    Early { server: usize, address: IpAddr },
+    /// A real server's answers come to another forwarder than the requests.
+    Strayed { server: IpAddr, expected: usize, at: usize },
 }
 
 /// Watches the wires.
@@ -76,6 +121,11 @@ pub(crate) struct Checker {
     is_corrupting: bool,
     stations: arp::Stations,
     calls: Calls,
+    tuples: Tuples,
+    /// The plan of each forwarder.
+    plans: BTreeMap<usize, Plan>,
+    /// The real servers that each forwarder knows; since when it gives them no new flows, where that is so.
+    service: BTreeMap<(usize, IpAddr), Option<Instant>>,
     said: BTreeSet<Finding>,
     findings: Findings,
 }
@@ -87,6 +137,9 @@ impl Checker {
             is_corrupting,
             stations: arp::Stations::default(),
             calls: Calls::default(),
+            tuples: Tuples::default(),
+            plans: BTreeMap::new(),
+            service: BTreeMap::new(),
             said: BTreeSet::new(),
             findings: Findings::default(),
         }
@@ -103,10 +156,46 @@ impl Checker {
             return;
         }
         let sentence = self.names.sentence(finding);
-        // Two stations of one machine are called alike.
-        if !self.findings.sentences.contains(&sentence) {
+        self.keep(sentence);
+    }
+
+    /// Keeps a sentence once, while there is room: two stations of one machine are called alike.
+    fn keep(&mut self, sentence: String) {
+        if self.findings.sentences.len() < FINDINGS_MAX && !self.findings.sentences.contains(&sentence) {
             self.findings.sentences.push(sentence);
         }
+    }
+
+    /// A forwarder goes by this plan from now on.
+    pub(crate) fn told(&mut self, forwarder: usize, plan: &Plan) {
+        self.plans.insert(forwarder, plan.clone());
+    }
+
+    /// Whether a forwarder gives new flows to a real server from now on.
+    pub(crate) fn serves(&mut self, now: Instant, forwarder: usize, server: IpAddr, gets_flows: bool) {
+        let out = self.service.entry((forwarder, server)).or_default();
+        *out = if gets_flows { None } else { Some(out.unwrap_or(now)) };
+    }
+
+    /// A client's flow has ended; where it broke, `witness` tells what has happened to machines since. Gives the cause.
+    pub(crate) fn ended(
+        &mut self,
+        client: usize,
+        key: Option<Key>,
+        broken: Option<Cause>,
+        witness: &dyn Fn(usize) -> Witness,
+    ) -> Option<BreakCause> {
+        if let Some(call) = key.and_then(|key| self.calls.get_mut(&key)) {
+            call.is_over = true;
+        }
+        let seen = broken?;
+        let is_tcp = key.is_some_and(|(protocol, _)| protocol == Protocol::TCP);
+        let call = key.and_then(|key| self.calls.get(&key));
+        let cause = blame::blame(call, (seen, is_tcp), client, &self.names, witness);
+        let sentence = blame::sentence(cause, call, &self.names);
+        *self.findings.breaks.entry(cause).or_default() += 1;
+        sentence.into_iter().for_each(|sentence| self.keep(sentence));
+        Some(cause)
     }
 
     fn hear_arp(&mut self, segment: usize, frame: &[u8]) {
@@ -116,30 +205,18 @@ impl Checker {
         self.say(Finding::Conflict { segment, claim, first });
     }
 
-    fn look_at(&mut self, machine: usize, from: [u8; 6], bytes: &[u8]) {
+    fn look_at(&mut self, now: Instant, machine: usize, from: [u8; 6], bytes: &[u8]) {
         let Some(address) = packet::destination(bytes) else { return };
         let to = self.names.known(address);
         if to.is_vip && self.names.is_host(machine) && !self.names.is_forwarders(from) {
             self.findings.counts.vip_bypassed += 1;
             self.say(Finding::Bypassed { host: machine, vip: address, from });
         }
-        match packet::view(bytes) {
+        let inside = inner::inner(bytes);
+        match packet::view(inside.unwrap_or(bytes)) {
             Ok(view) => {
-                let (protocol, is_call) = match &view.transport {
-                    Transport::Tcp(segment) => (Protocol::TCP, segment.flags == Flags::SYN),
-                    Transport::Udp => (Protocol::UDP, true),
-                    Transport::IcmpError { .. } => return,
-                };
-                let answers = to.is_client && to.is_of(machine);
-                if is_call || answers {
-                    let source = self.names.known(view.source.address);
-                    if is_call && source.is_client {
-                        self.note_call(source, from, protocol, (view.source, view.destination));
-                    }
-                    if answers && !source.is_client {
-                        self.note_answer(machine, protocol, view.source, view.destination);
-                    }
-                }
+                let to = if inside.is_some() { self.names.known(view.destination.address) } else { to };
+                self.follow(now, machine, &view, to, inside.is_none());
             }
             Err(Unusable::Checksum | Unusable::Malformed) => {
                 self.findings.counts.bad_packets += 1;
@@ -151,17 +228,157 @@ impl Checker {
         }
     }
 
-    /// Notes whom a client called. What a forwarder sends on in its name is no call of the client's.
-    fn note_call(&mut self, client: Known, from: [u8; 6], protocol: Protocol, ends: (AnyEnd, AnyEnd)) {
-        if client.owner.is_some_and(|(machine, _)| self.names.sends_by(machine, from)) {
-            self.calls.note(protocol, ends.0, ends.1);
+    /// A packet has reached a machine, in a tunnel or bare: it is a request of a client, or an answer.
+    fn follow(&mut self, now: Instant, machine: usize, view: &View<'_>, to: Known, is_bare: bool) {
+        let (protocol, segment) = match &view.transport {
+            Transport::Tcp(segment) => (Protocol::TCP, Some(segment)),
+            Transport::Udp => (Protocol::UDP, None),
+            Transport::IcmpError { .. } => return,
+        };
+        let source = self.names.known(view.source.address);
+        if to.is_client && !source.is_client {
+            self.note_end(now, protocol, view, segment);
+            return self.note_answer(now, machine, (protocol, view.destination), view, to.is_of(machine));
+        }
+        let key = (protocol, view.source);
+        let is_start = segment.is_none_or(|segment| segment.flags == Flags::SYN);
+        if source.is_client && !to.is_client {
+            if is_start {
+                self.note_call(now, key, view, segment);
+            }
+            self.note_request(now, machine, key, view, is_bare);
+            if self.names.is_host(machine) {
+                self.note_served(now, machine, key, view, segment);
+            }
+        } else if self.names.is_host(machine) {
+            // Behind source NAT.
+            let known = self.tuples.call(&(protocol, view.source, view.destination));
+            let mark = if is_start { Mark::of(segment, view.payload) } else { None };
+            if let Some(key) = mark.and_then(|mark| self.calls.marked(mark)).or(known) {
+                self.note_served(now, machine, key, view, segment);
+            }
+        } else if let Some(key) = self.note_end(now, protocol, view, segment) {
+            self.note_answer(now, machine, key, view, false);
         }
     }
 
-    /// Who is called answers, or nobody.
-    fn note_answer(&mut self, machine: usize, protocol: Protocol, from: AnyEnd, to: AnyEnd) {
-        let Some(called) = self.calls.of(protocol, to) else { return };
-        if called != from {
+    /// A client may have begun a call. Behind a forwarder the same call has another destination.
+    fn note_call(&mut self, now: Instant, key: Key, view: &View<'_>, segment: Option<&Segment>) {
+        let known = self.calls.get(&key);
+        if segment.is_none() && known.is_some_and(|call| !call.is_over) {
+            return;
+        }
+        let mark = Mark::of(segment, view.payload);
+        if known.is_none_or(|call| call.is_over || !call.mark_is(mark)) {
+            self.calls.start(now, key, view.destination, mark);
+        }
+    }
+
+    /// A packet of a real server is on its way back. Gives whose answer it is behind source NAT.
+    fn note_end(
+        &mut self,
+        now: Instant,
+        protocol: Protocol,
+        view: &View<'_>,
+        segment: Option<&Segment>,
+    ) -> Option<Key> {
+        self.tuples.answer(now, (protocol, view.destination, view.source), segment)
+    }
+
+    /// A client's request has reached a machine.
+    fn note_request(&mut self, now: Instant, machine: usize, key: Key, view: &View<'_>, is_bare: bool) {
+        let is_forwarder = self.names.is_forwarder(machine);
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        call.touch(now);
+        call.pass(machine);
+        if !is_forwarder || !is_bare || view.destination != call.called {
+            return;
+        }
+        if call.reach_forwarder(now, machine) && call.is_fresh {
+            let plan = self.plans.get(&machine);
+            let denied = plan.and_then(|plan| deny::denied_by(plan, key.0, (view.source, view.destination)));
+            call.denied = denied.map(Box::from);
+        }
+    }
+
+    /// A request has reached the real server that is to answer it.
+    fn note_served(
+        &mut self,
+        now: Instant,
+        server: usize,
+        key: Key,
+        view: &View<'_>,
+        segment: Option<&Segment>,
+    ) {
+        let is_syn = segment.is_some_and(|segment| segment.flags == Flags::SYN);
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let is_new = call.reach_server(server, is_syn) && (is_syn || segment.is_none());
+        let is_told = segment.is_some_and(|segment| {
+            [Flags::SYN, Flags::FIN, Flags::RST].iter().any(|flag| segment.flags.has(*flag))
+        });
+        if !is_new && !is_told {
+            return;
+        }
+        let (called, is_denied, is_judged) =
+            (call.called.address, call.denied.is_some(), is_new && call.is_fresh);
+        if let Some((forwarder, since)) = call.forwarder {
+            if is_denied && is_new {
+                self.findings.counts.denied += 1;
+                self.say(Finding::Denied { server, called, forwarder });
+            }
+            if is_judged && self.is_out(forwarder, server, view.destination.address, since) {
+                self.findings.counts.out_of_service += 1;
+                self.say(Finding::OutOfService { server, called, forwarder });
+            }
+        }
+        let (calls, tuple) = (&self.calls, (key.0, view.source, view.destination));
+        match self.tuples.request(now, tuple, key, segment, |other| calls.is_over(other)) {
+            None => {}
+            Some(Reuse::InUse((_, other))) => {
+                self.findings.counts.tuples_shared += 1;
+                let (one, other) = (key.1.address, other.address);
+                self.say(Finding::Shared { server, port: view.source, one, other });
+            }
+            Some(Reuse::TooEarly) => {
+                self.findings.counts.tuples_early += 1;
+                self.say(Finding::Early { server, address: view.source.address });
+            }
+        }
+    }
+
+    /// Whether a forwarder gave no new flows to a real server when a call reached it.
+    fn is_out(&self, forwarder: usize, machine: usize, to: IpAddr, at: Instant) -> bool {
+        let state = |address: IpAddr| self.service.get(&(forwarder, address)).copied();
+        let since = match state(to) {
+            Some(since) => since,
+            // In the modes gateway and tunnel the packet has the VIP: every address counts that the forwarder knows.
+            None => {
+                let known: Vec<_> = self.names.addresses(machine).filter_map(state).collect();
+                if known.is_empty() || known.contains(&None) {
+                    return false;
+                }
+                known.into_iter().flatten().max()
+            }
+        };
+        since.is_some_and(|since| since < at)
+    }
+
+    /// An answer has reached a machine. Who is called answers, or nobody, and by the way of the requests.
+    fn note_answer(&mut self, now: Instant, machine: usize, key: Key, view: &View<'_>, is_at_client: bool) {
+        let is_forwarder = self.names.is_forwarder(machine);
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        call.touch(now);
+        call.answers_at = Some(machine);
+        let (called, from) = (call.called, view.source);
+        let is_foreign = is_at_client && called != from;
+        call.is_foreign |= is_foreign;
+        if let Some((expected, _)) =
+            call.forwarder.filter(|(expected, _)| is_forwarder && *expected != machine)
+        {
+            self.findings.counts.strayed_answers += 1;
+            self.say(Finding::Strayed { server: from.address, expected, at: machine });
+        }
+        if is_foreign {
             self.findings.counts.foreign_answers += 1;
             self.say(Finding::Foreign { client: machine, called: called.address, from: from.address });
         }
@@ -169,7 +386,7 @@ impl Checker {
 }
 
 impl Tap for Checker {
-    fn frame(&mut self, _now: Instant, cable: &Cable, at: Socket, frame: &[u8]) {
+    fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, frame: &[u8]) {
         let Some((header, body)) = frame.split_first_chunk::<ETHERNET_BYTES>() else { return };
         let [to @ .., f0, f1, f2, f3, f4, f5, t0, t1] = *header;
         match ([t0, t1], at) {
@@ -181,7 +398,7 @@ impl Tap for Checker {
             ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface })
                 if self.names.hears(machine, interface, to) =>
             {
-                self.look_at(machine, [f0, f1, f2, f3, f4, f5], body);
+                self.look_at(now, machine, [f0, f1, f2, f3, f4, f5], body);
             }
             _ => {}
         }

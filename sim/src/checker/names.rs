@@ -13,6 +13,7 @@ use crate::net::{index, number};
 struct Machine {
     name: String,
     is_host: bool,
+    is_forwarder: bool,
     /// The stations of its interfaces, in their order.
     stations: Vec<[u8; 6]>,
 }
@@ -56,7 +57,12 @@ impl Names {
 
     /// Adds the next machine.
     pub(crate) fn machine(&mut self, name: &str, is_host: bool) {
-        self.machines.push(Machine { name: name.to_owned(), is_host, stations: Vec::new() });
+        self.machines.push(Machine {
+            name: name.to_owned(),
+            is_host,
+            is_forwarder: false,
+            stations: Vec::new(),
+        });
     }
 
     /// Adds the station of the next interface of a machine.
@@ -64,6 +70,7 @@ impl Names {
         self.stations.insert(station, machine);
         if let Some(machine) = self.machines.get_mut(machine) {
             machine.stations.push(station);
+            machine.is_forwarder |= is_forwarder;
         }
         if is_forwarder {
             self.forwarders.insert(station);
@@ -123,9 +130,14 @@ impl Names {
         self.forwarders.contains(&station)
     }
 
-    /// Whether a machine sends by this station.
-    pub(super) fn sends_by(&self, machine: usize, station: [u8; 6]) -> bool {
-        self.machines.get(machine).is_some_and(|machine| machine.stations.contains(&station))
+    #[inline]
+    pub(super) fn is_forwarder(&self, machine: usize) -> bool {
+        self.machines.get(machine).is_some_and(|machine| machine.is_forwarder)
+    }
+
+    /// The addresses that a machine has on its interfaces.
+    pub(super) fn addresses(&self, machine: usize) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().filter(move |(_, known)| known.is_of(machine)).map(|(address, _)| *address)
     }
 
     /// Whether a frame that has come by an interface is for a station of this machine.
@@ -135,7 +147,7 @@ impl Names {
         machine.stations.get(interface) == Some(&to) || machine.stations.contains(&to)
     }
 
-    fn of(&self, machine: usize) -> &str {
+    pub(super) fn of(&self, machine: usize) -> &str {
         self.machines.get(machine).map_or("somebody", |machine| &machine.name)
     }
 
@@ -146,13 +158,37 @@ impl Names {
         }
     }
 
-    fn owner(&self, address: IpAddr) -> &str {
+    pub(super) fn owner(&self, address: IpAddr) -> &str {
         self.known(address).owner.map_or("nobody's address", |(machine, _)| self.of(machine))
     }
 
     /// A finding in words.
     pub(super) fn sentence(&self, finding: Finding) -> String {
         match finding {
+            Finding::Denied { server, called, forwarder } => {
+                let (server, forwarder) = (self.of(server), self.of(forwarder));
+                format!("{server} gets flows to {called} that a rule of {forwarder} denies")
+            }
+            Finding::OutOfService { server, called, forwarder } => {
+                let (server, forwarder) = (self.of(server), self.of(forwarder));
+                format!("{server} gets new flows to {called} from {forwarder}, where it is drained or down")
+            }
+            Finding::Shared { server, port, one, other } => {
+                let (one, other, server) = (self.owner(one), self.owner(other), self.of(server));
+                let (address, port) = (port.address, port.port);
+                format!("{address} port {port} stands for flows of {one} and of {other} at {server} at once")
+            }
+            Finding::Early { server, address } => {
+                let server = self.of(server);
+                format!("{address} uses ports towards {server} again while {server} waits (TIME-WAIT)")
+            }
+            Finding::Strayed { server, expected, at } => {
+                let (server, expected, at) = (self.owner(server), self.of(expected), self.of(at));
+                format!(
+                    "answers of {server} to flows of {expected} come to {at}: the path is asymmetric; give {server} a \
+                     route back by {expected}, or each forwarder source addresses of its own"
+                )
+            }
             Finding::Conflict { segment, claim, first } => self.conflict(segment, claim, first),
             Finding::Bypassed { host, vip, from } => {
                 let (server, sender) = (self.of(host), self.station(from));

@@ -53,7 +53,7 @@ impl Table {
     pub(super) fn entry(&self, id: EntryId) -> Option<&FlowEntry> {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.entry(id),
-            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get(place).map(|node| &node.entry),
+            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get(place).map(|node| &node.flow.entry),
             _ => None,
         }
     }
@@ -61,7 +61,9 @@ impl Table {
     pub(super) fn entry_mut(&mut self, id: EntryId) -> Option<&mut FlowEntry> {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.entry_mut(id),
-            (Self::Lru(lru), EntryId::Lru(place)) => lru.nodes.get_mut(place).map(|node| &mut node.entry),
+            (Self::Lru(lru), EntryId::Lru(place)) => {
+                lru.nodes.get_mut(place).map(|node| &mut node.flow.entry)
+            }
             _ => None,
         }
     }
@@ -92,31 +94,27 @@ impl Table {
         }
     }
 
-    /// Notes when a flow has begun whose first answer somebody waits for.
+    /// Notes that a flow has begun, for a scheduler that listens.
     pub(super) fn note_beginning(&mut self, id: EntryId, now: Instant) {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.note_beginning(id, now),
             (Self::Lru(lru), EntryId::Lru(place)) => {
                 if let Some(node) = lru.nodes.get_mut(place) {
-                    node.birth = Some(Birth { at: now, answered: None });
+                    node.flow.birth = Some(Birth { at: now, answered: None });
                 }
             }
             _ => {}
         }
     }
 
-    /// Notes the first answer to a flow whose beginning was noted, and gives the time from there to here.
+    /// Notes that a flow has been answered for the first time; says how long after it began, where that was noted.
     pub(super) fn note_answer(&mut self, id: EntryId, now: Instant) -> Option<Duration> {
         match (self, id) {
             (Self::Timed(table), EntryId::Timed(id)) => table.note_answer(id, now),
             (Self::Lru(lru), EntryId::Lru(place)) => {
-                let birth = lru.nodes.get_mut(place)?.birth.as_mut()?;
-                if birth.answered.is_some() {
-                    return None;
-                }
+                let birth = lru.nodes.get_mut(place)?.flow.birth.as_mut()?;
                 let after = now.since(birth.at);
-                birth.answered = Some(after);
-                Some(after)
+                birth.answered.replace(after).is_none().then_some(after)
             }
             _ => None,
         }
@@ -154,7 +152,7 @@ impl Table {
     pub(super) fn into_departed(self) -> Vec<Departed> {
         match self {
             Self::Timed(table) => table.into_departed().collect(),
-            Self::Lru(lru) => lru.nodes.into_iter().map(|(_, node)| node.depart()).collect(),
+            Self::Lru(lru) => lru.nodes.into_iter().map(|(_, node)| node.flow).collect(),
             Self::None => Vec::new(),
         }
     }
@@ -163,7 +161,7 @@ impl Table {
     pub(super) fn forget_generations(&mut self) {
         match self {
             Self::Timed(table) => table.set_generation(0),
-            Self::Lru(lru) => lru.nodes.iter_mut().for_each(|(_, node)| node.entry.generation = 0),
+            Self::Lru(lru) => lru.nodes.iter_mut().for_each(|(_, node)| node.flow.entry.generation = 0),
             Self::None => {}
         }
     }
@@ -208,17 +206,10 @@ pub(super) struct Lru {
 
 #[derive(Debug)]
 struct Node {
-    entry: FlowEntry,
+    flow: Departed,
     hash: u64,
-    birth: Option<Birth>,
     newer: usize,
     older: usize,
-}
-
-impl Node {
-    fn depart(self) -> Departed {
-        Departed { entry: self.entry, birth: self.birth }
-    }
 }
 
 impl Lru {
@@ -230,7 +221,7 @@ impl Lru {
     fn find(&mut self, hash: u64, tuple: &FiveTuple) -> Option<usize> {
         let place = *self.places.get(&hash)?;
         let node = self.nodes.get(place)?;
-        if !node.entry.is_tuple(Direction::Original, tuple) {
+        if !node.flow.entry.is_tuple(Direction::Original, tuple) {
             return None;
         }
         if self.newest != place {
@@ -244,7 +235,8 @@ impl Lru {
         let in_the_way = self.places.get(&hash).copied();
         let full = (self.nodes.len() >= self.most).then_some(self.oldest);
         let evicted = in_the_way.or(full).and_then(|place| self.remove(place));
-        let place = self.nodes.insert(Node { entry, hash, birth: None, newer: NIL, older: NIL });
+        let place =
+            self.nodes.insert(Node { flow: Departed { entry, birth: None }, hash, newer: NIL, older: NIL });
         self.places.insert(hash, place);
         self.link(place);
         (place, evicted)
@@ -255,7 +247,7 @@ impl Lru {
         self.unlink(place);
         let node = self.nodes.remove(place);
         self.places.remove(&node.hash);
-        Some(node.depart())
+        Some(node.flow)
     }
 
     /// Makes the node at `place`, which is in no list, the newest.
@@ -313,7 +305,7 @@ mod tests {
                 None => {
                     let (_, evicted) = lru.insert(entry(number), hash);
                     let wanted = if plain.len() == 8 { plain.pop() } else { None };
-                    assert_eq!(evicted.map(|departed| departed.entry.client_port), wanted);
+                    assert_eq!(evicted.map(|gone| gone.entry.client_port), wanted);
                     plain.insert(0, number);
                 }
             }

@@ -8,19 +8,24 @@
 //! them (see `walk.rs` and `open.rs` there), so that a scheduler sees the same servers and loads. A test
 //! holds both against each other, request by request.
 
+mod lingering;
+mod opening;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::director::sticky::{self, Sticky};
-use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats, NewFlow};
-use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, InsertError, Tally, Traits};
+use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats};
+use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
-use evenkeel_engine::plan::{MidStream, Mode, Plan, PolicyPlan};
+use evenkeel_engine::plan::{Mode, Plan, PolicyPlan};
+use evenkeel_engine::policy::Policy;
 use evenkeel_engine::policy::rules::Rules;
-use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
-use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
-use evenkeel_engine::{Duration, Guests, Instant, InterfaceId};
+use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
+use evenkeel_engine::{Guests, Instant};
+
+use lingering::{Gone, Lingering};
 
 use super::connections::{EntryId, Table};
 use super::level::Level;
@@ -124,6 +129,8 @@ pub(super) struct Forwarder {
     /// Flows that are counted without an entry, and what stands for their entries.
     unlisted: usize,
     unlisted_flow: Departed,
+    /// Those of them that are closed and linger.
+    lingering: Lingering,
     /// When the table wants to be looked at, if that is known.
     expiry: Option<u64>,
     entries: Level,
@@ -149,7 +156,11 @@ impl Forwarder {
                 return Err(SetupError::NoMachine { forwarder: name, server, address });
             }
         }
-        let needs_entry = |mode: &Mode| matches!(mode, Mode::Nat { sources } if !sources.is_empty());
+        // Where answers do not come by, a flow whose server resets it waits half-open.
+        let needs_entry = |mode: &Mode| match mode {
+            Mode::Nat { sources } => !sources.is_empty(),
+            Mode::Gateway | Mode::Tunnel { .. } => true,
+        };
         let mut directors = plan.directors.iter();
         let is_plain = plan.limits.flows_per_client == 0
             && directors.all(|director| director.persistence.is_none() && !needs_entry(&director.mode));
@@ -173,7 +184,8 @@ impl Forwarder {
             lifetimes: FlowState::ALL.map(|state| nanoseconds(&plan, state)),
             is_plain,
             unlisted: 0,
-            unlisted_flow: unlisted_flow(),
+            unlisted_flow: Departed { entry: answered_once(), birth: None },
+            lingering: Lingering::default(),
             expiry: None,
             entries: Level::new(warmup),
             half_open_max: 0,
@@ -186,6 +198,7 @@ impl Forwarder {
         forwarder.sticky.set_most(forwarder.plan.limits.persistent_max);
         forwarder.clients.set_most(forwarder.plan.limits.flows_per_client, std::iter::empty());
         forwarder.apply(&mut guests, Instant::ZERO);
+        forwarder.is_plain &= !forwarder.directors.iter().any(Director::times_flows);
         Ok(forwarder)
     }
 
@@ -205,39 +218,31 @@ impl Forwarder {
     }
 
     /// The server of a new flow has taken it: the handshake is done, if the flow `is_opening` with one.
-    pub(super) fn accepted(&mut self, reached: &Reached, hash: u64, is_opening: bool, now: Instant) {
-        let id = match reached.way {
-            Way::Listed(id) => id,
-            Way::Unlisted => {
-                let (place, slot) = (reached.place, reached.slot);
-                return self.tell_answered(place, slot, hash, Duration::ZERO, now);
-            }
-            Way::Stateless => return,
-        };
+    pub(super) fn accepted(&mut self, reached: &Reached, is_opening: bool, now: Instant) {
+        let Way::Listed(id) = reached.way else { return };
         let lifetime = self.lifetime(FlowState::Established);
         let Some(entry) = self.table.entry_mut(id) else { return };
-        let state = entry.state;
-        if matches!(state, FlowState::SynSent | FlowState::SynReceived) {
+        if matches!(entry.state, FlowState::SynSent | FlowState::SynReceived) {
             entry.state = FlowState::Established;
             // The client's acknowledgement: one that the server refused has sent a SYN and no more.
             if is_opening {
-                count_packet(entry, Direction::Original);
+                entry.count(Direction::Original, 0);
             }
             entry.expires = lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime));
-            if state == FlowState::SynSent {
-                let after = self.table.note_answer(id, now).unwrap_or_default();
-                self.tell_answered(reached.place, reached.slot, hash, after, now);
-            }
+            self.tell_answered(id, now);
             self.table.promote(id);
         }
     }
 
-    /// The server at `slot` has said its first word to a flow, this long after its beginning.
-    fn tell_answered(&mut self, place: u16, slot: u16, hash: u64, after: Duration, now: Instant) {
-        let director = self.directors.at_mut(place);
-        if let Some(director) = director.filter(|it| !it.mode.is_one_sided()) {
-            let answer = FlowAnswered { hash, server: 0, after, is_through_client: false };
-            director.answered(slot, answer, now);
+    /// The server has said its first word to a flow.
+    fn tell_answered(&mut self, id: EntryId, now: Instant) {
+        let Some(after) = self.table.note_answer(id, now) else { return };
+        let Some(entry) = self.table.entry(id) else { return };
+        let (place, slot) = (entry.director, entry.server_slot);
+        let hash = entry.tuple(Direction::Original).hash(self.plan.hash_key);
+        if let Some(director) = self.directors.at_mut(place) {
+            let is_through_client = director.mode.is_one_sided();
+            director.answered(slot, FlowAnswered { hash, server: 0, after, is_through_client }, now);
         }
     }
 
@@ -281,15 +286,11 @@ impl Forwarder {
         let Some(entry) = self.table.entry_mut(id) else { return is_one_sided };
         if !is_one_sided {
             let (state, is_timed) = (entry.state, entry.expires != Instant::NEVER);
-            let slot = entry.server_slot;
-            count_packet(entry, Direction::Reply);
+            entry.count(Direction::Reply, 0);
             let is_answered = entry.traits.has(Traits::HALF_OPEN);
             // Of a connection, the first word was the handshake.
-            if is_answered
-                && state == FlowState::Udp
-                && let Some(after) = self.table.note_answer(id, now)
-            {
-                self.tell_answered(place, slot, hash, after, now);
+            if is_answered && state == FlowState::Udp && entry.tally(Direction::Reply).packets() == 1 {
+                self.tell_answered(id, now);
             }
             if is_timed && let Some(lifetime) = self.lifetime(state) {
                 self.extend(id, lifetime, now);
@@ -309,7 +310,7 @@ impl Forwarder {
         true
     }
 
-    /// A flow without an entry has ended in `state`.
+    /// A flow without an entry has closed: it is in `state` now, and lingers as an entry would.
     pub(super) fn close_unlisted(
         &mut self,
         place: u16,
@@ -318,14 +319,27 @@ impl Forwarder {
         state: FlowState,
         now: Instant,
     ) {
+        let Some(director) = self.directors.at_mut(place) else { return };
+        director.change_state(slot, FlowState::Established, state);
+        let gone = Gone { place, slot, hash, state };
+        if self.connections == Connections::Timed {
+            let due = self.lingering.push(later(now, self.lifetime(state).unwrap_or(0)), gone);
+            self.expiry = self.expiry.map(|known| known.min(due));
+        } else {
+            self.settle_unlisted(gone, now);
+            self.count_entries(now);
+        }
+    }
+
+    /// Settles what a flow without an entry held.
+    fn settle_unlisted(&mut self, gone: Gone, now: Instant) {
         self.unlisted = self.unlisted.saturating_sub(1);
         self.closed += 1;
-        self.count_entries(now);
-        let Some(director) = self.directors.at_mut(place) else { return };
-        self.unlisted_flow.entry.server_slot = slot;
-        self.unlisted_flow.entry.state = state;
-        director.change_state(slot, FlowState::Established, state);
-        director.close(&self.unlisted_flow, hash, now);
+        self.unlisted_flow.entry.server_slot = gone.slot;
+        self.unlisted_flow.entry.state = gone.state;
+        if let Some(director) = self.directors.at_mut(gone.place) {
+            director.close(&self.unlisted_flow, gone.hash, now);
+        }
     }
 
     // Time.
@@ -334,17 +348,22 @@ impl Forwarder {
     #[inline]
     pub(super) fn next_timeout(&mut self) -> u64 {
         *self.expiry.get_or_insert_with(|| {
-            let sticky = self.sticky.next_expiry().map_or(u64::MAX, Instant::as_nanos);
-            self.table.next_expiry().min(sticky)
+            let others = [self.sticky.next_expiry(), self.directors.next_tick()];
+            let others = others.into_iter().flatten().map(Instant::as_nanos).min();
+            self.table.next_expiry().min(others.unwrap_or(u64::MAX)).min(self.lingering.next())
         })
     }
 
     /// Takes out what is over at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        while let Some(entry) = self.table.expire(now) {
-            self.farewell(entry, now);
+        while let Some(departed) = self.table.expire(now) {
+            self.farewell(departed, now);
+        }
+        while let Some(gone) = self.lingering.pop(now) {
+            self.settle_unlisted(gone, now);
         }
         self.sticky.expire(now);
+        self.directors.handle_ticks(now);
         self.expiry = None;
         self.count_entries(now);
     }
@@ -504,7 +523,7 @@ impl Forwarder {
         }
         let lifetime = self.lifetime(state);
         let entry = self.table.entry_mut(id)?;
-        count_packet(entry, Direction::Original);
+        entry.count(Direction::Original, 0);
         // A second datagram shows that somebody has answered.
         let is_answered = entry.traits.has(Traits::HALF_OPEN) && entry.is_answered();
         if let Some(lifetime) = lifetime {
@@ -623,210 +642,6 @@ impl Forwarder {
         self.entries.set(u64::try_from(entries).unwrap_or(u64::MAX), now.as_nanos());
     }
 
-    // New flows.
-
-    fn open(&mut self, packet: &Packet, now: Instant) -> Result<Reached, Refused> {
-        let place = self.permit(packet, now)?;
-        let director = self.directors.at(place).ok_or(Refused::NotPermitted)?;
-        if !packet.is_opening && director.mid_stream != MidStream::Pick {
-            return Err(Refused::NoFlow);
-        }
-        let is_one_packet = director.is_one_packet && packet.tuple.protocol == Protocol::UDP;
-        // Who wants to know how long flows live has them noted.
-        let times_flows = director.times_flows();
-        let view = self.pick(place, packet, now)?;
-        let opened = if is_one_packet || matches!(self.connections, Connections::Stateless) {
-            self.pass_by(place, view)
-        } else if packet.is_private && self.is_plain && !times_flows {
-            self.open_unlisted(place, view, packet, now)
-        } else {
-            self.open_listed(place, view, packet, now)
-        };
-        // What was counted for a flow that did not come to be, or is gone again, is taken back.
-        if (!matches!(opened, Ok(Reached { way: Way::Listed(_) | Way::Unlisted, .. })))
-            && let Some(director) = self.directors.at_mut(place)
-        {
-            director.unassign(view, packet.tuple.protocol, now);
-        }
-        opened
-    }
-
-    /// The director that a new flow may go to.
-    fn permit(&mut self, packet: &Packet, now: Instant) -> Result<u16, Refused> {
-        let FiveTuple { source, destination, destination_port, protocol, .. } = packet.tuple;
-        let mut verdict = PolicyVerdict::Skip;
-        for policy in &mut self.policies {
-            let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
-            let asked = PolicyFlow::new(packet.hash, packet.tuple, interface);
-            policy.decide(&[asked], std::slice::from_mut(&mut verdict), now);
-            let fault = policy.take_fault();
-            note(&mut self.faults, policy.name(), fault);
-            if verdict != PolicyVerdict::Skip {
-                break;
-            }
-        }
-        let place = match verdict {
-            PolicyVerdict::Deny => None,
-            PolicyVerdict::Skip if !self.plan.default_permit => None,
-            PolicyVerdict::Skip | PolicyVerdict::Permit | PolicyVerdict::Table(_) => {
-                self.directors.bound_to(destination, destination_port, protocol)
-            }
-            PolicyVerdict::Director(number) => self.directors.of_plan(number),
-        };
-        place.ok_or(Refused::NotPermitted)
-    }
-
-    /// The view of the server that the flow's client sticks to, or else the one that the scheduler picks.
-    #[inline]
-    fn pick(&mut self, place: u16, packet: &Packet, now: Instant) -> Result<u16, Refused> {
-        let needs_weight = self.plan.handling.expires_quiescent;
-        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        let tuple = packet.tuple;
-        let stick = director.persistence.map(|it| (sticky::key(place, tuple.source, &it), it.timeout));
-        let known = stick.as_ref().and_then(|(key, _)| self.sticky.find(key));
-        if let Some(view) = known.and_then(|(slot, id)| director.view_of(slot, id, needs_weight)) {
-            director.assign(view, tuple.protocol, now);
-            return Ok(view);
-        }
-        let mut answer = None;
-        let asked = NewFlow { hash: packet.hash, tuple };
-        director.pick(std::slice::from_ref(&asked), std::slice::from_mut(&mut answer), now);
-        self.scheduler_calls += 1;
-        let fault = director.scheduler_mut().take_fault();
-        note(&mut self.faults, &director.name, fault);
-        let view = answer.ok_or(Refused::NoServer)?;
-        if let (Some((key, timeout)), Some((slot, id))) = (stick, director.identity(view)) {
-            self.sticky.open(key, slot, id, timeout, now);
-            // The flow counts when it is open.
-            self.sticky.close(&key, slot);
-            self.expiry = None;
-        }
-        Ok(view)
-    }
-
-    /// A request that leaves nothing behind.
-    fn pass_by(&mut self, place: u16, view: u16) -> Result<Reached, Refused> {
-        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        let slot = director.open_and_close(view).ok_or(Refused::NoServer)?;
-        let machine = self.machine(place, slot);
-        Ok(Reached { machine, place, slot, way: Way::Stateless, is_new: true })
-    }
-
-    /// A flow that nobody will look up: it is counted as an entry would be.
-    #[inline]
-    fn open_unlisted(
-        &mut self,
-        place: u16,
-        view: u16,
-        packet: &Packet,
-        now: Instant,
-    ) -> Result<Reached, Refused> {
-        if self.entries() - self.table.half_open() >= self.table.capacity() {
-            return Err(Refused::TableFull);
-        }
-        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        let slot = director.open(view, packet.hash, Protocol::TCP, now).ok_or(Refused::NoServer)?;
-        self.unlisted += 1;
-        self.opened += 1;
-        self.count_entries(now);
-        let machine = self.machine(place, slot);
-        Ok(Reached { machine, place, slot, way: Way::Unlisted, is_new: true })
-    }
-
-    fn open_listed(
-        &mut self,
-        place: u16,
-        view: u16,
-        packet: &Packet,
-        now: Instant,
-    ) -> Result<Reached, Refused> {
-        let FiveTuple { source, protocol, .. } = packet.tuple;
-        if !self.clients.may_open(source) {
-            return Err(Refused::NotPermitted);
-        }
-        let entry = self.make_entry(place, view, packet, now)?;
-        let (slot, held) = (entry.server_slot, entry.traits.has(Traits::HOLDS_PORT));
-        let (pool, port) = (pool_key(&entry), entry.mapped_port);
-        let (id, evicted) = self.table.insert(entry, packet.hash).map_err(|error| {
-            if held {
-                self.ports.release(pool, port);
-            }
-            match error {
-                InsertError::Full => Refused::TableFull,
-                InsertError::Taken => Refused::NoPort,
-            }
-        })?;
-        if let Some(evicted) = evicted {
-            self.evicted += 1;
-            self.farewell(evicted, now);
-        }
-        let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        director.open(view, packet.hash, protocol, now);
-        if director.times_flows() {
-            self.table.note_beginning(id, now);
-        }
-        if let (Some(persistence), Some((slot, id))) = (&director.persistence, director.identity(view)) {
-            self.sticky.open(sticky::key(place, source, persistence), slot, id, persistence.timeout, now);
-        }
-        self.clients.open(source);
-        self.opened += 1;
-        self.expiry = None;
-        self.half_open_max = self.half_open_max.max(self.table.half_open());
-        self.count_entries(now);
-        Ok(Reached { machine: self.machine(place, slot), place, slot, way: Way::Listed(id), is_new: true })
-    }
-
-    fn make_entry(
-        &mut self,
-        place: u16,
-        view: u16,
-        packet: &Packet,
-        now: Instant,
-    ) -> Result<FlowEntry, Refused> {
-        let FiveTuple { source, destination, source_port, destination_port, protocol } = packet.tuple;
-        let director = self.directors.at(place).ok_or(Refused::NotPermitted)?;
-        let state = match protocol {
-            Protocol::TCP if director.mode.is_one_sided() => FlowState::SynReceived,
-            Protocol::TCP => FlowState::SynSent,
-            _ => FlowState::Udp,
-        };
-        let lifetime = self.lifetime(state);
-        let server = director.viewed(view).ok_or(Refused::NoServer)?;
-        // Under its original tuple alone: answers are looked up by it as well.
-        let mut traits = Traits::HALF_OPEN.with(Traits::ONE_SIDED);
-        if director.persistence.is_some() {
-            traits = traits.with(Traits::STICKS);
-        }
-        let mut entry = FlowEntry {
-            client: source,
-            service: destination,
-            server: server.address,
-            mapped: source,
-            client_port: source_port,
-            service_port: destination_port,
-            server_port: if server.port == 0 { destination_port } else { server.port },
-            mapped_port: source_port,
-            traits,
-            director: place,
-            server_slot: director.identity(view).ok_or(Refused::NoServer)?.0,
-            expires: lifetime.map_or(Instant::NEVER, |lifetime| later(now, lifetime)),
-            tallies: [one_packet(), Tally::default()],
-            ..FlowEntry::new(state, self.generation)
-        };
-        if !self.is_plain {
-            let way = |to: Address| self.routes.find(to).map_or(InterfaceId(0), |hop| hop.interface);
-            let (inside, outside) = (way(source), way(server.address));
-            let nat = director.source_nat(inside, outside, destination_port, source.is_v4());
-            if let Some(nat) = nat {
-                entry.mapped = nat.address.into();
-                let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, packet.hash);
-                entry.mapped_port = taken.ok_or(Refused::NoPort)?;
-                entry.traits = entry.traits.with(Traits::HOLDS_PORT);
-            }
-        }
-        Ok(entry)
-    }
-
     // Plans.
 
     /// Becomes what the plan says, without the servers that are removed.
@@ -871,6 +686,14 @@ fn policies(plan: &Plan, guests: &mut Guests) -> Vec<Box<dyn Policy>> {
     plan.policies.iter().filter_map(policy).collect()
 }
 
+/// A flow with a packet from either side.
+fn answered_once() -> FlowEntry {
+    let mut entry = FlowEntry::new(FlowState::TimeWait, 0);
+    entry.count(Direction::Original, 0);
+    entry.count(Direction::Reply, 0);
+    entry
+}
+
 /// Keeps a fault in words, unless there are enough of them.
 fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
     if let Some(Fault { component, call, reason }) = fault
@@ -878,27 +701,6 @@ fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
     {
         faults.push(format!("{name}: {component} in {call}: {reason}"));
     }
-}
-
-/// A request or an answer has come by. What it weighs is not known here: nothing travels.
-fn count_packet(entry: &mut FlowEntry, way: Direction) {
-    let [original, reply] = &mut entry.tallies;
-    match way {
-        Direction::Original => original.count(0),
-        Direction::Reply => reply.count(0),
-    }
-}
-
-fn one_packet() -> Tally {
-    let mut tally = Tally::default();
-    tally.count(0);
-    tally
-}
-
-/// What a director is told of the end of a flow that has no entry: it was answered, and is over.
-fn unlisted_flow() -> Departed {
-    let entry = FlowEntry { tallies: [one_packet(); 2], ..FlowEntry::new(FlowState::TimeWait, 0) };
-    Departed { entry, birth: None }
 }
 
 /// The ports among which a flow's was chosen.

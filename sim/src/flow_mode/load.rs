@@ -87,7 +87,7 @@ pub(super) struct Begin {
     pub(super) requests: u32,
     /// Whether its first packet opens a flow.
     pub(super) is_opening: bool,
-    /// Whether nobody else has its five-tuple.
+    /// Whether nobody else has its five-tuple, as long as callers do not come to a port for the second time.
     pub(super) is_fresh: bool,
 }
 
@@ -210,7 +210,7 @@ impl Load {
                     *next = next.checked_add(1).unwrap_or(PORT_FIRST);
                     port
                 });
-                (Tuples::number(place, port), true, false)
+                (Tuples::number(place, port), true, true)
             }
             KeySource::Fresh { next, count } => {
                 let number = *next;

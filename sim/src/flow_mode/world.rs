@@ -1,27 +1,31 @@
 //! The loop of flow mode: what comes next in time, and what becomes of it.
 
+mod happen;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use evenkeel_engine::flow::FlowState;
-use evenkeel_engine::wire::{FiveTuple, HashKey};
+use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{Duration, Instant};
 use slab::Slab;
+
+use happen::{Act, ChurnState, changes};
 
 use super::agenda::Agenda;
 use super::forwarder::{Forwarder, Packet, Reached, Refused, Way};
 use super::load::{Kind, Load, nanoseconds};
 use super::machine::Machine;
 use super::outcome::{Cause, MachineOutcome, Outcome};
-use super::setup::{Change, Connections, ForwarderSetup, RouterSetup, Setup, SetupError};
+use super::setup::{Connections, Extent, ForwarderSetup, RouterSetup, Setup, SetupError};
 use super::steering::{Router, Steering};
-use super::tell::{Tell, weight_of};
+use super::tell::Tell;
 use super::tournament::Tournament;
 use crate::host::PORT_FIRST;
 use crate::random::Stream;
 use crate::record::{Histogram, RunRecord};
+use crate::work::Refusal;
 use crate::work::arrivals::Running;
-use crate::work::{ArrivalProcess, Refusal, Sampler, Speed};
 use crate::world::Progress;
 
 /// The most sessions at a time; whoever comes then is turned away. 8 GiB of them are more than any machine that
@@ -89,29 +93,6 @@ enum Wake {
     Return(u32),
 }
 
-/// A change of the timeline, with places instead of names.
-#[derive(Clone, Debug)]
-enum Act {
-    Weight(usize, u32),
-    Remove(usize, bool),
-    Stop(usize),
-    Start(usize),
-    Speed(usize, Speed),
-    Forwarder(usize, bool),
-    Power(usize, bool),
-    Routes(usize, Vec<u16>),
-    ServerWeight { forwarder: usize, director: String, server: String, weight: u32, lasting: Option<u64> },
-}
-
-#[derive(Debug)]
-struct ChurnState {
-    updates: ArrivalProcess,
-    downtime: Sampler,
-    stops: bool,
-    draws: [Stream; 3],
-    is_away: Vec<bool>,
-}
-
 /// A session, with its request that is under way if there is one.
 #[derive(Clone, Copy, Debug)]
 struct Exchange {
@@ -160,9 +141,7 @@ impl World {
         let loads: Vec<Load> = loads.collect::<Result<_, _>>()?;
         let machines = setup.machines.iter().map(|machine| Machine::new(machine, setup.seed, warmup));
         let changes = changes(setup, &forwarders)?;
-        let stops = |change: &Act| matches!(change, Act::Forwarder(..) | Act::Power(..) | Act::Stop(_));
-        let anything_stops =
-            changes.iter().any(stops) || setup.churn.as_ref().is_some_and(|churn| churn.stops);
+        let is_calm = !changes.iter().any(Act::ends_flows) && setup.churn.is_none();
         let mut world = Self {
             seed: setup.seed,
             end: nanoseconds(setup.duration),
@@ -176,7 +155,7 @@ impl World {
             decision_hash: 0,
             routers: routers(setup, forwarders.len()),
             key: forwarders.first().map_or(HashKey([0, 0]), Forwarder::key),
-            may_be_private: setup.connections == Connections::Brief && !anything_stops,
+            may_be_private: may_be_private(setup, is_calm),
             forwarders,
             machines: machines.collect::<Result<_, _>>()?,
             due: Tournament::new(setup.machines.len()),
@@ -357,7 +336,10 @@ impl World {
         let begin = load.begin(&mut self.ports);
         let tuple = load.tuples.tuple(begin.number);
         let is_flood = matches!(load.kind, Kind::Flood);
-        let is_private = begin.is_fresh && self.may_be_private && matches!(load.kind, Kind::Request);
+        let is_private = begin.is_fresh
+            && self.may_be_private
+            && matches!(load.kind, Kind::Request)
+            && tuple.protocol == Protocol::TCP;
         let number = u16::try_from(number).unwrap_or(u16::MAX);
         self.tell.started(now, number);
         let mut exchange = Exchange {
@@ -495,7 +477,7 @@ impl World {
             return Err(Cause::ForwarderGone);
         };
         match taken {
-            Ok(()) if reached.is_new => forwarder.accepted(reached, packet.hash, packet.is_opening, now),
+            Ok(()) if reached.is_new => forwarder.accepted(reached, packet.is_opening, now),
             Ok(()) => {}
             Err(Refusal::Full) => forwarder.reset(reached, packet.hash, now),
             // Nobody answers at all, and the flow waits until it runs out.
@@ -564,9 +546,7 @@ impl World {
         let Exchange { place, slot, .. } = *exchange;
         match exchange.memory {
             Memory::Unlisted => {
-                let state =
-                    if forwarder.is_one_sided(place) { FlowState::FinClient } else { FlowState::TimeWait };
-                forwarder.close_unlisted(place, slot, exchange.hash, state, now);
+                forwarder.close_unlisted(place, slot, exchange.hash, FlowState::TimeWait, now);
                 true
             }
             Memory::Nothing => forwarder.is_up || forwarder.is_one_sided(place),
@@ -649,174 +629,6 @@ impl World {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         self.decision_hash = mixed ^ (mixed >> 31);
     }
-
-    // What was planned.
-
-    fn wake(&mut self) {
-        let Some((_, wake)) = self.agenda.pop() else { return };
-        match wake {
-            Wake::Request(key) => self.go_on(key),
-            Wake::User(load) => {
-                let load = usize::from(load);
-                if self.loads.get(load).is_some_and(|load| load.may_begin(self.now)) {
-                    self.begin(load);
-                }
-            }
-            Wake::Change(number) => {
-                let change = usize::try_from(number).ok().and_then(|number| self.changes.get(number));
-                if let Some(change) = change.cloned() {
-                    self.change(change);
-                }
-            }
-            Wake::Update => self.update(),
-            Wake::Return(machine) => self.come_back(machine),
-        }
-    }
-
-    fn change(&mut self, act: Act) {
-        let now = self.time();
-        match act.clone() {
-            Act::Weight(machine, weight) => {
-                self.forwarders.iter_mut().for_each(|one| one.set_weight(number(machine), weight, now));
-                self.tell.weighed(now, machine, weight);
-            }
-            Act::Remove(machine, is_removed) => self.set_removed(machine, is_removed),
-            Act::Stop(machine) => self.stop(machine),
-            Act::Start(machine) => {
-                if let Some(machine) = self.machines.get_mut(machine) {
-                    machine.start(now);
-                }
-            }
-            Act::Speed(place, speed) => {
-                if let Some(machine) = self.machines.get_mut(place) {
-                    machine.set_speed(speed, now);
-                    self.due.set(place, machine.due());
-                }
-            }
-            Act::Forwarder(place, is_up) => {
-                if let Some(forwarder) = self.forwarders.get_mut(place) {
-                    forwarder.set_up(is_up, now);
-                    let place = u16::try_from(place).unwrap_or(u16::MAX);
-                    self.routers.iter_mut().for_each(|router| router.set_alive(place, is_up));
-                }
-            }
-            Act::Power(place, is_up) => {
-                if let Some(forwarder) = self.forwarders.get_mut(place).filter(|one| one.is_up != is_up) {
-                    forwarder.set_up(is_up, now);
-                }
-            }
-            Act::Routes(router, forwarders) => {
-                if let Some(router) = self.routers.get_mut(router) {
-                    router.set_routes(&forwarders);
-                }
-            }
-            Act::ServerWeight { forwarder, director, server, weight, lasting } => {
-                self.set_server_weight(forwarder, (&director, &server), weight, lasting);
-            }
-        }
-        let (machines, forwarders) = (&self.machines, &self.forwarders);
-        self.tell.mark(now, || words(&act, machines, forwarders));
-    }
-
-    /// A forwarder weighs one of its real servers anew, for a time or for good.
-    fn set_server_weight(
-        &mut self,
-        place: usize,
-        (director, server): (&str, &str),
-        weight: u32,
-        lasting: Option<u64>,
-    ) {
-        let now = self.time();
-        let Some(forwarder) = self.forwarders.get_mut(place).filter(|forwarder| forwarder.is_up) else {
-            return;
-        };
-        let Some((machine, before)) = forwarder.set_server_weight(director, server, weight, now) else {
-            return;
-        };
-        self.tell.weighed(now, usize::try_from(machine).unwrap_or(usize::MAX), weight);
-        let Some(lasting) = lasting else { return };
-        let back = Act::ServerWeight {
-            forwarder: place,
-            director: director.to_owned(),
-            server: server.to_owned(),
-            weight: before,
-            lasting: None,
-        };
-        // The timeline bounds how many there are.
-        self.agenda.push(self.now.saturating_add(lasting), Wake::Change(number(self.changes.len())));
-        self.changes.push(back);
-    }
-
-    fn set_removed(&mut self, machine: usize, is_removed: bool) {
-        let now = self.time();
-        let mut weight = 0;
-        for forwarder in &mut self.forwarders {
-            forwarder.set_removed(number(machine), is_removed, now);
-            if !is_removed {
-                weight = weight.max(weight_of(Some(forwarder.plan()), forwarder.address(number(machine))));
-            }
-        }
-        self.tell.weighed(now, machine, weight);
-    }
-
-    /// A machine stops: what it had is lost.
-    fn stop(&mut self, place: usize) {
-        let now = self.time();
-        let machine = self.machines.get_mut(place).filter(|machine| !machine.is_down());
-        let Some(machine) = machine else { return };
-        let lost = machine.stop(now);
-        self.due.set(place, machine.due());
-        for key in lost {
-            let key = usize::try_from(key).unwrap_or(usize::MAX);
-            let Some(exchange) = self.sessions.try_remove(key) else { continue };
-            self.break_off(&exchange, Cause::ServerGone);
-        }
-    }
-
-    // Upgrades.
-
-    fn plan_update(&mut self) {
-        let Some(churn) = &mut self.churn else { return };
-        let [updates, ..] = &mut churn.draws;
-        if let Some(time) = churn.updates.next(updates) {
-            self.agenda.push(time, Wake::Update);
-        }
-    }
-
-    /// An upgrade begins with a machine that is not away, if there is one.
-    fn update(&mut self) {
-        self.plan_update();
-        let Some(churn) = &mut self.churn else { return };
-        let [_, victims, downtimes] = &mut churn.draws;
-        let here = churn.is_away.iter().filter(|is_away| !**is_away).count();
-        let chosen = victims.below(u64::try_from(here).unwrap_or(0));
-        let chosen = usize::try_from(chosen).unwrap_or(usize::MAX);
-        let mut candidates = churn.is_away.iter_mut().enumerate().filter(|(_, is_away)| !**is_away);
-        let Some((machine, is_away)) = candidates.nth(chosen) else { return };
-        *is_away = true;
-        let back = self.now.saturating_add(churn.downtime.draw(downtimes));
-        let stops = churn.stops;
-        self.agenda.push(back, Wake::Return(number(machine)));
-        self.set_removed(machine, true);
-        if stops {
-            self.stop(machine);
-        }
-    }
-
-    fn come_back(&mut self, machine: u32) {
-        let now = self.time();
-        let Some(churn) = &mut self.churn else { return };
-        let place = usize::try_from(machine).unwrap_or(usize::MAX);
-        if let Some(is_away) = churn.is_away.get_mut(place) {
-            *is_away = false;
-        }
-        if churn.stops
-            && let Some(machine) = self.machines.get_mut(place)
-        {
-            machine.start(now);
-        }
-        self.set_removed(place, false);
-    }
 }
 
 /// Why a session breaks that a forwarder refused, where that alone says it.
@@ -831,59 +643,28 @@ const fn cause_of(refused: Refused) -> Option<Cause> {
     }
 }
 
-/// The timeline with places instead of names.
-fn changes(setup: &Setup, forwarders: &[Forwarder]) -> Result<Vec<Act>, SetupError> {
-    let forwarder = |name: &str| {
-        let place = forwarders.iter().position(|forwarder| forwarder.name == name);
-        place.ok_or_else(|| SetupError::Unknown { kind: "forwarder", name: name.to_owned() })
-    };
-    let act = |change: &Change| {
-        Ok(match change {
-            Change::Weight { machine, weight } => Act::Weight(setup.machine(machine)?, *weight),
-            Change::Remove { machine } => Act::Remove(setup.machine(machine)?, true),
-            Change::Restore { machine } => Act::Remove(setup.machine(machine)?, false),
-            Change::Stop { machine } => Act::Stop(setup.machine(machine)?),
-            Change::Start { machine } => Act::Start(setup.machine(machine)?),
-            Change::Speed { machine, millionths } => {
-                Act::Speed(setup.machine(machine)?, Speed::millionths(*millionths))
+/// Whether flows with a tuple of their own need no entry: nobody looks them up but their own end. So it is where nothing
+/// ends them before, and no caller comes to a port for the second time.
+fn may_be_private(setup: &Setup, is_calm: bool) -> bool {
+    let is_kept = matches!(setup.connections, Connections::Timed | Connections::Brief);
+    let mut used = vec![0_u64; setup.callers.len()];
+    for load in &setup.loads {
+        let count = u64::try_from(load.callers.len()).unwrap_or(u64::MAX);
+        let sessions = match load.extent {
+            Extent::Sessions(sessions) => {
+                sessions.checked_div(count).map_or(0, |each| each.saturating_add(1))
             }
-            Change::StopForwarder { forwarder: name } => Act::Forwarder(forwarder(name)?, false),
-            Change::StartForwarder { forwarder: name } => Act::Forwarder(forwarder(name)?, true),
-            Change::Power { forwarder: name, is_up } => Act::Power(forwarder(name)?, *is_up),
-            Change::Routes { router, forwarders } => Act::Routes((*router).into(), forwarders.clone()),
-            Change::ServerWeight { forwarder: name, director, server, weight, lasting } => {
-                Act::ServerWeight {
-                    forwarder: forwarder(name)?,
-                    director: director.clone(),
-                    server: server.clone(),
-                    weight: *weight,
-                    lasting: lasting.map(nanoseconds),
-                }
+            Extent::Never | Extent::Until(_) => u64::MAX,
+        };
+        for (caller, _) in &load.callers {
+            let place = usize::try_from(*caller).unwrap_or(usize::MAX);
+            if let Some(used) = used.get_mut(place) {
+                *used = used.saturating_add(sessions);
             }
-        })
-    };
-    setup.timeline.iter().map(|timed| act(&timed.change)).collect()
-}
-
-/// A change in words, for the marks of a report.
-fn words(act: &Act, machines: &[Machine], forwarders: &[Forwarder]) -> String {
-    let machine = |place: usize| machines.get(place).map_or("", |machine| &machine.name);
-    let forwarder = |place: usize| forwarders.get(place).map_or("", |forwarder| &forwarder.name);
-    match act {
-        Act::Weight(place, weight) => format!("{} has weight {weight}", machine(*place)),
-        Act::Remove(place, true) => format!("{} leaves the plan", machine(*place)),
-        Act::Remove(place, false) => format!("{} is back in the plan", machine(*place)),
-        Act::Stop(place) => format!("{} stops", machine(*place)),
-        Act::Start(place) => format!("{} starts", machine(*place)),
-        Act::Speed(place, Speed::HUNG) => format!("{} hangs", machine(*place)),
-        Act::Speed(place, speed) => format!("{} works at {} %", machine(*place), speed.percent()),
-        Act::Forwarder(place, false) | Act::Power(place, false) => format!("{} stops", forwarder(*place)),
-        Act::Forwarder(place, true) | Act::Power(place, true) => format!("{} starts", forwarder(*place)),
-        Act::Routes(router, ways) => format!("router {router} has {} ways", ways.len()),
-        Act::ServerWeight { forwarder: place, server, weight, .. } => {
-            format!("{server} has weight {weight} at {}", forwarder(*place))
         }
     }
+    let ports = u64::from(u16::MAX - PORT_FIRST);
+    is_kept && is_calm && used.into_iter().all(|used| used <= ports)
 }
 
 /// The routers: one for everything where the setup has none.
@@ -905,3 +686,6 @@ fn first_port(seed: u64, name: &str) -> u16 {
 fn number(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

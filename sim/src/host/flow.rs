@@ -4,6 +4,7 @@ use evenkeel_engine::{Duration, Instant};
 use serde::Serialize;
 
 use crate::net::{index, number};
+use crate::packet::AnyEnd;
 use crate::payload::{self, HEAD_BYTES, Head, Message};
 use crate::scenario::Service;
 
@@ -103,6 +104,8 @@ pub(crate) struct Ending {
     pub(crate) server: Option<u32>,
     pub(crate) broken: Option<Cause>,
     pub(crate) opened: Instant,
+    /// The client's end, where it had a port.
+    pub(crate) client: Option<AnyEnd>,
 }
 
 /// A request that has been answered.
@@ -181,9 +184,9 @@ impl Flow {
         self.round >= self.rounds
     }
 
-    pub(super) fn ending(&self, broken: Option<Cause>) -> Ending {
+    pub(super) fn ending(&self, client: Option<AnyEnd>, broken: Option<Cause>) -> Ending {
         let Self { number, server, opened, .. } = *self;
-        Ending { load: index(self.load), number, server, broken, opened }
+        Ending { load: index(self.load), number, server, broken, opened, client }
     }
 
     pub(super) fn answer(&self, server: u32, now: Instant) -> Answer {
@@ -241,10 +244,13 @@ impl Reader {
     pub(super) fn push(&mut self, question: Option<&Head>, bytes: &[u8]) -> Found {
         if let State::Head(head) = &mut self.state {
             let start = usize::try_from(self.got).unwrap_or(usize::MAX);
-            let place = head.get_mut(start..).unwrap_or(&mut []);
-            let taken = place.len().min(bytes.len());
-            for (to, from) in place.iter_mut().zip(bytes) {
-                *to = *from;
+            let taken = bytes.len().min(HEAD.saturating_sub(start));
+            match bytes.first_chunk() {
+                Some(whole) if start == 0 => *head = *whole,
+                Some(_) | None => {
+                    let place = head.get_mut(start..).unwrap_or(&mut []);
+                    place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                }
             }
             if start + taken == HEAD {
                 let Some(message) = understand(question, head) else { return Found::Corrupt };

@@ -4,7 +4,13 @@
 //! In: packets for the machine, timers, flows to open. Out: packets through [`Way`], and how each flow ended. A host
 //! never knows what lies between it and the other end; it judges by what it sees.
 
+mod connection;
+mod cookie;
 mod flow;
+mod smol;
+mod stack;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::net::IpAddr;
@@ -14,9 +20,13 @@ use evenkeel_engine::{Duration, Instant};
 use serde::Serialize;
 use slab::Slab;
 
+use connection::{Connection, Kind};
+use cookie::Cookies;
 pub use flow::Cause;
 pub(crate) use flow::{Answer, Ending, Opening};
 use flow::{Flow, Found, Reader};
+use smol::Smol;
+use stack::{Arrival, Outbox, Stack};
 use work::{Job, Target, Work};
 
 use crate::index::{Index, end_word, hash};
@@ -27,12 +37,14 @@ use crate::packet::{
 };
 use crate::payload::{self, Message};
 use crate::random::Stream;
-use crate::scenario::{Service, ServiceModel};
+use crate::scenario::{Host as HostPlan, Service, Stack as StackKind, SynPlan};
 use crate::tcp::{State, Tcp, Transmit, reset_for};
 use crate::work::LawError;
 
 /// Connections that a host keeps; a SYN beyond is dropped. Each costs about 250 bytes, and a client's 80 more.
 const CONNECTIONS_MAX: usize = 1 << 20;
+/// The same of a host that speaks TCP with smoltcp: each has buffers of 128 KiB.
+const SMOLTCP_CONNECTIONS_MAX: usize = 1 << 12;
 /// The first port that clients use.
 pub(crate) const PORT_FIRST: u16 = 1_024;
 /// How long a client waits for the answer to a datagram, the first time; then twice as long each time.
@@ -57,8 +69,12 @@ pub struct HostCounts {
     pub unexpected: u64,
     /// Requests whose bytes were not what a client had sent.
     pub bad_requests: u64,
-    /// Connections that were not accepted because too many were open.
+    /// Connections that were not accepted because too many were open, or half open.
     pub refused: u64,
+    /// SYNs that were answered with a cookie, because too many connections were half open.
+    pub cookies_sent: u64,
+    /// Connections that came about because a client gave a cookie back.
+    pub cookies_taken: u64,
 }
 
 impl HostCounts {
@@ -66,46 +82,6 @@ impl HostCounts {
     #[must_use]
     pub const fn stray(&self) -> u64 {
         self.bad_checksum + self.malformed + self.unexpected
-    }
-}
-
-#[derive(Debug)]
-enum Kind {
-    /// The side of a TCP connection that asks.
-    Client { tcp: Tcp, reader: Reader, flow: Box<Flow>, has_ended: bool },
-    /// The side of a TCP connection that answers.
-    Server { tcp: Tcp, reader: Reader },
-    /// Datagrams that ask.
-    Asker { flow: Box<Flow>, retries: u32, deadline: Instant },
-}
-
-#[derive(Debug)]
-struct Connection {
-    local: AnyEnd,
-    remote: AnyEnd,
-    generation: u32,
-    /// When the pending timer event is due.
-    scheduled: Instant,
-    /// When the client goes on after a pause.
-    resumes: Instant,
-    kind: Kind,
-}
-
-impl Connection {
-    const fn protocol(&self) -> Protocol {
-        match self.kind {
-            Kind::Client { .. } | Kind::Server { .. } => Protocol::TCP,
-            Kind::Asker { .. } => Protocol::UDP,
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        let own = match &self.kind {
-            Kind::Client { tcp, flow, has_ended: false, .. } => tcp.deadline().min(flow.deadline),
-            Kind::Client { tcp, .. } | Kind::Server { tcp, .. } => tcp.deadline(),
-            Kind::Asker { flow, deadline, .. } => (*deadline).min(flow.deadline),
-        };
-        own.min(self.resumes)
     }
 }
 
@@ -122,7 +98,12 @@ pub(crate) struct Host {
     generation: u32,
     draw: Stream,
     pauses: Stream,
-    transmits: Vec<Transmit>,
+    outbox: Outbox,
+    stack: StackKind,
+    syn: SynPlan,
+    /// Connections of which the client has not answered yet.
+    half_open: usize,
+    cookies: Cookies,
     /// Work for requests, where it takes time.
     work: Option<Work>,
     /// The programs do not run: what comes is left lying.
@@ -133,14 +114,15 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// The programs of the machine with this number, which has these addresses and offers these services.
     pub(crate) fn new(
         machine: usize,
-        name: &str,
+        plan: &HostPlan,
         seed: u64,
         own: Vec<IpAddr>,
         services: Vec<Service>,
-        model: Option<&ServiceModel>,
     ) -> Result<Self, LawError> {
+        let name = &plan.name;
         let mut draw = Stream::new(seed, name, "numbers");
         let span = u64::from(u16::MAX - PORT_FIRST);
         let next_port = PORT_FIRST + u16::try_from(draw.below(span)).unwrap_or(0);
@@ -154,8 +136,12 @@ impl Host {
             generation: 0,
             draw,
             pauses: Stream::new(seed, name, "pauses"),
-            transmits: Vec::new(),
-            work: model.map(|model| Work::new(model, seed, name)).transpose()?,
+            outbox: Outbox::default(),
+            stack: plan.stack,
+            syn: plan.syn,
+            half_open: 0,
+            cookies: Cookies::new(seed, name),
+            work: plan.service.as_ref().map(|model| Work::new(model, seed, name)).transpose()?,
             is_hung: false,
             counts: HostCounts::default(),
             endings: Vec::new(),
@@ -172,12 +158,14 @@ impl Host {
         let request = (service.protocol == Protocol::UDP).then(|| flow.request());
         let remote = End { address: service.address, port: service.port };
         let Some(local) = self.free_end(way, service.protocol, remote) else {
-            return self.finish(&flow, Some(Cause::NoPort));
+            return self.finish(None, &flow, Some(Cause::NoPort));
         };
-        let mut transmits = std::mem::take(&mut self.transmits);
+        let mut outbox = std::mem::take(&mut self.outbox);
         let kind = if service.protocol == Protocol::TCP {
-            let mut tcp = Tcp::connect(self.number(), flow.request(), way.now(), &mut transmits);
-            tcp.limit_segments(segment_bytes(local), way.now(), &mut transmits);
+            let Some(tcp) = self.connect(way.now(), (local, remote), &flow, &mut outbox) else {
+                self.outbox = outbox;
+                return self.finish(Some(local), &flow, Some(Cause::Unreachable));
+            };
             Kind::Client { tcp, reader: Reader::default(), flow, has_ended: false }
         } else {
             Kind::Asker { flow, retries: 0, deadline: way.now().after(DATAGRAM_PATIENCE) }
@@ -186,8 +174,8 @@ impl Host {
         if let Some(request) = request {
             self.send_datagram(way, (local, remote), &request);
         }
-        self.send_segments(way, (local, remote), &mut transmits);
-        self.transmits = transmits;
+        self.send_out(way, (local, remote), &mut outbox);
+        self.outbox = outbox;
         self.arm(way, index);
     }
 
@@ -217,7 +205,7 @@ impl Host {
         if now < connection.deadline() {
             return self.arm(way, index);
         }
-        if self.has_passed_its_deadline(now, index) {
+        if self.connections.get(index).is_some_and(|connection| connection.is_late(now)) {
             return self.give_up(way, index, Cause::Deadline);
         }
         if self.connections.get(index).is_some_and(|connection| connection.resumes <= now) {
@@ -225,11 +213,11 @@ impl Host {
         }
         let Some(connection) = self.connections.get_mut(index) else { return };
         let ends = (connection.local, connection.remote);
-        let mut transmits = std::mem::take(&mut self.transmits);
+        let mut outbox = std::mem::take(&mut self.outbox);
         let mut again = None;
         let mut is_given_up = false;
         match &mut connection.kind {
-            Kind::Client { tcp, .. } | Kind::Server { tcp, .. } => tcp.timeout(now, &mut transmits),
+            Kind::Client { tcp, .. } | Kind::Server { tcp, .. } => tcp.timeout(now, &mut outbox),
             Kind::Asker { flow, retries, deadline } if *deadline <= now => {
                 if *retries >= DATAGRAM_RETRIES {
                     is_given_up = true;
@@ -241,8 +229,8 @@ impl Host {
             }
             Kind::Asker { .. } => {}
         }
-        self.send_segments(way, ends, &mut transmits);
-        self.transmits = transmits;
+        self.send_out(way, ends, &mut outbox);
+        self.outbox = outbox;
         if let Some(request) = again {
             self.counts.retransmitted += 1;
             self.send_datagram(way, ends, &request);
@@ -268,7 +256,7 @@ impl Host {
     pub(crate) fn stop(&mut self, now: Instant) {
         let flows = self.connections.iter().filter_map(|(_, connection)| match &connection.kind {
             Kind::Client { flow, has_ended: false, .. } | Kind::Asker { flow, .. } => {
-                Some(flow.ending(Some(Cause::ClientGone)))
+                Some(flow.ending(Some(connection.local), Some(Cause::ClientGone)))
             }
             Kind::Client { .. } | Kind::Server { .. } => None,
         });
@@ -276,6 +264,9 @@ impl Host {
         self.counts.retransmitted = self.retransmitted();
         self.connections.clear();
         self.table.clear();
+        self.half_open = 0;
+        // Programs that hung do so no more when they begin anew.
+        self.is_hung = false;
         // What was numbered before must not meet what comes after.
         self.generation = self.generation.wrapping_add(1);
         if let Some(work) = &mut self.work {
@@ -304,7 +295,7 @@ impl Host {
 
     fn understand(&mut self, way: &mut Way<'_>, view: &View<'_>, bytes: &[u8]) {
         match &view.transport {
-            Transport::Tcp(segment) => self.receive_segment(way, view, segment),
+            Transport::Tcp(segment) => self.receive_segment(way, view, segment, bytes),
             Transport::Udp => self.receive_datagram(way, view, bytes),
             Transport::IcmpError { protocol, mtu, .. } => {
                 self.hear_error(way, *protocol, *mtu, view.source, view.destination);
@@ -328,11 +319,11 @@ impl Host {
         let Some(connection) = self.connections.get_mut(index) else { return };
         match (&mut connection.kind, mtu) {
             (Kind::Client { tcp, .. } | Kind::Server { tcp, .. }, Some(mtu)) => {
-                let mut transmits = std::mem::take(&mut self.transmits);
+                let mut outbox = std::mem::take(&mut self.outbox);
                 let headers = u32::try_from(ip_bytes(from) + TCP_BYTES).unwrap_or(0);
-                tcp.limit_segments(mtu.saturating_sub(headers), way.now(), &mut transmits);
-                self.send_segments(way, (from, to), &mut transmits);
-                self.transmits = transmits;
+                tcp.limit_segments(mtu.saturating_sub(headers), way.now(), &mut outbox);
+                self.send_out(way, (from, to), &mut outbox);
+                self.outbox = outbox;
                 self.arm(way, index);
             }
             // TCP treats others as hints and waits (RFC 5461); a program behind a connected UDP socket is told.
@@ -346,46 +337,137 @@ impl Host {
         self.services.contains(&wanted)
     }
 
-    fn receive_segment(&mut self, way: &mut Way<'_>, view: &View<'_>, segment: &Segment) {
-        let (local, remote) = (view.destination, view.source);
-        if let Some(index) = self.find(Protocol::TCP, local, remote) {
-            let mut transmits = std::mem::take(&mut self.transmits);
-            self.receive_known(way, index, segment, view.payload, &mut transmits);
-            self.send_segments(way, (local, remote), &mut transmits);
-            self.transmits = transmits;
-            self.review(way, index);
-        } else if segment.flags == Flags::SYN && self.listens(Protocol::TCP, local) {
-            self.accept(way, (local, remote), segment);
-        } else {
-            self.counts.unexpected += 1;
-            self.reset(way, (local, remote), segment, view.payload.len());
+    fn receive_segment(&mut self, way: &mut Way<'_>, view: &View<'_>, segment: &Segment, packet: &[u8]) {
+        let ends = (view.destination, view.source);
+        let arrival = Arrival { segment, payload: view.payload, packet };
+        if let Some(index) = self.find(Protocol::TCP, ends.0, ends.1) {
+            return self.receive_known(way, index, arrival);
         }
+        if self.listens(Protocol::TCP, ends.0) {
+            if segment.flags == Flags::SYN {
+                return self.accept(way, ends, arrival);
+            }
+            if let Some(index) = self.take_cookie(way, ends, segment) {
+                return self.receive_known(way, index, arrival);
+            }
+        }
+        self.counts.unexpected += 1;
+        self.reset(way, ends, segment, view.payload.len());
     }
 
-    fn accept(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), segment: &Segment) {
+    /// A client asks for a connection.
+    fn accept(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), arrival: Arrival<'_>) {
         let has_room = self.work.as_ref().is_none_or(Work::has_room);
-        if self.connections.len() >= CONNECTIONS_MAX || !has_room {
+        if self.connections.len() >= self.connections_max() || !has_room {
             self.counts.refused += 1;
             return;
         }
-        let mut transmits = std::mem::take(&mut self.transmits);
-        let mut tcp = Tcp::accept(self.number(), segment, way.now(), &mut transmits);
-        tcp.limit_segments(segment_bytes(ends.0), way.now(), &mut transmits);
-        let index = self.insert(ends.0, ends.1, Kind::Server { tcp, reader: Reader::default() });
-        self.send_segments(way, ends, &mut transmits);
-        self.transmits = transmits;
+        if self.half_open >= self.syn.backlog {
+            return self.answer_without_memory(way, ends, arrival.segment);
+        }
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let tcp = match self.stack {
+            StackKind::Minimal => {
+                let mut tcp = Tcp::accept(self.number(), arrival.segment, way.now(), &mut outbox.transmits);
+                tcp.limit_segments(segment_bytes(ends.0), way.now(), &mut outbox.transmits);
+                Some(Stack::Minimal(tcp))
+            }
+            StackKind::Smoltcp => {
+                let seed = self.draw.bits();
+                let smol = Smol::accept(seed, ends.0, arrival.packet, way.now(), &mut outbox.packets);
+                smol.map(|smol| Stack::Smoltcp(Box::new(smol)))
+            }
+        };
+        let Some(tcp) = tcp else {
+            self.outbox = outbox;
+            self.counts.refused += 1;
+            return;
+        };
+        self.half_open += 1;
+        let kind = Kind::Server { tcp, reader: Reader::default(), is_half_open: true };
+        let index = self.insert(ends.0, ends.1, kind);
+        self.send_out(way, ends, &mut outbox);
+        self.outbox = outbox;
         self.arm(way, index);
     }
 
-    /// Hands a segment to its connection and lets its program react.
-    fn receive_known(
+    /// Too many connections are half open: the answer to this one says all that would have to be kept.
+    fn answer_without_memory(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), syn: &Segment) {
+        if !self.syn.cookies || self.stack == StackKind::Smoltcp {
+            self.counts.refused += 1;
+            return;
+        }
+        self.counts.cookies_sent += 1;
+        let sequence = self.cookies.give(way.now(), ends, syn.sequence);
+        let segment = Tcp::answer_to(syn, sequence);
+        self.outbox.transmits.push(Transmit { segment, data: None });
+        let mut outbox = std::mem::take(&mut self.outbox);
+        self.send_out(way, ends, &mut outbox);
+        self.outbox = outbox;
+    }
+
+    /// A segment of no connection that is open: one may come about because it gives a cookie back.
+    fn take_cookie(&mut self, way: &Way<'_>, ends: (AnyEnd, AnyEnd), segment: &Segment) -> Option<usize> {
+        let is_plain =
+            segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::RST);
+        let number = segment.acknowledgement.wrapping_sub(1);
+        let their_first = segment.sequence.wrapping_sub(1);
+        if !is_plain
+            || self.connections.len() >= self.connections_max()
+            || !self.cookies.is_one(way.now(), ends, their_first, number)
+        {
+            return None;
+        }
+        self.counts.cookies_taken += 1;
+        let tcp = Stack::Minimal(Tcp::resume(number, segment));
+        let kind = Kind::Server { tcp, reader: Reader::default(), is_half_open: false };
+        Some(self.insert(ends.0, ends.1, kind))
+    }
+
+    /// Connections that the host keeps.
+    const fn connections_max(&self) -> usize {
+        match self.stack {
+            StackKind::Minimal => CONNECTIONS_MAX,
+            StackKind::Smoltcp => SMOLTCP_CONNECTIONS_MAX,
+        }
+    }
+
+    /// Opens a connection. `None` where the stack can not.
+    fn connect(
         &mut self,
-        way: &mut Way<'_>,
-        index: usize,
-        segment: &Segment,
-        payload: &[u8],
-        transmits: &mut Vec<Transmit>,
-    ) {
+        now: Instant,
+        ends: (AnyEnd, AnyEnd),
+        flow: &Flow,
+        outbox: &mut Outbox,
+    ) -> Option<Stack> {
+        match self.stack {
+            StackKind::Minimal => {
+                let mut tcp = Tcp::connect(self.number(), flow.request(), now, &mut outbox.transmits);
+                tcp.limit_segments(segment_bytes(ends.0), now, &mut outbox.transmits);
+                Some(Stack::Minimal(tcp))
+            }
+            StackKind::Smoltcp if self.connections.len() >= SMOLTCP_CONNECTIONS_MAX => None,
+            StackKind::Smoltcp => {
+                let seed = self.draw.bits();
+                let smol = Smol::connect(seed, ends, flow.request(), now, &mut outbox.packets);
+                smol.map(|smol| Stack::Smoltcp(Box::new(smol)))
+            }
+        }
+    }
+
+    /// Hands a segment to its connection, lets its program react, and looks at what has become of it.
+    fn receive_known(&mut self, way: &mut Way<'_>, index: usize, arrival: Arrival<'_>) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let ends = self.connections.get(index).map(|known| (known.local, known.remote));
+        self.react(way, index, arrival, &mut outbox);
+        if let Some(ends) = ends {
+            self.send_out(way, ends, &mut outbox);
+        }
+        self.outbox = outbox;
+        self.review(way, index);
+    }
+
+    fn react(&mut self, way: &mut Way<'_>, index: usize, arrival: Arrival<'_>, out: &mut Outbox) {
         let now = way.now();
         let Some(connection) = self.connections.get_mut(index) else { return };
         let (identity, generation) = (identity(&self.own, connection.local.address), connection.generation);
@@ -395,7 +477,7 @@ impl Host {
             Kind::Client { tcp, reader, flow, .. } => {
                 let question = flow.head();
                 let mut read = |bytes: &[u8]| found.note(reader.push(Some(&question), bytes));
-                tcp.receive(segment, payload, now, transmits, &mut read);
+                tcp.receive(arrival, now, out, &mut read);
                 if let Found::Whole(head) = found {
                     found = Found::Nothing;
                     self.answers.push(flow.answer(head.argument, now));
@@ -412,12 +494,12 @@ impl Host {
                     connection.resumes = Instant::NEVER;
                     ask(tcp, reader, flow, now);
                 }
-                tcp.flush(now, transmits);
+                tcp.flush(now, out);
             }
-            Kind::Server { tcp, reader } => {
+            Kind::Server { tcp, reader, .. } => {
                 let was_closed = tcp.is_closed_by_peer();
                 let mut read = |bytes: &[u8]| found.note(reader.push(None, bytes));
-                tcp.receive(segment, payload, now, transmits, &mut read);
+                tcp.receive(arrival, now, out, &mut read);
                 if let Found::Whole(head) = found {
                     if self.work.is_some() {
                         asked = Some(head);
@@ -428,7 +510,7 @@ impl Host {
                 if tcp.is_closed_by_peer() && !was_closed {
                     tcp.close();
                 }
-                tcp.flush(now, transmits);
+                tcp.flush(now, out);
             }
             Kind::Asker { .. } => {}
         }
@@ -436,8 +518,8 @@ impl Host {
             self.begin_work(way, Job { target: Target::Connection { index, generation }, head });
         }
         if found == Found::Corrupt {
-            let reset = reset_for(segment, payload.len());
-            transmits.extend(reset.map(|segment| Transmit { segment, data: None }));
+            let reset = reset_for(arrival.segment, arrival.payload.len());
+            out.transmits.extend(reset.map(|segment| Transmit { segment, data: None }));
             self.abandon(index, cause);
         }
     }
@@ -447,7 +529,7 @@ impl Host {
         let Some(connection) = self.remove(index) else { return };
         match connection.kind {
             Kind::Client { flow, has_ended: false, .. } => {
-                self.finish(&flow, Some(cause));
+                self.finish(Some(connection.local), &flow, Some(cause));
             }
             Kind::Client { .. } | Kind::Asker { .. } => {}
             Kind::Server { .. } => self.counts.bad_requests += 1,
@@ -484,9 +566,9 @@ impl Host {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let Kind::Asker { flow, deadline, .. } = &mut connection.kind else { return };
         let Some(head) = payload::response_head(payload) else {
-            let flow = **flow;
+            let (flow, local) = (**flow, connection.local);
             self.remove(index);
-            return self.finish(&flow, Some(Cause::WrongAnswer));
+            return self.finish(Some(local), &flow, Some(Cause::WrongAnswer));
         };
         if head.pattern != !flow.head().pattern || connection.resumes != Instant::NEVER {
             // The answer to a question that was asked twice.
@@ -511,9 +593,9 @@ impl Host {
                 self.arm(way, index);
             }
             Some(result) => {
-                let flow = **flow;
+                let (flow, local) = (**flow, connection.local);
                 self.remove(index);
-                self.finish(&flow, result.err());
+                self.finish(Some(local), &flow, result.err());
             }
         }
     }
@@ -547,11 +629,11 @@ impl Host {
                 let ends = (connection.local, connection.remote);
                 let Kind::Server { tcp, .. } = &mut connection.kind else { return };
                 let identity = identity(&self.own, ends.0.address);
-                let mut transmits = std::mem::take(&mut self.transmits);
+                let mut outbox = std::mem::take(&mut self.outbox);
                 tcp.send(Message::response_of(&job.head, identity));
-                tcp.flush(way.now(), &mut transmits);
-                self.send_segments(way, ends, &mut transmits);
-                self.transmits = transmits;
+                tcp.flush(way.now(), &mut outbox);
+                self.send_out(way, ends, &mut outbox);
+                self.outbox = outbox;
                 self.review(way, index);
             }
         }
@@ -559,26 +641,20 @@ impl Host {
 
     // State.
 
-    fn has_passed_its_deadline(&self, now: Instant, index: usize) -> bool {
-        let flow = match self.connections.get(index).map(|connection| &connection.kind) {
-            Some(Kind::Client { flow, has_ended: false, .. } | Kind::Asker { flow, .. }) => flow,
-            Some(Kind::Client { .. } | Kind::Server { .. }) | None => return false,
-        };
-        flow.deadline <= now
-    }
-
     /// The client of a connection gives up: its flow ends here, and the other side is told where that is usual.
     fn give_up(&mut self, way: &mut Way<'_>, index: usize, cause: Cause) {
         let Some(connection) = self.remove(index) else { return };
         match connection.kind {
-            Kind::Client { tcp, flow, has_ended, .. } => {
-                let reset = Transmit { segment: tcp.abort(), data: None };
-                self.send_segments(way, (connection.local, connection.remote), &mut vec![reset]);
+            Kind::Client { mut tcp, flow, has_ended, .. } => {
+                let mut outbox = std::mem::take(&mut self.outbox);
+                tcp.abort(way.now(), &mut outbox);
+                self.send_out(way, (connection.local, connection.remote), &mut outbox);
+                self.outbox = outbox;
                 if !has_ended {
-                    self.finish(&flow, Some(cause));
+                    self.finish(Some(connection.local), &flow, Some(cause));
                 }
             }
-            Kind::Asker { flow, .. } => self.finish(&flow, Some(cause)),
+            Kind::Asker { flow, .. } => self.finish(Some(connection.local), &flow, Some(cause)),
             Kind::Server { .. } => {}
         }
     }
@@ -591,11 +667,11 @@ impl Host {
         let ends = (connection.local, connection.remote);
         match &mut connection.kind {
             Kind::Client { tcp, reader, flow, .. } => {
-                let mut transmits = std::mem::take(&mut self.transmits);
+                let mut outbox = std::mem::take(&mut self.outbox);
                 ask(tcp, reader, flow, now);
-                tcp.flush(now, &mut transmits);
-                self.send_segments(way, ends, &mut transmits);
-                self.transmits = transmits;
+                tcp.flush(now, &mut outbox);
+                self.send_out(way, ends, &mut outbox);
+                self.outbox = outbox;
             }
             Kind::Asker { flow, retries, deadline } => {
                 (*retries, *deadline) = (0, now.after(DATAGRAM_PATIENCE));
@@ -610,6 +686,7 @@ impl Host {
     /// Looks at what a connection has become, after a segment or a timer.
     fn review(&mut self, way: &mut Way<'_>, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
+        let local = connection.local;
         let (state, mut ended) = match &mut connection.kind {
             Kind::Client { tcp, flow, has_ended, .. } => {
                 let is_done = flow.is_done();
@@ -624,12 +701,18 @@ impl Host {
                 *has_ended |= ended.is_some();
                 (tcp.state(), ended)
             }
-            Kind::Server { tcp, .. } => (tcp.state(), None),
+            Kind::Server { tcp, is_half_open, .. } => {
+                if *is_half_open && tcp.state() != State::SynReceived {
+                    *is_half_open = false;
+                    self.half_open = self.half_open.saturating_sub(1);
+                }
+                (tcp.state(), None)
+            }
             Kind::Asker { .. } => return self.arm(way, index),
         };
         let is_cut = matches!(ended, Some((_, Some(Cause::ClosedEarly))));
         if let Some((flow, cause)) = ended.take() {
-            self.finish(&flow, cause);
+            self.finish(Some(local), &flow, cause);
         }
         if is_cut || matches!(state, State::Closed | State::Reset | State::TimedOut) {
             self.remove(index);
@@ -638,8 +721,8 @@ impl Host {
         }
     }
 
-    fn finish(&mut self, flow: &Flow, broken: Option<Cause>) {
-        self.endings.push(flow.ending(broken));
+    fn finish(&mut self, client: Option<AnyEnd>, flow: &Flow, broken: Option<Cause>) {
+        self.endings.push(flow.ending(client, broken));
     }
 
     fn insert(&mut self, local: AnyEnd, remote: AnyEnd, kind: Kind) -> usize {
@@ -663,8 +746,9 @@ impl Host {
     fn remove(&mut self, index: usize) -> Option<Connection> {
         let connection = self.connections.try_remove(index)?;
         self.table.remove(name(connection.protocol(), connection.local, connection.remote), number(index));
-        if let Kind::Client { tcp, .. } | Kind::Server { tcp, .. } = &connection.kind {
-            self.counts.retransmitted += u64::from(tcp.retransmitted);
+        self.counts.retransmitted += connection.retransmitted();
+        if let Kind::Server { is_half_open: true, .. } = connection.kind {
+            self.half_open = self.half_open.saturating_sub(1);
         }
         Some(connection)
     }
@@ -703,8 +787,12 @@ impl Host {
 
     // Packets out.
 
-    fn send_segments(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), transmits: &mut Vec<Transmit>) {
-        for Transmit { segment, data } in transmits.drain(..) {
+    /// Sends what a connection wants sent.
+    fn send_out(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), outbox: &mut Outbox) {
+        for packet in outbox.packets.drain(..) {
+            self.send(way, packet);
+        }
+        for Transmit { segment, data } in outbox.transmits.drain(..) {
             let length = data.map_or(0, |(_, _, length)| usize::try_from(length).unwrap_or(0));
             let fill = |place: &mut [u8]| {
                 if let Some((message, offset, _)) = data {
@@ -723,9 +811,10 @@ impl Host {
     }
 
     fn reset(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), segment: &Segment, payload: usize) {
-        let mut answer =
-            reset_for(segment, payload).map(|segment| Transmit { segment, data: None }).into_iter().collect();
-        self.send_segments(way, ends, &mut answer);
+        if let Some(segment) = reset_for(segment, payload) {
+            let packet = packet::build(way.buffer(), ends, Header::Tcp(segment), 0, |_| ());
+            self.send(way, packet);
+        }
     }
 
     fn send(&mut self, way: &mut Way<'_>, packet: Packet) {
@@ -737,11 +826,8 @@ impl Host {
 
     /// Segments that connections which are still open have sent again, and those that are over.
     pub(crate) fn retransmitted(&self) -> u64 {
-        let of = |(_, connection): (usize, &Connection)| match &connection.kind {
-            Kind::Client { tcp, .. } | Kind::Server { tcp, .. } => u64::from(tcp.retransmitted),
-            Kind::Asker { .. } => 0,
-        };
-        self.counts.retransmitted + self.connections.iter().map(of).sum::<u64>()
+        let open = self.connections.iter().map(|(_, connection)| connection.retransmitted());
+        self.counts.retransmitted + open.sum::<u64>()
     }
 }
 
@@ -758,7 +844,7 @@ fn identity(own: &[IpAddr], local: IpAddr) -> u32 {
 }
 
 /// Sends the next request of a flow on its connection.
-fn ask(tcp: &mut Tcp, reader: &mut Reader, flow: &mut Flow, now: Instant) {
+fn ask(tcp: &mut Stack, reader: &mut Reader, flow: &mut Flow, now: Instant) {
     flow.asked = now;
     *reader = Reader::default();
     tcp.send(flow.request());

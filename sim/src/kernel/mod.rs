@@ -345,6 +345,15 @@ impl Kernel {
         self.nats.iter().map(Nat::len).sum()
     }
 
+    /// Whether every packet that came in or was made here has had exactly one end.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        let KernelCounts { received, sent, from_tuns, born, split, transmitted, .. } = self.counts;
+        let KernelCounts { to_host, to_tuns, consumed, waiting, .. } = self.counts;
+        received + sent + from_tuns + born + split
+            == transmitted + to_host + to_tuns + consumed + waiting + self.counts.dropped_all()
+    }
+
     /// Packets that ended, by reason.
     pub fn drops(&self) -> impl Iterator<Item = (KernelDrop, u64)> + '_ {
         KernelDrop::ALL.iter().map(|reason| (*reason, self.counts.dropped(*reason)))

@@ -34,7 +34,7 @@ pub(super) struct Journal<'a> {
 
 /// One link of the policy chain, so that rules can be asked which of them it was.
 enum Stage {
-    Rule(String, Rules),
+    Rule(String, Box<Rules>),
     Component(String),
 }
 
@@ -59,7 +59,7 @@ impl<'a> Journal<'a> {
                     let each = flows
                         .iter()
                         .map(|flow| (flow.name.clone(), Rules::new(vec![flow.clone()], HashKey([0, 0]))));
-                    policies.extend(each.map(|(name, rules)| Stage::Rule(name, rules)));
+                    policies.extend(each.map(|(name, rules)| Stage::Rule(name, Box::new(rules))));
                 }
                 PolicyPlan::Guest { name, .. } => policies.push(Stage::Component(name.clone())),
             }

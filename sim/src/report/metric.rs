@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use evenkeel_engine::DropReason;
 
 use super::{ExpectationReport, Outcome};
+use crate::checker::BreakCause;
 use crate::kernel::KernelDrop;
 use crate::record::data::Mode;
 use crate::scenario::{Expectation, Expected};
@@ -41,12 +42,17 @@ pub const NAMES: &[(&str, &str)] = &[
     ("arp.conflicts", "claims of an address that another station had claimed before"),
     ("vip.bypassed", "packets for a VIP that reached a real server past every forwarder"),
     ("answers.foreign", "answers to a client from an address that it had not called"),
+    ("answers.strayed", "answers that reached another forwarder than the requests"),
+    ("service.out", "new flows that reached a real server which was drained or down at the forwarder"),
+    ("service.denied", "flows that reached a real server although a rule of the forwarder denies them"),
+    ("tuples.shared", "tuples that two flows had at once at a real server"),
+    ("tuples.early", "tuples that were used again while the real server waited (TIME-WAIT)"),
     ("forwarder.restarts", "how often forwarders began anew"),
     ("wire_hash", "the hash of every packet that a machine received, as 16 hexadecimal digits"),
     ("decision_hash", "the hash of every decision of a director, as 16 hexadecimal digits"),
 ];
 
-/// Whether there is such a metric; `drops.REASON`, `kernels.REASON` and `share.DIRECTOR.SERVER` (in percent) are as well.
+/// Whether there is such a metric; `drops.REASON`, `kernels.REASON`, `breaks.CAUSE` and `share.DIRECTOR.SERVER` (in percent) are as well.
 #[must_use]
 pub fn is_known(name: &str) -> bool {
     if NAMES.iter().any(|(known, _)| *known == name) {
@@ -57,6 +63,9 @@ pub fn is_known(name: &str) -> bool {
     }
     if let Some(reason) = name.strip_prefix("kernels.") {
         return KernelDrop::ALL.iter().any(|known| known.name() == reason);
+    }
+    if let Some(cause) = name.strip_prefix("breaks.") {
+        return BreakCause::ALL.iter().any(|known| known.key() == cause);
     }
     name.strip_prefix("share.").and_then(|rest| rest.split_once('.')).is_some()
 }
@@ -125,6 +134,11 @@ fn value(name: &str, outcome: &Outcome) -> Option<Expected> {
         "arp.conflicts" => outcome.checks.counts.arp_conflicts,
         "vip.bypassed" => outcome.checks.counts.vip_bypassed,
         "answers.foreign" => outcome.checks.counts.foreign_answers,
+        "answers.strayed" => outcome.checks.counts.strayed_answers,
+        "service.out" => outcome.checks.counts.out_of_service,
+        "service.denied" => outcome.checks.counts.denied,
+        "tuples.shared" => outcome.checks.counts.tuples_shared,
+        "tuples.early" => outcome.checks.counts.tuples_early,
         "forwarder.restarts" => outcome.forwarders.iter().map(|forwarder| forwarder.restarts).sum(),
         "conserved" => u64::from(outcome.is_conserved),
         "share.deviation" => return Some(Expected::Number(outcome.share_deviation)),
@@ -149,6 +163,10 @@ fn member(name: &str, outcome: &Outcome) -> Option<Expected> {
     }
     if let Some(reason) = name.strip_prefix("kernels.") {
         return Some(number(outcome.packets.dropped_by_kernels.get(reason).copied().unwrap_or(0)));
+    }
+    if let Some(cause) = name.strip_prefix("breaks.") {
+        let breaks = outcome.checks.breaks.iter();
+        return Some(number(breaks.filter(|(known, _)| known.key() == cause).map(|(_, count)| count).sum()));
     }
     let (director, server) = name.strip_prefix("share.")?.split_once('.')?;
     let found = outcome.servers.iter().find(|row| row.director == director && row.server == server)?;

@@ -192,6 +192,22 @@ pub enum Stack {
     Smoltcp,
 }
 
+/// What a host does about connections whose client has not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynPlan {
+    /// How many it keeps.
+    pub backlog: usize,
+    /// Whether further ones are answered with a cookie, without being kept; else they are dropped.
+    pub cookies: bool,
+}
+
+impl Default for SynPlan {
+    fn default() -> Self {
+        // Linux: net.core.somaxconn since 5.4, and net.ipv4.tcp_syncookies.
+        Self { backlog: 4_096, cookies: true }
+    }
+}
+
 /// One machine that is neither forwarder nor router: a client where a load names it, else a server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
@@ -203,6 +219,8 @@ pub struct Host {
     pub network: Network,
     /// Its TCP.
     pub stack: Stack,
+    /// What it does about connections that are half open.
+    pub syn: SynPlan,
     /// How its programs serve requests; at once where nothing is given.
     pub service: Option<super::ServiceModel>,
 }

@@ -43,7 +43,7 @@ impl<'a> World<'a> {
         for (number, host) in scenario.hosts.iter().enumerate() {
             let listeners = scenario.listeners(number, &services);
             let own = host.network.attachments.iter().flat_map(|it| it.addresses.clone()).collect();
-            let host = Host::new(number, &host.name, seed, own, listeners, host.service.as_ref())
+            let host = Host::new(number, host, seed, own, listeners)
                 .map_err(|error| RunError::Law { what: format!("host {}", host.name), error })?;
             let role = Role::Host(host);
             let Some((_, _, network)) = scenario.machine(number) else { continue };
@@ -86,6 +86,7 @@ impl<'a> World<'a> {
                 || scenario.timeline.iter().any(|one| matches!(one.action, Action::LinkSet { .. }));
             let checker = Checker::new(names(scenario, &world.machines), is_corrupting);
             world.net.checker = Some(Box::new(checker));
+            (0..world.machines.len()).for_each(|machine| world.tell_checker(machine));
         }
         Ok(world)
     }

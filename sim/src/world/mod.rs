@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use evenkeel_engine::plan::Plan;
 use evenkeel_engine::{Duration, Guests, Instant, PlanError};
 
+use crate::checker::{History, Witness};
 use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
@@ -381,7 +382,8 @@ impl World<'_> {
             link_answer(&mut self.net, self.scenario, &answer);
             self.telling.answered(self.net.now, &answer, server);
         }
-        for ending in host.endings.drain(..) {
+        let mut endings = std::mem::take(&mut host.endings);
+        for ending in endings.drain(..) {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
             state.counts.end(ending.broken);
             let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
@@ -389,15 +391,59 @@ impl World<'_> {
             if let (Some(service), Some(server)) = (service, server) {
                 *self.answers.entry((service, server)).or_insert(0) += 1;
             }
-            if ending.broken.is_some() {
-                let is_unavoidable = match server {
-                    Some(server) => self.absences.has(server, ending.opened),
-                    None => self.absences.has_any(ending.opened),
-                };
+            if let Some(cause) = ending.broken {
+                let is_unavoidable = matches!(cause, Cause::ClientGone | Cause::NoPort)
+                    || match server {
+                        Some(server) => self.absences.has(server, ending.opened),
+                        None => self.absences.has_any(ending.opened),
+                    };
                 self.telling.ended(self.net.now, &ending, server, is_unavoidable);
             }
             record(&mut self.net, self.scenario, machine, (&ending, server));
             state.make_room(&mut self.net, ending.load);
+            self.blame(machine, &ending);
+        }
+        if let Some(Role::Host(host)) = self.machines.get_mut(machine).map(|machine| &mut machine.role) {
+            host.endings = endings;
+        }
+    }
+
+    /// The checker learns that a flow has ended, and finds out why where it broke.
+    fn blame(&mut self, machine: usize, ending: &Ending) {
+        let Some(checker) = &mut self.net.checker else { return };
+        let load = self.scenario.loads.get(ending.load);
+        let key = load.zip(ending.client).map(|(load, end)| (load.service.protocol, end));
+        let (machines, absences, scenario) = (&self.machines, &self.absences, self.scenario);
+        checker.ended(machine, key, ending.broken, &|machine| Witness {
+            was_away: timeline::addresses(scenario, machine).any(|it| absences.has(it, ending.opened)),
+            history: match machines.get(machine).map(|machine| &machine.role) {
+                Some(Role::Forwarder(forwarder)) => forwarder.history(),
+                Some(Role::Host(_) | Role::Router) | None => History::default(),
+            },
+        });
+    }
+
+    /// The checker learns what a forwarder goes by, and to which real servers it gives new flows.
+    fn tell_checker(&mut self, machine: usize) {
+        let Some(checker) = &mut self.net.checker else { return };
+        let Some(Role::Forwarder(node)) = self.machines.get(machine).map(|machine| &machine.role) else {
+            return;
+        };
+        let plan = node.engine.plan();
+        checker.told(machine, plan);
+        // A persistent client keeps its real server, drained or not.
+        let is_persistent = |name: &str| {
+            plan.directors.iter().any(|director| director.name == name && director.persistence.is_some())
+        };
+        let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
+        for director in node.engine.directors() {
+            let is_kept = is_persistent(&director.name);
+            for server in director.servers {
+                *serves.entry(server.address).or_default() |= is_kept || server.is_up && server.weight > 0;
+            }
+        }
+        for (server, gets_flows) in serves {
+            checker.serves(self.net.now, machine, server, gets_flows);
         }
     }
 

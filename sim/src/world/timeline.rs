@@ -158,6 +158,7 @@ impl World<'_> {
             Role::Host(_) | Role::Router => None,
         };
         self.with_machine(machine, |machine, net| machine.power_up(net, guests));
+        self.tell_checker(machine);
     }
 
     /// The components of a forwarder that begins anew. Without a supplier there are none, and the engine says which it
@@ -199,13 +200,15 @@ impl World<'_> {
     }
 
     fn set_weight(&mut self, machine: usize, director: &str, server: &str, weight: u32) -> Option<u32> {
-        let machine = self.machines.get_mut(machine)?;
         let planted = self.planted;
-        machine.with_forwarder(&mut self.net, |forwarder, now| {
+        let node = self.machines.get_mut(machine)?;
+        let before = node.with_forwarder(&mut self.net, |forwarder, now| {
             let before = forwarder.set_weight(director, server, weight, now);
             forwarder.spoil(planted, now);
             before
-        })?
+        })?;
+        self.tell_checker(machine);
+        before
     }
 
     fn reload(&mut self, machine: usize, config: Option<&Path>) {
@@ -215,6 +218,7 @@ impl World<'_> {
             machine.reload(net, plan, guests);
             machine.with_forwarder(net, |forwarder, now| forwarder.spoil(planted, now));
         });
+        self.tell_checker(machine);
     }
 
     fn set_link(&mut self, machine: usize, segment: usize, is_up: bool) {
@@ -242,7 +246,7 @@ impl World<'_> {
 }
 
 /// The addresses that a machine has on its interfaces.
-fn addresses(scenario: &Scenario, machine: usize) -> impl Iterator<Item = IpAddr> {
+pub(super) fn addresses(scenario: &Scenario, machine: usize) -> impl Iterator<Item = IpAddr> {
     let network = scenario.machine(machine).map(|(_, _, network)| network);
     network.into_iter().flat_map(|network| &network.attachments).flat_map(|it| it.addresses.iter().copied())
 }

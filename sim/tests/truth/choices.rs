@@ -25,7 +25,7 @@ fn many(effort: Effort, scheduler: Tuned, servers: usize, load: f64, requests: (
 fn supermarket(effort: Effort, id: &'static str, d: u32, cases: &[(f64, f64)]) -> Vec<Row> {
     let row = |(load, tolerance): &(f64, f64)| {
         let servers = effort.choose(200, 2_000);
-        let outcomes = many(effort, choices(d), servers, *load, (30_000, 5_000_000));
+        let outcomes = many(effort, choices(d), servers, *load, (30_000, 1_000_000));
         let case = format!("shortest of {d} of {servers} queues, load {load}: mean time, of infinitely many");
         let exact = exact::supermarket_mean(d, *load);
         Row::of_seeds(id, case, &means(&outcomes), exact, effort.choose(*tolerance, 0.01))
@@ -63,7 +63,7 @@ pub fn v10(effort: Effort) -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (name, scheduler, (mean, p99), (mean_tolerance, p99_tolerance)) in ladder {
-        let outcomes = many(effort, scheduler, servers, load, (120_000, 5_000_000));
+        let outcomes = many(effort, scheduler, servers, load, (120_000, 2_000_000));
         let less = effort.choose(1.0, 0.4);
         let case = format!("{name}, 100 servers, load 0.9: mean time");
         rows.push(Row::of_seeds("V10", case, &means(&outcomes), mean, mean_tolerance * less));
@@ -77,7 +77,7 @@ pub fn v10(effort: Effort) -> Vec<Row> {
 /// Idle-Queue", Performance Evaluation 2011; at 100 servers and one dispatcher 21.9 times.
 pub fn v11(effort: Effort) -> Vec<Row> {
     let waits = |scheduler: Tuned| -> Vec<f64> {
-        let outcomes = many(effort, scheduler, 100, 0.9, (120_000, 5_000_000));
+        let outcomes = many(effort, scheduler, 100, 0.9, (120_000, 2_000_000));
         means(&outcomes).into_iter().map(|mean| mean - 1.0).collect()
     };
     let (two, idle) = (waits(choices(2)), waits(Builtin::JoinIdleQueue.into()));

@@ -154,7 +154,8 @@ pub fn v21(effort: Effort) -> Vec<Row> {
                 continue;
             }
             // Few keys are asked for often.
-            let hash = draws.below(1 + draws.below(64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let few = 1 + draws.below(64);
+            let hash = draws.below(few).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let flow = [NewFlow { hash, tuple: FiveTuple::default() }];
             let mut answer = [None];
             let mut selection = Selection::new(&flow, &servers, &mut loads, &mut answer);
@@ -279,7 +280,7 @@ pub fn v17(effort: Effort) -> Vec<Row> {
 /// Balls in bins: requests of fresh five-tuples, spread by their keyed hash.
 pub fn v20(effort: Effort) -> Vec<Row> {
     let quick: &[(u64, usize, u64, f64)] =
-        &[(1_000, 10, 40, 0.02), (10_000, 100, 12, 0.02), (100_000, 100, 6, 0.02)];
+        &[(1_000, 10, 40, 0.03), (10_000, 100, 24, 0.03), (100_000, 100, 6, 0.03)];
     let long: &[(u64, usize, u64, f64)] = &[
         (1_000, 10, 2_000, 0.003),
         (10_000, 100, 400, 0.004),

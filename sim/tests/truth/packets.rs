@@ -24,12 +24,12 @@ fn run_text(scenario: &str, config: &str, seeds: &[u64], seed: u64) -> Outcome {
     run(&scenario, seeds.iter().map(equipment).collect(), options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The real servers of a configuration, from 10.0.0.20 on.
+/// The real servers of a configuration, from 10.0.0.20 on, each with the port that clients call.
 fn servers(count: u32) -> String {
     let mut text = String::new();
     for number in 0..count {
         let address = Ipv4Addr::from_bits(0x0a00_0014 + number);
-        writeln!(text, "  {{ name = \"s{number}\", address = \"{address}:443\" }},").unwrap();
+        writeln!(text, "  {{ name = \"s{number}\", address = \"{address}\" }},").unwrap();
     }
     text
 }
@@ -42,10 +42,12 @@ fn moved_router(flows: u32, servers_count: u32, removed: u32, scheduler: &str, s
         r#"
 [interface.tun0]
 kind = "tun"
+address = ["10.99.0.1/24"]
 
 [director.web]
 bind = "10.9.0.9:443/tcp"
-mode = "gateway"
+mode = "tunnel"
+tunnel = {{ encapsulation = "ipip" }}
 scheduler = "{scheduler}"
 mid_stream = "pick"
 server = [
@@ -84,6 +86,7 @@ attach = [{{ segment = "lan", address = "10.0.0.20+i/16" }}]
 loopback = "10.9.0.9"
 gateway = "10.0.0.1"
 sysctl = {{ arp_ignore = 1, arp_announce = 2 }}
+tunnel = true
 
 [load.users]
 from = "client"
@@ -195,7 +198,7 @@ impl Flood {
 kind = "tun"
 
 [limits]
-half_open_max = {half_open_max}
+half_open = {half_open_max}
 
 [timeouts]
 tcp_syn_sent = "{timeout_s}s"
@@ -224,9 +227,7 @@ server = [
         let packet = build(self.device.buffer(), (source, service), Header::Tcp(segment), 0, |_| {});
         assert!(self.device.put(InterfaceId(0), packet).is_ok());
         step(&mut self.engine, &mut self.device, now);
-        while let Some((_, packet)) = self.device.take() {
-            self.device.recycle(packet.into_bytes());
-        }
+        while self.device.take().is_some() {}
     }
 
     /// Lets everything run out that is over.

@@ -74,7 +74,7 @@ pub fn v1_and_v2(effort: Effort) -> Vec<Row> {
 }
 
 pub fn v3(effort: Effort) -> Vec<Row> {
-    let cases = [(10, 0.8, 30_000, 0.02), (10, 0.9, 50_000, 0.04), (100, 0.95, 50_000, 0.02)];
+    let cases = [(10, 0.8, 30_000, 0.04), (10, 0.9, 50_000, 0.04), (100, 0.95, 50_000, 0.04)];
     let row = |(cores, load, requests, tolerance): (u32, f64, u64, f64)| {
         let queue = QueueSpec { cores, ..LINE };
         let outcomes = one_queue(effort, (requests, 3_000_000), queue, &EXPONENTIAL, load);
@@ -127,9 +127,9 @@ pub fn v6(effort: Effort) -> Vec<Row> {
 }
 
 pub fn v7(effort: Effort) -> Vec<Row> {
-    let cases = [(0.8, 80_000, 0.03), (0.9, 160_000, 0.06)];
+    let cases = [(0.8, 80_000, 0.05), (0.9, 160_000, 0.08)];
     let row = |(load, requests, tolerance): (f64, u64, f64)| {
-        let outcomes = runs(effort, (requests, 10_000_000), |seed, requests| {
+        let outcomes = runs(effort, (requests, 5_000_000), |seed, requests| {
             run_with(&queues(seed, 10, LINE, EXPONENTIAL, load, requests), plan(Builtin::RoundRobin, 10))
         });
         let case = format!("round robin over 10 servers, load {load}: mean time");

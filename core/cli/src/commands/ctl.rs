@@ -9,8 +9,8 @@ use super::ConfigArgument;
 use crate::progress::Progress;
 use crate::{Failure, output};
 
-/// Ask a running forwarder: stats, directors, drops, events, weight, reload,
-/// version, help
+/// Ask a running forwarder: stats, directors, drops, rules, events, weight,
+/// reload, version, help
 #[derive(Debug, clap::Args)]
 #[command(after_help = commands_help())]
 pub(crate) struct Arguments {

@@ -10,8 +10,8 @@ use evenkeel_sim::record::{Comparison, RunRecord};
 use evenkeel_sim::watch::Watch;
 use evenkeel_sim::{Edit, Options, Scenario, Supplier, Supply};
 
-use super::sim::guests;
 use super::pages;
+use super::sim::guests;
 use crate::Failure;
 use crate::progress::Progress;
 

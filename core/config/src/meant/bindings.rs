@@ -222,16 +222,30 @@ impl Meaning<'_> {
         if self.found.has_errors() {
             return;
         }
-        let flows = file.flow.iter().flat_map(|at| &at.value).filter_map(|flow| flow.value.policy.as_ref());
-        let led: std::collections::BTreeSet<&str> =
-            flows.filter_map(|policy| policy.value.0.strip_prefix("director ")).map(str::trim).collect();
+        let flows = file.flow.iter().flat_map(|at| &at.value).map(|flow| &flow.value);
+        let leading = |is_dead: bool| -> std::collections::BTreeSet<String> {
+            let name = |flow: &written::Flow| flow.name.as_ref().map(|name| name.value.0.clone());
+            let flows = flows
+                .clone()
+                .filter(|flow| name(flow).is_some_and(|name| self.dead_flows.contains(&name)) == is_dead);
+            let policies = flows.filter_map(|flow| flow.policy.as_ref());
+            policies
+                .filter_map(|policy| policy.value.0.strip_prefix("director "))
+                .map(|to| to.trim().to_owned())
+                .collect()
+        };
+        let (led, led_by_dead) = (leading(false), leading(true));
         for (name, table) in Named::entries(file.director.as_ref().map(|at| &at.value)) {
             let is_bound = !OneOrMany::each(table.value.bind.as_ref()).is_empty();
             if is_bound || led.contains(name.value.as_str()) {
                 continue;
             }
-            let message =
-                format!("the director {} gets no packets: it is bound to nothing", quote(&name.value));
+            let reason = if led_by_dead.contains(&name.value) {
+                "no rule of the flows that lead to it decides about any packet"
+            } else {
+                "it is bound to nothing"
+            };
+            let message = format!("the director {} gets no packets: {reason}", quote(&name.value));
             let diagnostic = self.diagnostic(Code::UnusedDirector, &name.span, message);
             let help = format!(
                 "add `bind = \"10.0.0.3:80/tcp\"`, or a flow with `policy = \"director {}\"`",

@@ -68,6 +68,8 @@ impl Meaning<'_> {
         };
         let service = Service { name, mode: mode_name, binds, all };
         let mode = self.mode(&service, written);
+        // In this order, so that what is wrong with the scheduler is shown at the scheduler.
+        let shadow = self.shadow(&name.value, written.shadow.as_ref());
         let scheduler = self.scheduler(&name.value, written.scheduler.as_ref());
         let persistence = written.persistence.as_ref().map(|at| self.persistence(at));
         let servers = self.servers(&service, entries(written.server.as_ref()));
@@ -78,6 +80,7 @@ impl Meaning<'_> {
             binds: service.binds,
             mode: mode?,
             scheduler: scheduler?,
+            shadow: shadow?,
             slow_start: self.slow_start(written.slow_start.as_ref()),
             servers,
             is_one_packet: flag(written.one_packet.as_ref(), false),

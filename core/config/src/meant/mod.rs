@@ -5,15 +5,19 @@
 //! plan that comes with errors has holes and is never used.
 
 mod bindings;
+mod component;
+mod condition;
 mod director;
 mod flow;
 mod mode;
 mod network;
 mod scheduler;
 mod server;
+mod set;
+mod shadow;
 mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
@@ -35,13 +39,13 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration:
 const BUDGETS: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_secs(1);
 
 /// The time that one call of a component may take when the file does not say.
-const BUDGET_DEFAULT: Duration = Duration::from_micros(200);
+pub(crate) const BUDGET_DEFAULT: Duration = Duration::from_micros(200);
 
 /// How much memory a component may have: from one page of WebAssembly to a quarter of what it can address.
 const MEMORIES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// The memory that a component may have when the file does not say.
-const MEMORY_DEFAULT: u64 = 16 << 20;
+pub(crate) const MEMORY_DEFAULT: u64 = 16 << 20;
 
 /// The longest options of a component, in bytes of TOML; the bound that components are promised.
 const OPTIONS_BYTES_MAX: usize = 65_536;
@@ -60,14 +64,28 @@ pub(crate) fn understand(
     let directors = names(file.director.as_ref());
     let interface_tables = Named::entries(file.interface.as_ref().map(|tables| &tables.value));
     let places = Places::default();
-    let mut meaning = Meaning { source, base, found, places, interfaces, interface_tables, directors };
+    let tables = network::table_numbers(file);
+    let (sets, dead_flows) = (BTreeMap::new(), BTreeSet::new());
+    let mut meaning = Meaning {
+        source,
+        base,
+        found,
+        places,
+        interfaces,
+        interface_tables,
+        directors,
+        tables,
+        sets,
+        dead_flows,
+    };
     let forwarder = meaning.forwarder(file.forwarder.as_ref());
     let mut plan = Plan::empty();
     plan.limits = meaning.limits(file.limits.as_ref());
     plan.timeouts = meaning.timeouts(file.timeouts.as_ref());
     plan.handling = handling(file.handling.as_ref());
     plan.interfaces = meaning.interfaces(file);
-    plan.routes = meaning.routes(file, &plan.interfaces);
+    meaning.all_sets(file);
+    (plan.routes, plan.tables) = meaning.routes(file, &plan.interfaces);
     plan.directors = meaning.directors(file);
     meaning.policies(file, &mut plan);
     meaning.default_routes(file, &plan);
@@ -134,6 +152,11 @@ struct Meaning<'a> {
     interface_tables: &'a [(At<String>, At<written::Interface>)],
     /// The directors by name, each with the engine's number.
     directors: Names<'a>,
+    /// The numbers of the routing tables, each at the engine's place.
+    tables: Vec<u32>,
+    sets: BTreeMap<String, set::Elements>,
+    /// Flows of which no rule decides about anything.
+    dead_flows: BTreeSet<String>,
 }
 
 impl<'a> Meaning<'a> {

@@ -1,6 +1,6 @@
 //! Interfaces and routes.
 
-use evenkeel_engine::plan::{InterfacePlan, Layer, Prefix, RoutePlan};
+use evenkeel_engine::plan::{InterfacePlan, Layer, Prefix, RoutePlan, TablePlan};
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{InterfaceId, Plan};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,6 +18,9 @@ const ADDRESSES_MAX: usize = 256;
 
 /// The most routes that a file may write; they are looked through one by one for a new flow.
 const ROUTES_MAX: usize = 1_024;
+
+/// The most routing tables beside the main one: the bound of the engine.
+const TABLES_MAX: usize = 254;
 
 /// The largest IP packet when the file does not say: that of Ethernet.
 const MTU_DEFAULT: u16 = 1_500;
@@ -119,11 +122,36 @@ impl Meaning<'_> {
         }
     }
 
-    /// The routes of the file, then the networks of the interfaces, then the implied default.
-    pub(super) fn routes(&mut self, file: &written::File, interfaces: &[InterfacePlan]) -> Vec<RoutePlan> {
+    /// The routes of the file, then the networks of the interfaces, then the implied default; and those of other tables.
+    pub(super) fn routes(
+        &mut self,
+        file: &written::File,
+        interfaces: &[InterfacePlan],
+    ) -> (Vec<RoutePlan>, Vec<TablePlan>) {
         let written = entries(file.route.as_ref());
         self.bounded(written, ROUTES_MAX, "routes");
-        let mut routes: Vec<_> = written.iter().filter_map(|route| self.route(&route.value)).collect();
+        if let Some(beyond) = self.tables.get(TABLES_MAX) {
+            let is_it = |route: &&At<written::Route>| number_of_table(route) == Some(*beyond);
+            if let Some(at) = written.iter().find(is_it) {
+                let message =
+                    format!("there are {} routing tables; {TABLES_MAX} is the most", self.tables.len());
+                let diagnostic = self.diagnostic(Code::TooMany, &at.span, message);
+                self.found.push(diagnostic.help("take out some tables"));
+            }
+        }
+        let mut routes = Vec::new();
+        let mut tables: Vec<_> =
+            self.tables.iter().map(|id| TablePlan { id: *id, routes: Vec::new() }).collect();
+        for route in written {
+            let Some(plan) = self.route(&route.value, interfaces) else { continue };
+            match number_of_table(route) {
+                None => routes.push(plan),
+                Some(id) => {
+                    let table = tables.iter_mut().find(|table| table.id == id);
+                    table.into_iter().for_each(|table| table.routes.push(plan));
+                }
+            }
+        }
         for (index, interface) in interfaces.iter().enumerate() {
             let Some(id) = interface_id(index) else { break };
             let networks = interface.addresses.iter().map(|own| addresses::network_around(*own));
@@ -140,7 +168,7 @@ impl Meaning<'_> {
                 }
             }
         }
-        routes
+        (routes, tables)
     }
 
     /// Warns of a family that is used and has no default route, where there is none that goes without saying.
@@ -170,17 +198,17 @@ impl Meaning<'_> {
         }
     }
 
-    fn route(&mut self, written: &written::Route) -> Option<RoutePlan> {
+    fn route(&mut self, written: &written::Route, interfaces: &[InterfacePlan]) -> Option<RoutePlan> {
         let destination =
             written.to.as_ref().and_then(|to| self.text(&to.span, addresses::network(&to.value.0)));
         let gateway = match &written.via {
             Some(via) => self.text(&via.span, addresses::host_address(&via.value.0)).map(Some),
             None => Some(None),
         };
-        let interface = written
-            .interface
-            .as_ref()
-            .and_then(|name| self.resolve(Code::UnknownInterface, "interface", &name.value.0, &name.span));
+        let interface = match &written.interface {
+            Some(name) => self.resolve(Code::UnknownInterface, "interface", &name.value.0, &name.span),
+            None => self.interface_to(written, gateway.flatten(), interfaces),
+        };
         let (destination, gateway, interface) = (destination?, gateway?, interface_id(interface?)?);
         if let (Some(at), Some(router)) = (&written.via, &gateway)
             && router.is_ipv4() != destination.address.is_ipv4()
@@ -193,4 +221,51 @@ impl Meaning<'_> {
         }
         Some(RoutePlan { destination, gateway, interface })
     }
+
+    /// The interface in whose network the router of a route is.
+    fn interface_to(
+        &mut self,
+        written: &written::Route,
+        router: Option<IpAddr>,
+        interfaces: &[InterfacePlan],
+    ) -> Option<usize> {
+        let (at, router) = match (&written.via, router) {
+            (Some(at), Some(router)) => (at, router),
+            (Some(_), None) => return None,
+            (None, _) => {
+                let span = written.to.as_ref().map_or(0..0, |to| to.span.clone());
+                let message = "this route says neither by which interface packets leave nor to which router";
+                let diagnostic = self.diagnostic(Code::MissingKey, &span, message);
+                self.found.push(diagnostic.help("add `interface`, or `via` with the address of a router"));
+                return None;
+            }
+        };
+        let holds = |interface: &&(usize, &InterfacePlan)| {
+            interface.1.addresses.iter().any(|own| own.contains(router))
+        };
+        let all: Vec<_> = interfaces.iter().enumerate().collect();
+        let found = all.iter().find(holds).map(|(index, _)| *index);
+        if found.is_none() {
+            let message = format!("the router {router} is in the network of no interface");
+            let diagnostic = self.diagnostic(Code::UnknownInterface, &at.span, message);
+            self.found
+                .push(diagnostic.help("add `interface`, or to an interface an `address` in its network"));
+        }
+        found
+    }
+}
+
+/// The numbers of the routing tables beside the main one, in the order of the file.
+pub(super) fn table_numbers(file: &written::File) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for number in entries(file.route.as_ref()).iter().filter_map(number_of_table) {
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    numbers
+}
+
+fn number_of_table(route: &At<written::Route>) -> Option<u32> {
+    route.value.table.as_ref().and_then(|at| u32::try_from(at.value).ok())
 }

@@ -12,7 +12,9 @@ use super::{GuestText, Meaning, SCHEDULER_DEFAULT, number};
 use crate::addresses;
 use crate::diagnostic::Code;
 use crate::forms::{self, quote};
-use crate::written::{self, At, DurationText, Fallback, Netmask, Scheduler, SchedulerTable, TextOrTable};
+use crate::written::{
+    self, At, ComponentText, DurationText, Fallback, Netmask, Scheduler, SchedulerTable, TextOrTable,
+};
 
 /// How long a slow start may be. Below, it is none; above, it is a weight.
 const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
@@ -40,6 +42,26 @@ impl Meaning<'_> {
             }
             TextOrTable::Text(name) => self.text(span, forms::builtin(&name.0)).map(SchedulerPlan::Builtin),
             TextOrTable::Table(table) => self.scheduler_table(director, span, table),
+        }
+    }
+
+    /// The second scheduler of a director. A component may stand there by its name alone: nothing depends on it.
+    pub(super) fn shadow(
+        &mut self,
+        director: &str,
+        written: Option<&At<Scheduler>>,
+    ) -> Option<Option<SchedulerPlan>> {
+        let Some(At { span, value }) = written else { return Some(None) };
+        match value {
+            TextOrTable::Text(name) if name.0.starts_with("bundled:") || name.0.ends_with(".wasm") => {
+                let component = At { span: span.clone(), value: ComponentText(name.0.clone()) };
+                let table = SchedulerTable { component: Some(component), ..SchedulerTable::default() };
+                self.component_scheduler(&table).map(Some)
+            }
+            TextOrTable::Text(name) => {
+                self.text(span, forms::builtin(&name.0)).map(|kind| Some(SchedulerPlan::Builtin(kind)))
+            }
+            TextOrTable::Table(table) => self.scheduler_table(director, span, table).map(Some),
         }
     }
 

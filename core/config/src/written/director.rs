@@ -30,6 +30,9 @@ pub(crate) struct Director {
     /// Who picks the real server of a new flow.
     #[schemars(extend("default" = "wlc"))]
     pub(crate) scheduler: Option<At<Scheduler>>,
+    /// A second scheduler, written as `scheduler` is, or as the name of a component alone. It is asked the same and decides
+    /// nothing: `evenkeel ctl stats` shows on how many flows both agree, how even it would be, and what it costs.
+    pub(crate) shadow: Option<At<Scheduler>>,
     /// How a real server that is new, or comes back, gets to its share of flows: its weight counts little at first, and whole
     /// after this long. Without it, at once. Schedulers that ignore weights ignore it.
     pub(crate) slow_start: Option<At<SlowStart>>,

@@ -7,6 +7,7 @@ mod render;
 mod socket;
 mod status;
 
+use evenkeel_engine::plan::{Builtin, SchedulerPlan};
 use evenkeel_engine::{Engine, Instant};
 use serde_json::{Value, json};
 
@@ -31,8 +32,14 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "stats", arguments: "", help: "counters, directors, real servers, guests, device" },
     Command { name: "directors", arguments: "", help: "directors and their real servers" },
     Command { name: "drops", arguments: "", help: "every reason for a drop, with its count and meaning" },
+    Command { name: "rules", arguments: "", help: "flow and outflow rules, with how often each has decided" },
     Command { name: "events", arguments: "", help: "what happened lately: faults of guests, new plans" },
     Command { name: "weight", arguments: "DIRECTOR SERVER N", help: "set a weight, 0 to 65535; 0 drains" },
+    Command {
+        name: "director",
+        arguments: "DIRECTOR scheduler NAME|FILE",
+        help: "another scheduler until the next reload: a built-in one, bundled:NAME, a file",
+    },
     Command { name: "reload", arguments: "", help: "read the configuration again and apply it" },
     Command { name: "version", arguments: "", help: "the version of the forwarder" },
     Command { name: "help", arguments: "", help: "this list" },
@@ -67,10 +74,13 @@ pub fn execute(engine: &mut Engine, line: &str, now: Instant) -> Result<Value, S
         ("stats", _) => Ok(status::stats(engine)),
         ("directors", _) => Ok(json!({ "directors": status::directors(engine) })),
         ("drops", _) => Ok(json!({ "drops": status::drops(engine) })),
+        ("rules", _) => Ok(json!({ "rules": status::rules(engine) })),
         ("events", _) => Ok(json!({ "events": status::waiting_events(engine) })),
         ("version", _) => Ok(json!({ "version": env!("CARGO_PKG_VERSION") })),
         ("help", _) => Ok(help()),
         ("weight", &[director, server, weight]) => set_weight(engine, director, server, weight, now),
+        ("director", &[director, "scheduler", scheduler]) => set_scheduler(engine, director, scheduler, now),
+        ("director", _) => Err(format!("usage: {}", usage(command))),
         _ => Err(format!("{name} needs a running forwarder with a configuration file")),
     }
 }
@@ -86,6 +96,45 @@ fn set_weight(
         weight.parse().map_err(|_| format!("{weight} is not a weight; weights are 0 to 65535"))?;
     engine.set_weight(director, server, number, now).map_err(|error| error.to_string())?;
     Ok(json!({ "director": director, "server": server, "weight": number }))
+}
+
+/// Whether `name` is that of a component and not of a built-in scheduler.
+pub(crate) fn is_component(name: &str) -> bool {
+    name.starts_with("bundled:") || name.ends_with(".wasm") || name.contains('/')
+}
+
+/// A built-in scheduler; components need a host.
+fn set_scheduler(
+    engine: &mut Engine,
+    director: &str,
+    scheduler: &str,
+    now: Instant,
+) -> Result<Value, String> {
+    if is_component(scheduler) {
+        return Err(format!("{scheduler} is a component, and those need a running forwarder"));
+    }
+    let Some(kind) = Builtin::ALL.iter().find(|kind| kind.name() == scheduler) else {
+        return Err(unknown_scheduler(scheduler));
+    };
+    let plan = SchedulerPlan::Builtin(*kind);
+    engine.set_scheduler(director, plan, None, now).map_err(|error| error.to_string())?;
+    Ok(json!({ "director": director, "scheduler": scheduler }))
+}
+
+/// What to say of a name that no scheduler has.
+fn unknown_scheduler(name: &str) -> String {
+    let shown: String = name.chars().take(32).filter(|character| !character.is_control()).collect();
+    let names: Vec<&str> = Builtin::ALL.iter().map(|kind| kind.name()).collect();
+    let near = names.iter().max_by(|one, other| {
+        strsim::jaro_winkler(&shown, one).total_cmp(&strsim::jaro_winkler(&shown, other))
+    });
+    match near.filter(|near| strsim::jaro_winkler(&shown, near) >= LIKENESS_MIN) {
+        Some(near) => format!("no scheduler {shown}; did you mean {near}?"),
+        None => format!(
+            "no scheduler {shown}; built in are {}, a component is named bundled:NAME or by its file",
+            names.join(", ")
+        ),
+    }
 }
 
 fn help() -> Value {
@@ -174,11 +223,46 @@ mod tests {
     }
 
     #[test]
+    fn a_scheduler_changes_by_name_and_a_misspelt_one_is_answered_with_the_nearest() {
+        let mut engine = engine();
+        let value = run(&mut engine, "director web scheduler p2c").unwrap();
+        assert_eq!(text("director web scheduler p2c", &value), "director web: scheduler p2c\n");
+        assert_eq!(run(&mut engine, "directors").unwrap()["directors"][0]["scheduler"], "p2c");
+        for (line, words) in [
+            ("director web scheduler maglv", "did you mean maglev?"),
+            ("director web scheduler xyz", "built in are rr"),
+            ("director mail scheduler rr", "no director mail"),
+            ("director web scheduler bundled:rr", "running forwarder"),
+            ("director web scheduler x.wasm", "running forwarder"),
+            ("director web policy rr", "usage: director DIRECTOR scheduler NAME|FILE"),
+        ] {
+            let error = run(&mut engine, line).unwrap_err();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+        assert_eq!(run(&mut engine, "directors").unwrap()["directors"][0]["scheduler"], "p2c");
+    }
+
+    #[test]
     fn drops_list_every_reason_with_its_meaning() {
         let value = run(&mut engine(), "drops").unwrap();
         let list = value["drops"].as_array().unwrap();
         assert_eq!(list.len(), DropReason::ALL.len());
         assert!(list.iter().all(|entry| entry["count"] == 0 && entry["help"] != ""));
+    }
+
+    #[test]
+    fn rules_are_listed_with_their_comments_and_counts() {
+        use evenkeel_engine::plan::{FlowAction, FlowPlan, FlowRule, PolicyPlan};
+        let rule = FlowRule { comment: "all of it".to_owned(), ..FlowRule::matching(Vec::new()) };
+        let flow = FlowPlan { name: "rest".to_owned(), action: FlowAction::Deny, rules: vec![rule] };
+        let plan = Plan { policies: vec![PolicyPlan::Rules(vec![flow])], ..Plan::empty() };
+        let mut engine = Engine::new(plan, Guests::default(), Instant::ZERO).unwrap();
+        let answer = run(&mut engine, "rules").unwrap();
+        assert_eq!(
+            answer["rules"],
+            json!([{ "flow": "rest", "rule": 1, "comment": "all of it", "count": 0 }])
+        );
+        assert!(text("rules", &answer).contains("all of it"));
     }
 
     #[test]

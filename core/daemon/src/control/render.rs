@@ -10,6 +10,7 @@ pub fn text(line: &str, answer: &Value) -> String {
         "stats" => stats(answer),
         "directors" => directors(answer),
         "drops" => drops(answer),
+        "rules" => rules(answer),
         "events" => events(answer),
         "weight" => format!(
             "director {}, real server {}: weight {}\n",
@@ -17,6 +18,9 @@ pub fn text(line: &str, answer: &Value) -> String {
             show(&answer["server"]),
             show(&answer["weight"])
         ),
+        "director" => {
+            format!("director {}: scheduler {}\n", show(&answer["director"]), show(&answer["scheduler"]))
+        }
         "version" => format!("evenkeel {}\n", show(&answer["version"])),
         "help" => help(answer),
         "reload" => reload(answer),
@@ -79,7 +83,7 @@ fn directors(answer: &Value) -> String {
             show(&director["name"]),
             if binds.is_empty() { "by flow rules alone".to_owned() } else { binds.join(" ") },
             show(&director["scheduler"]),
-            guest(&director["guest"]),
+            guest(&director["guest"]) + &shadow(&director["shadow"]),
         ));
         let mut table = Table::new(&[
             "server",
@@ -127,10 +131,40 @@ fn guest(stats: &Value) -> String {
     )
 }
 
+/// How a shadow compares, where there is one.
+fn shadow(shadow: &Value) -> String {
+    if shadow.is_null() {
+        return String::new();
+    }
+    let times = |key: &str| {
+        let thousandths = shadow[key].as_u64().unwrap_or(0);
+        format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000)
+    };
+    format!(
+        "\n  shadow {}: agrees on {} of {} flows, no answer for {}; most/mean {} instead of {}{}",
+        show(&shadow["scheduler"]),
+        show(&shadow["agreed"]),
+        show(&shadow["asked"]),
+        show(&shadow["unanswered"]),
+        times("imbalance_would_be_thousandths"),
+        times("imbalance_thousandths"),
+        guest(&shadow["guest"]),
+    )
+}
+
 fn drops(answer: &Value) -> String {
     let mut table = Table::new(&["reason", "count", "meaning"]);
     for drop in items(&answer["drops"]) {
         table.row(vec![show(&drop["reason"]), show(&drop["count"]), show(&drop["help"])]);
+    }
+    table.render()
+}
+
+fn rules(answer: &Value) -> String {
+    let mut table = Table::new(&["flow", "rule", "count", "comment"]);
+    for rule in items(&answer["rules"]) {
+        let cells = ["flow", "rule", "count", "comment"];
+        table.row(cells.iter().map(|key| show(&rule[*key])).collect());
     }
     table.render()
 }
@@ -254,7 +288,9 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_version_still_renders() {
-        for line in ["stats", "directors", "drops", "events", "weight", "version", "help", "reload", "new"] {
+        for line in
+            ["stats", "directors", "drops", "rules", "events", "weight", "version", "help", "reload", "new"]
+        {
             for answer in [json!(null), json!({}), json!({ "directors": [1, {}] }), json!([1])] {
                 assert!(!text(line, &answer).is_empty() || line == "help", "{line}");
             }

@@ -30,13 +30,20 @@
 //! `10.0.0.3:80/tcp`), `scheduler`, `guest` and `servers[]` with `name`, `address`, `port`, `weight`, `is_up`, `active`, `inactive` (entries now), `flows`
 //! (entries ever), `packets_to`, `packets_from`, `bytes_to`, `bytes_from` (the real server).
 //!
+//! `shadow` of a director, null where it has none: `scheduler`, `guest`, flows that it was `asked` about, on which it
+//! `agreed`, for which it gave no answer (`unanswered`), and the most flows of a server for its weight in thousandths of
+//! the mean: `imbalance_thousandths` as it is, `imbalance_would_be_thousandths` had the shadow decided.
+//!
 //! `guest`: `calls` into the component, flows that it `decided`, `faults`, and flows that the native
-//! `fallbacks` decided instead; all zero without a component.
+//! `fallbacks` decided instead, `memory_bytes` and in the simulator `instructions`; all zero without a component.
+//!
+//! `rules`: a list of `flow`, `rule` (its number in the flow, from 1), `comment` and `count`, the new flows that it has decided
+//! about; rules of skipped flows and `ignore` rules without a limit are not among them, and of a long list the first 10,000.
 //!
 //! `drops`: a list of `reason`, `count` and `help`, every reason included. `events`: a list of `event` with
 //! what belongs to its kind, and on a forwarder `uptime_ms`.
 
-use evenkeel_engine::director::GuestStats;
+use evenkeel_engine::director::{GuestStats, ShadowStatus};
 use evenkeel_engine::{DirectorStatus, Engine, Event, PolicyStatus, ServerStatus};
 use serde_json::{Map, Value, json};
 
@@ -94,6 +101,15 @@ pub(super) fn drops(engine: &Engine) -> Vec<Value> {
     engine.counters().drops().map(line).collect()
 }
 
+/// The most rules that an answer lists: it is written in one piece.
+const RULES_MAX: usize = 10_000;
+
+/// How often each rule has decided.
+pub(super) fn rules(engine: &Engine) -> Vec<Value> {
+    let line = |one: evenkeel_engine::policy::rules::RuleCount<'_>| json!({ "flow": one.flow, "rule": one.rule, "comment": one.comment, "count": one.count });
+    engine.rule_counts().take(RULES_MAX).map(line).collect()
+}
+
 /// The events that nobody has fetched yet.
 pub(super) fn waiting_events(engine: &mut Engine) -> Vec<Value> {
     let mut list = Vec::new();
@@ -116,6 +132,12 @@ pub(crate) fn event(event: &Event) -> Value {
             "call": fault.call,
             "reason": fault.reason,
         }),
+        Event::SchedulerChanged { director, scheduler } => {
+            json!({ "event": "scheduler_changed", "director": director, "scheduler": scheduler })
+        }
+        Event::SchedulerRolledBack { director, from, to } => json!({
+            "event": "scheduler_rolled_back", "director": director, "from": from, "to": to,
+        }),
         Event::FlowTableFull { flows_max } => json!({ "event": "flow_table_full", "flows_max": flows_max }),
         Event::PortsExhausted { director, server } => {
             json!({ "event": "ports_exhausted", "director": director, "server": server })
@@ -133,7 +155,21 @@ fn director(director: &DirectorStatus) -> Value {
         "binds": binds,
         "scheduler": director.scheduler,
         "guest": guest(director.guest),
+        "shadow": director.shadow.as_ref().map(shadow),
         "servers": servers,
+    })
+}
+
+fn shadow(shadow: &ShadowStatus) -> Value {
+    let [real, would_be] = shadow.imbalance_thousandths;
+    json!({
+        "scheduler": shadow.scheduler,
+        "guest": guest(shadow.guest),
+        "asked": shadow.asked,
+        "agreed": shadow.agreed,
+        "unanswered": shadow.unanswered,
+        "imbalance_thousandths": real,
+        "imbalance_would_be_thousandths": would_be,
     })
 }
 
@@ -164,5 +200,7 @@ fn guest(stats: GuestStats) -> Value {
         "decided": stats.decided,
         "faults": stats.faults,
         "fallbacks": stats.fallbacks,
+        "memory_bytes": stats.memory_bytes,
+        "instructions": stats.fuel,
     })
 }

@@ -8,6 +8,7 @@
 
 pub mod builtin;
 mod scheduler;
+mod seat;
 mod service;
 pub mod slow_start;
 mod state;
@@ -19,5 +20,6 @@ pub use scheduler::{
     Fault, FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, GuestStats, NewFlow, ProbeAnswer,
     Scheduler, Selection, ServerId, ServerLoad, ServerView, TICK_MIN, Wishes,
 };
+pub use seat::ShadowStatus;
 pub use service::{Director, Server};
 pub use table::{Directors, Pinged};

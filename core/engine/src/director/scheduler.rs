@@ -217,6 +217,16 @@ pub struct Wishes {
 }
 
 impl Wishes {
+    /// Whether `event` is among it.
+    #[must_use]
+    pub const fn has(self, event: &FlowEvent) -> bool {
+        match event {
+            FlowEvent::Opened(_) => self.opened,
+            FlowEvent::Answered(_) => self.answered,
+            FlowEvent::Closed(_) => self.closed,
+        }
+    }
+
     /// What either of two listeners wants to hear; ticks as often as the more impatient one wants them.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -315,6 +325,10 @@ pub struct GuestStats {
     pub faults: u64,
     /// Flows that the native fallback decided instead.
     pub fallbacks: u64,
+    /// Instructions that calls have taken, where they are counted: in the simulator.
+    pub fuel: u64,
+    /// Linear memory that the instance has now.
+    pub memory_bytes: u64,
 }
 
 /// What went wrong in a guest, in words for the operator.

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::seat::Seat;
 use super::slow_start::SlowStart;
 use super::{
-    FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, NewFlow, ProbeAnswer, Scheduler, Selection,
-    ServerId, ServerLoad, ServerView, TICK_MIN, Wishes,
+    FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, NewFlow, ProbeAnswer, Scheduler, ServerId,
+    ServerLoad, ServerView, ShadowStatus,
 };
 use crate::flow::{Departed, Direction, FlowEntry, FlowState};
 use crate::plan::{
@@ -18,9 +19,6 @@ use crate::plan::{
 use crate::time::{Duration, Instant};
 use crate::verdict::InterfaceId;
 use crate::wire::{Address, Protocol};
-
-/// How much that happened to flows is gathered before the scheduler is told of it at once.
-const NEWS_MAX: usize = 64;
 
 impl ServerId {
     /// The identity of whoever listens at `address` and `port`: SipHash-1-3 with key zero of the 16 bytes of the
@@ -123,16 +121,10 @@ pub struct Director {
     pub mid_stream: MidStream,
     /// What happens to pings.
     pub ping: Ping,
-    scheduler_plan: SchedulerPlan,
-    scheduler: Box<dyn Scheduler>,
-    wishes: Wishes,
-    /// When the scheduler is to be called next because time has passed.
-    next_tick: Option<Instant>,
+    seat: Seat,
     slow_start: SlowStart,
     /// Whether any server has a bound on its flows.
     has_bounds: bool,
-    /// What the scheduler has not been told yet, in order.
-    news: Vec<FlowEvent>,
     servers: Vec<Option<Server>>,
     views: Vec<ServerView>,
     loads: Vec<ServerLoad>,
@@ -154,13 +146,9 @@ impl Director {
             persistence: plan.persistence,
             mid_stream: plan.mid_stream,
             ping: plan.ping,
-            scheduler_plan: plan.scheduler.clone(),
-            scheduler,
-            wishes: Wishes::default(),
-            next_tick: None,
+            seat: Seat::new(scheduler, plan.scheduler.clone()),
             slow_start: SlowStart::new(plan.slow_start),
             has_bounds: false,
-            news: Vec::new(),
             servers: Vec::new(),
             views: Vec::new(),
             loads: Vec::new(),
@@ -173,7 +161,7 @@ impl Director {
 
     /// Becomes what `plan` has under the same name; servers that stay keep their places, flows and counters.
     pub fn change(&mut self, plan: &DirectorPlan, scheduler: Option<Box<dyn Scheduler>>, now: Instant) {
-        self.flush_news(now);
+        self.seat.flush(now);
         self.slow_start.change(plan.slow_start);
         self.binds.clone_from(&plan.binds);
         self.mode = plan.mode.clone();
@@ -182,12 +170,8 @@ impl Director {
         self.persistence = plan.persistence;
         self.mid_stream = plan.mid_stream;
         self.ping = plan.ping;
-        self.scheduler_plan = plan.scheduler.clone();
-        if let Some(mut scheduler) = scheduler {
-            if let Some(state) = self.scheduler.save(now) {
-                scheduler.restore(&state, now);
-            }
-            self.scheduler = scheduler;
+        if let Some(scheduler) = scheduler {
+            self.seat.change(scheduler, plan.scheduler.clone(), now);
         }
         self.set_servers(&plan.servers, now);
     }
@@ -198,9 +182,9 @@ impl Director {
             self.servers.iter_mut().flatten().find(|server| server.view.is_some() && server.name == name);
         let Some(server) = server else { return false };
         server.weight = weight;
-        self.flush_news(now);
+        self.seat.flush(now);
         self.show_weights(now);
-        self.scheduler.update(&self.views, now);
+        self.seat.update(&self.views, now);
         true
     }
 
@@ -208,15 +192,14 @@ impl Director {
     ///
     /// Where servers have bounds on their flows it is asked one by one, so that each answer counts for the next.
     pub fn pick(&mut self, flows: &[NewFlow], answers: &mut [Option<u16>], now: Instant) {
-        self.flush_news(now);
+        self.seat.flush(now);
         if self.slow_start.is_due(now) {
             self.show_weights(now);
-            self.scheduler.update(&self.views, now);
+            self.seat.update(&self.views, now);
         }
         let at_once = if self.has_bounds { 1 } else { flows.len().max(1) };
         for (flows, answers) in flows.chunks(at_once).zip(answers.chunks_mut(at_once)) {
-            let mut selection = Selection::new(flows, &self.views, &mut self.loads, answers);
-            self.scheduler.pick(&mut selection, now);
+            self.seat.pick(flows, &self.views, &mut self.loads, answers, now);
             if let ([Some(view)], true) = (&*answers, self.has_bounds) {
                 self.check_bounds(*view, now);
             }
@@ -254,42 +237,37 @@ impl Director {
     /// Whether its scheduler wants to know how long answers took, or flows lived.
     #[must_use]
     pub const fn times_flows(&self) -> bool {
-        self.wishes.answered || self.wishes.closed
+        self.seat.wishes().answered || self.seat.wishes().closed
     }
 
     /// Whether its scheduler sends probes.
     #[must_use]
     pub const fn sends_probes(&self) -> bool {
-        self.wishes.probes
+        self.seat.wishes().probes
     }
 
     /// The server at `slot` has answered a flow for the first time.
     pub fn answered(&mut self, slot: u16, answer: FlowAnswered, now: Instant) {
         let view = self.server(slot).and_then(|server| server.view);
-        if let Some(server) = view.filter(|_| self.wishes.answered) {
-            self.tell(FlowEvent::Answered(FlowAnswered { server, ..answer }), now);
+        if let Some(server) = view.filter(|_| self.seat.wishes().answered) {
+            self.seat.tell(FlowEvent::Answered(FlowAnswered { server, ..answer }), now);
         }
     }
 
     /// When [`Director::handle_tick`] has something to do next.
     #[must_use]
     pub const fn next_tick(&self) -> Option<Instant> {
-        self.next_tick
+        self.seat.next_tick()
     }
 
     /// Lets the scheduler know that time has passed, if that is due.
     pub fn handle_tick(&mut self, now: Instant) {
-        if self.next_tick.is_none_or(|due| due > now) {
-            return;
-        }
-        self.flush_news(now);
-        self.scheduler.tick(now);
-        self.next_tick = self.wishes.tick.map(|interval| now.after(interval.max(TICK_MIN)));
+        self.seat.handle_tick(now);
     }
 
     /// The next real server that its scheduler wants to be asked how it is.
     pub fn poll_probe(&mut self, now: Instant) -> Option<(ServerId, &Server)> {
-        let view = self.scheduler.poll_probe(now)?;
+        let view = self.seat.scheduler_mut().poll_probe(now)?;
         let (_, id) = self.identity(view)?;
         Some((id, self.viewed(view)?))
     }
@@ -298,7 +276,7 @@ impl Director {
     pub fn probe_answered(&mut self, id: ServerId, in_flight: u32, latency: Duration, now: Instant) -> bool {
         let view = self.views.iter().position(|view| view.id == id);
         let Some(server) = view.and_then(|view| u16::try_from(view).ok()) else { return false };
-        self.scheduler.probe_answered(ProbeAnswer { server, in_flight, latency }, now);
+        self.seat.scheduler_mut().probe_answered(ProbeAnswer { server, in_flight, latency }, now);
         true
     }
 
@@ -309,8 +287,8 @@ impl Director {
         count(&mut server.load, protocol == Protocol::TCP, true);
         server.flows += 1;
         self.flows += 1;
-        if self.wishes.opened {
-            self.tell(FlowEvent::Opened(FlowOpened { hash, server: view }), now);
+        if self.seat.wishes().opened {
+            self.seat.tell(FlowEvent::Opened(FlowOpened { hash, server: view }), now);
         }
         Some(slot)
     }
@@ -347,8 +325,7 @@ impl Director {
             if let Some(Some(server)) = slot.and_then(|slot| self.servers.get_mut(slot)) {
                 server.is_up = is_up;
             }
-            self.flush_news(now);
-            self.scheduler.update(&self.views, now);
+            self.seat.update(&self.views, now);
         }
     }
 
@@ -374,8 +351,8 @@ impl Director {
         let place = self.servers.get_mut(usize::from(slot));
         let Some(server) = place.as_ref().and_then(|place| place.as_ref()) else { return };
         if let Some(view) = server.view {
-            if self.wishes.closed {
-                self.tell(FlowEvent::Closed(closed(departed, hash, view, now)), now);
+            if self.seat.wishes().closed {
+                self.seat.tell(FlowEvent::Closed(closed(departed, hash, view, now)), now);
             }
         } else if server.is_idle()
             && let Some(place) = place
@@ -463,18 +440,56 @@ impl Director {
     /// Who picks the servers.
     #[must_use]
     pub fn scheduler(&self) -> &dyn Scheduler {
-        &*self.scheduler
+        self.seat.scheduler()
     }
 
     /// Who picks the servers, to fetch its faults.
     pub fn scheduler_mut(&mut self) -> &mut dyn Scheduler {
-        &mut *self.scheduler
+        self.seat.scheduler_mut()
+    }
+
+    /// Puts another scheduler in the place of the one that is there, until the next plan.
+    pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>, plan: SchedulerPlan, now: Instant) {
+        self.seat.change(scheduler, plan, now);
+        self.seat.update(&self.views, now);
+        self.seat.listen(now);
+    }
+
+    /// Puts a shadow beside the scheduler, or takes it away.
+    pub fn set_shadow(&mut self, shadow: Option<(Box<dyn Scheduler>, SchedulerPlan)>, now: Instant) {
+        self.seat.set_shadow(shadow, now);
+        self.seat.update(&self.views, now);
+        self.seat.listen(now);
+    }
+
+    /// After a fault of the scheduler: puts the one before it back, where this one is on trial and has had too many of
+    /// them. Returns the name of the one that had to go.
+    pub fn judge(&mut self, now: Instant) -> Option<String> {
+        self.seat.judge(&self.views, now)
+    }
+
+    /// Whether the scheduler came in the place of another one not long ago, and could be taken back.
+    #[must_use]
+    pub fn is_on_trial(&self, now: Instant) -> bool {
+        self.seat.is_on_trial(now)
+    }
+
+    /// How its shadow compares, if it has one.
+    #[must_use]
+    pub fn shadow(&self) -> Option<ShadowStatus> {
+        self.seat.shadow(&self.views)
+    }
+
+    /// How the plan describes its shadow.
+    #[must_use]
+    pub fn shadow_plan(&self) -> Option<&SchedulerPlan> {
+        self.seat.shadow_plan()
     }
 
     /// How the plan describes the scheduler.
     #[must_use]
     pub const fn scheduler_plan(&self) -> &SchedulerPlan {
-        &self.scheduler_plan
+        self.seat.plan()
     }
 
     fn set_servers(&mut self, plans: &[ServerPlan], now: Instant) {
@@ -516,24 +531,8 @@ impl Director {
             self.check_bounds(view, now);
         }
         self.slow_start.slow_down(&mut self.views, now);
-        self.scheduler.update(&self.views, now);
-        self.listen(now);
-    }
-
-    /// Asks the scheduler what it wants to hear.
-    fn listen(&mut self, now: Instant) {
-        let before = core::mem::replace(&mut self.wishes, self.scheduler.wishes());
-        if before.tick != self.wishes.tick {
-            self.next_tick = self.wishes.tick.map(|interval| now.after(interval.max(TICK_MIN)));
-        }
-    }
-
-    /// Keeps what has happened until the scheduler is told.
-    fn tell(&mut self, event: FlowEvent, now: Instant) {
-        self.news.push(event);
-        if self.news.len() >= NEWS_MAX {
-            self.flush_news(now);
-        }
+        self.seat.update(&self.views, now);
+        self.seat.listen(now);
     }
 
     /// The place of the server of `plan`: its old one, a free one, or a new one at the end.
@@ -552,14 +551,6 @@ impl Director {
         let view = server.view.and_then(|view| self.loads.get_mut(usize::from(view)));
         if let Some(load) = view {
             count(load, is_active, is_more);
-        }
-    }
-
-    /// Tells the scheduler what has been gathered.
-    fn flush_news(&mut self, now: Instant) {
-        if !self.news.is_empty() {
-            self.scheduler.hear(&self.news, now);
-            self.news.clear();
         }
     }
 }

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use super::Director;
 use super::builtin::{native, seed_of};
 use crate::Guests;
-use crate::plan::{Binding, Mode, Ping, Plan};
+use crate::plan::{Binding, DirectorPlan, Mode, Ping, Plan};
 use crate::probe::Probe;
 use crate::time::Instant;
 use crate::wire::{Address, Protocol};
@@ -76,12 +76,12 @@ impl Directors {
                 (None, Some(scheduler)) => *slot = Some(Director::new(wanted, scheduler, now)),
                 (None, None) => continue, // Checked before: every guest of a new director is there.
             }
+            if let Some(director) = self.places.get_mut(place).and_then(Option::as_mut) {
+                shade(director, wanted, plan.seed, guests, now);
+            }
             // A plan has at most 65,535 directors; those that are gone give their places back.
             let place = u16::try_from(place).unwrap_or(u16::MAX);
             self.order.push(place);
-            if self.at(place).is_some_and(|director| director.sends_probes()) {
-                self.probing.push(place);
-            }
             for binding in &wanted.binds {
                 self.bind(binding, place);
             }
@@ -103,7 +103,7 @@ impl Directors {
             plan.interfaces.iter().flat_map(|one| &one.addresses).map(|own| Address::from(own.address)),
         );
         self.sweep();
-        self.note_ticks();
+        self.note_wishes();
     }
 
     fn bind(&mut self, binding: &Binding, place: u16) {
@@ -199,6 +199,13 @@ impl Directors {
             return;
         }
         self.places.iter_mut().flatten().for_each(|director| director.handle_tick(now));
+        self.note_ticks();
+    }
+
+    /// Looks up who sends probes and who wants to hear of time, after a scheduler has changed.
+    pub fn note_wishes(&mut self) {
+        let order = self.order.iter().copied();
+        self.probing = order.filter(|place| self.at(*place).is_some_and(Director::sends_probes)).collect();
         self.note_ticks();
     }
 
@@ -301,4 +308,17 @@ impl Directors {
             *slot = None;
         }
     }
+}
+
+/// Gives a director the shadow that its plan wants. One that stays goes on counting, unless a new instance has come.
+fn shade(director: &mut Director, wanted: &DirectorPlan, seed: u64, guests: &mut Guests, now: Instant) {
+    let guest = guests.shadows.remove(&wanted.name);
+    if guest.is_none() && director.shadow_plan() == wanted.shadow.as_ref() {
+        return;
+    }
+    let shadow = wanted.shadow.as_ref().and_then(|plan| {
+        let native = || plan.native().map(|tuned| native(&tuned, seed_of(seed, &wanted.name)));
+        Some((guest.or_else(native)?, plan.clone()))
+    });
+    director.set_shadow(shadow, now);
 }

@@ -182,6 +182,26 @@ impl Rules {
         }
     }
 
+    /// The rule that decides about `flow`, within all limits. Counts nothing.
+    #[must_use]
+    pub fn decider(&self, flow: &PolicyFlow) -> Option<RuleId> {
+        let point = self.point(flow);
+        let mut from = 0;
+        while let Some(number) = self.first(flow, &point, from) {
+            let Some(unit) = self.units.get(number as usize) else { break };
+            let meters = self.meters.get(unit.first_meter..unit.first_meter + unit.meters);
+            from = number + 1;
+            if meters.unwrap_or_default().iter().any(|(_, is_negated)| *is_negated) {
+                continue;
+            }
+            if unit.is_match {
+                return Some(unit.id);
+            }
+            from = unit.next_flow;
+        }
+        None
+    }
+
     /// What the rules say of a flow that is open already: within its limits, and not counted again. Nothing where that
     /// depends on what is not known any more.
     #[must_use]
@@ -189,22 +209,7 @@ impl Rules {
         if self.needs_dscp && flow.dscp.is_none() {
             return linear::evaluate(&self.flows, flow);
         }
-        let point = self.point(flow);
-        let mut from = 0;
-        while let Some(number) = self.first(flow, &point, from) {
-            let Some(unit) = self.units.get(number as usize) else { break };
-            let mut meters =
-                self.meters.get(unit.first_meter..unit.first_meter + unit.meters).unwrap_or_default().iter();
-            from = number + 1;
-            if meters.any(|(_, is_negated)| *is_negated) {
-                continue;
-            }
-            if unit.is_match {
-                return Some(self.verdict(unit.id));
-            }
-            from = unit.next_flow;
-        }
-        Some(PolicyVerdict::Skip)
+        Some(self.decider(flow).map_or(PolicyVerdict::Skip, |id| self.verdict(id)))
     }
 
     /// Looks at the rules one by one and tells `look` of each, changing nothing.

@@ -53,6 +53,7 @@ impl Scheduler for LeastConnections {
 evenkeel_plugin_sdk::export_scheduler!(LeastConnections);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::SchedulerKit;

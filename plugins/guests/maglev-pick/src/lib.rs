@@ -39,6 +39,7 @@ impl HashScheduler for MaglevPick {
 evenkeel_plugin_sdk::export_hash_scheduler!(MaglevPick);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::{HashSchedulerKit, server};

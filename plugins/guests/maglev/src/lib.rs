@@ -31,6 +31,7 @@ impl TableScheduler for Maglev {
 evenkeel_plugin_sdk::export_table_scheduler!(Maglev);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::{TableSchedulerKit, message};

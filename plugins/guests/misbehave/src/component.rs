@@ -18,6 +18,8 @@ static STATE: glue::Slot<State> = glue::Slot::new();
 
 struct State {
     kind: String,
+    /// Whether it misbehaves where it is told something, and not where it is asked.
+    is_in_feedback: bool,
     until_ns: u64,
     calls: u64,
     servers: Vec<Server>,
@@ -29,18 +31,30 @@ struct Component;
 fn configure(setup: &Setup) -> Result<(), ConfigureError> {
     let mut options = Options::parse(&setup.options)?;
     let kind = options.text("kind", "none")?;
+    let is_in_feedback = options.text("where", "answers")? == "feedback";
     let until_ns = options.integer("until_ns", u64::MAX, 0..=u64::MAX)?;
     options.finish()?;
     assert!(kind != "configure", "misbehave was told to panic in configure");
-    STATE.fill(State { kind, until_ns, calls: 0, servers: Vec::new() });
+    STATE.fill(State { kind, is_in_feedback, until_ns, calls: 0, servers: Vec::new() });
     Ok(())
 }
 
 /// The kind that holds for this call, after everything that does not end in an answer has happened.
 fn begin(now: u64) -> (String, Option<u32>, Option<u32>) {
+    begin_in(false, now)
+}
+
+/// It has been told something.
+fn hear(now: u64) {
+    begin_in(true, now);
+}
+
+fn begin_in(is_feedback: bool, now: u64) -> (String, Option<u32>, Option<u32>) {
     let (kind, calls, usable, unusable) = STATE.with(|state| {
-        state.calls += 1;
-        let kind = if now < state.until_ns { state.kind.clone() } else { String::from("none") };
+        let is_meant = state.is_in_feedback == is_feedback;
+        state.calls += u64::from(is_meant);
+        let is_on = is_meant && now < state.until_ns;
+        let kind = if is_on { state.kind.clone() } else { String::from("none") };
         let find = |usable| state.servers.iter().position(|server| server.is_usable() == usable);
         let index = |usable| find(usable).and_then(|index| u32::try_from(index).ok());
         (kind, state.calls, index(true), index(false))
@@ -125,18 +139,18 @@ impl scheduler_world::exports::evenkeel::plugin::feedback::Guest for Component {
         glue::Hearing { opened: true, answered: true, closed: true, tick: 1_000_000, probes: true }
     }
     fn hear(_: Vec<FlowEvent>, now: u64) {
-        begin(now);
+        hear(now);
     }
     fn tick(now: u64) {
-        begin(now);
+        hear(now);
     }
     /// Servers that are not there among the others.
     fn poll_probes(now: u64) -> Vec<u32> {
-        begin(now);
+        hear(now);
         alloc::vec![0, 60_000, u32::MAX]
     }
     fn probe_answered(_: ProbeAnswer, now: u64) {
-        begin(now);
+        hear(now);
     }
 }
 

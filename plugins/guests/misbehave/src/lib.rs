@@ -19,6 +19,9 @@
 //! | `configure` | `configure` panics |
 //! | `deny` | a policy that denies; a scheduler that is silent |
 //!
+//! Option `where`: `answers`, in `pick` and `decide` (the default), or `feedback`, where it is told what becomes of flows,
+//! that time has passed, and how servers are.
+//!
 //! Option `until_ns`: from this time on it behaves as `none` (default: never). Counting starts anew with each
 //! instance.
 //!

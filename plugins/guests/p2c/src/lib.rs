@@ -69,6 +69,7 @@ impl Scheduler for PowerOfChoices {
 evenkeel_plugin_sdk::export_scheduler!(PowerOfChoices);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::SchedulerKit;

@@ -163,6 +163,7 @@ impl Scheduler for PeakEwma {
 evenkeel_plugin_sdk::export_scheduler!(PeakEwma);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::SchedulerKit;

@@ -310,6 +310,7 @@ impl Scheduler for Prequal {
 evenkeel_plugin_sdk::export_scheduler!(Prequal);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::SchedulerKit;

@@ -87,6 +87,7 @@ impl Policy for RateGuard {
 evenkeel_plugin_sdk::export_policy!(RateGuard);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;

@@ -71,6 +71,7 @@ impl HashScheduler for Rendezvous {
 evenkeel_plugin_sdk::export_hash_scheduler!(Rendezvous);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::HashSchedulerKit;

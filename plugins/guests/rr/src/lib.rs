@@ -93,6 +93,7 @@ impl Scheduler for RoundRobin {
 evenkeel_plugin_sdk::export_scheduler!(RoundRobin);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::SchedulerKit;

@@ -52,6 +52,7 @@ impl Scheduler for WeightedLeastConnections {
 evenkeel_plugin_sdk::export_scheduler!(WeightedLeastConnections);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use evenkeel_plugin_sdk::kit::SchedulerKit;

@@ -6,10 +6,11 @@ use std::net::Ipv4Addr;
 use evenkeel_engine::device::{HEADROOM_BYTES, Offload, PacketBuffer};
 use evenkeel_engine::director::ServerLoad;
 use evenkeel_engine::plan::{
-    Binding, Builtin, DirectorPlan, Handling, InterfacePlan, Layer, Limits, Persistence, Prefix, RoutePlan,
-    ServerPlan, SourceNat, Timeouts,
+    Binding, Builtin, DirectorPlan, Handling, InterfacePlan, Layer, Limits, MidStream, Persistence, Prefix,
+    RoutePlan, ServerPlan, SourceNat, Timeouts,
 };
-use evenkeel_engine::{Device, Duration, Engine, step};
+use evenkeel_engine::wire::Address;
+use evenkeel_engine::{Device, Duration, Engine, InterfaceId, step};
 
 use super::*;
 use crate::random::Stream;
@@ -145,7 +146,7 @@ fn plan(case: &Case) -> Plan {
         interfaces: vec![InterfacePlan { addresses: vec![own], ..InterfacePlan::new("tun0", Layer::Ip) }],
         routes: vec![RoutePlan { destination: everywhere, gateway: None, interface: InterfaceId(0) }],
         directors: vec![director],
-        limits: case.limits.clone(),
+        limits: case.limits,
         timeouts: Timeouts {
             tcp_established: seconds(30),
             tcp_syn_sent: seconds(12),
@@ -304,7 +305,7 @@ impl Pair {
             assert!(self.reply(client, SYN | ACK));
         }
         self.ask(client, ACK);
-        self.forwarder.accepted(&here, hash, true, now);
+        self.forwarder.accepted(&here, true, now);
     }
 
     /// A client sends a request by a flow that it believes to be open.
@@ -335,7 +336,7 @@ impl Pair {
             if !self.is_one_sided {
                 assert!(self.reply(client, ACK));
             }
-            self.forwarder.accepted(&here, hash, false, now);
+            self.forwarder.accepted(&here, false, now);
         }
     }
 

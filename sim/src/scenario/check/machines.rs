@@ -6,7 +6,7 @@ use super::Checker;
 use crate::scenario::written::{self, NetworkKeys};
 use crate::scenario::{
     Attachment, Discipline, Ecmp, Forwarder, HOSTS_MAX, Host, Network, Router, Segment, ServiceModel, Stack,
-    Sysctl,
+    SynPlan, Sysctl,
 };
 use crate::work::Law;
 
@@ -60,6 +60,7 @@ impl Checker<'_, '_> {
                 None | Some(written::Stack::Minimal) => Stack::Minimal,
                 Some(written::Stack::Smoltcp) => Stack::Smoltcp,
             };
+            let syn = syn(host);
             let mut shared = None;
             for number in 0..count {
                 let number = host.count.as_ref().map(|_| number);
@@ -70,7 +71,7 @@ impl Checker<'_, '_> {
                 let Some(network) = self.network(host.network(), segments, member, &mut shared) else {
                     break;
                 };
-                hosts.push(Host { name, group, network, stack, service: service.clone() });
+                hosts.push(Host { name, group, network, stack, syn, service: service.clone() });
             }
         }
         hosts
@@ -185,6 +186,16 @@ impl Checker<'_, '_> {
             cores: number(service.cores.as_ref(), 1),
             backlog: number(service.backlog.as_ref(), BACKLOG_DEFAULT),
         }
+    }
+}
+
+/// What a host does about connections that are half open.
+fn syn(host: &written::Host) -> SynPlan {
+    let SynPlan { backlog, cookies } = SynPlan::default();
+    let written = host.syn_backlog.as_ref().and_then(|written| usize::try_from(written.value).ok());
+    SynPlan {
+        backlog: written.unwrap_or(backlog),
+        cookies: host.syn_cookies.as_ref().map_or(cookies, |written| written.value),
     }
 }
 

@@ -89,6 +89,13 @@ machines! {
         /// and complete one.
         #[schemars(extend("default" = "minimal"))]
         stack: Stack,
+        /// Connections that are half open, with a client that has not answered yet; of further ones nothing is kept.
+        #[schemars(range(min = 1, max = 1_048_576), extend("default" = 4096))]
+        syn_backlog: i64,
+        /// Whether SYNs beyond `syn_backlog` are answered with a cookie; else they are dropped, as with `smoltcp`, which
+        /// has no cookies.
+        #[schemars(extend("default" = true))]
+        syn_cookies: bool,
         /// How long its programs work on requests. Without it they answer at once.
         service: Service,
     }

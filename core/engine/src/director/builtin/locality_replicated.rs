@@ -14,6 +14,10 @@ use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
+/// Members of a set that the plan no longer has, beyond as many as it has: what a plan that changes again and again may
+/// leave behind. IPVS keeps each for as long as the set lives.
+const ABSENT_MAX: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct LocalityReplicated {
     known: Destinations<Set>,
@@ -84,8 +88,8 @@ impl Set {
         if self.servers.contains(&id) {
             return;
         }
-        // A server that the plan no longer has may come back; but the set never has more than twice those that are there.
-        if self.servers.len() > 2 * places.len() {
+        // A server that the plan no longer has may come back, and is then a member as before.
+        if self.servers.len() >= 2 * places.len() + ABSENT_MAX {
             self.servers.retain(|id| places.find(*id).is_some());
         }
         self.servers.insert(0, id);

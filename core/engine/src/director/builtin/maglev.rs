@@ -1,7 +1,7 @@
 //! `maglev`: a lookup table filled by the servers' permutations in turn, indexed by the flow hash.
 //!
-//! Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4. Weights by
-//! cumulative turns: in each round a server adds its weight to its score and claims a slot when the score
+//! Source: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4. Weights
+//! by cumulative turns: in each round a server adds its weight to its score and claims a slot when the score
 //! reaches the largest weight (as Katran's V2 does); or by turns, as many slots at once as it has weight (as IPVS
 //! does); or not at all. Members are sorted by identity first, so the table does not depend on the order of the plan (two
 //! instances agree), and permutations come from fixed keys. A flow whose server is full goes to the next slot's.

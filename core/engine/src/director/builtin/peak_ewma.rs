@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An estimate jumps up to a longer time at once, and follows shorter ones by exp(-time since the last / decay). The time is that from the
-//! first packet of a flow to the first answer of the server, so it needs `mode = "nat"`; without answers this is `p2c`. A flow that the
+//! first packet of a flow to the first answer of the server, which in the modes `gateway` and `tunnel` is seen by the client's acknowledgement, of TCP alone; without answers this is `p2c`. A flow that the
 //! server never answered, or reset at once, counts as one that took `decay`, so that a server that fails fast is not the fastest. A server that has not
 //! answered yet is tried when it has no flow, and else not before the others. O(choices * ln servers) per flow. Source: Finagle's `PeakEwma`
 //! balancer, 2015.

@@ -11,7 +11,7 @@
 //! that was chosen counts one more in flight from then on. With fewer than two answers the choice is random. Weights count only where the choice is random, and by 0.
 //!
 //! With `probe_source = "flows"` (the default) probes are answered on the spot by what this forwarder sees itself: flows in flight and the time to the last
-//! first answers (`mode = "nat"`). With `"servers"` they are messages: the driver fetches each from the engine, asks the real server by its own means,
+//! first answers. With `"servers"` they are messages: the driver fetches each from the engine, asks the real server by its own means,
 //! and hands the answer back. O(pool) per flow. Source: Wydrowski, Kleinberg, Rumble, Archer, "Load is not what you should balance:
 //! Introducing Prequal", NSDI 2024 (arXiv 2312.10172).
 

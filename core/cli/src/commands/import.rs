@@ -1,0 +1,49 @@
+//! `evenkeel import`: a configuration of another system as one of ours.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use evenkeel_config::import::{System, import};
+
+use super::fmt::{read, refused};
+use crate::{Failure, output};
+
+/// Turn the configuration of another system into one of ours
+///
+/// Prints a configuration file on the standard output, and on the standard error
+/// a line for each thing that it does not keep. `evenkeel check` takes the result.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+  evenkeel import aloha flowmgr.cfg > evenkeel.toml
+  ipvsadm --save --numeric > ipvs.rules; evenkeel import ipvsadm ipvs.rules
+  evenkeel import keepalived /etc/keepalived/keepalived.conf")]
+pub(crate) struct Arguments {
+    /// Whose configuration it is
+    #[arg(value_enum)]
+    system: Name,
+    /// Its file
+    file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// HAProxy ALOHA: flows, outflows, directors, network services
+    Aloha,
+    /// IPVS, as `ipvsadm --save --numeric` prints it
+    Ipvsadm,
+    /// keepalived: its virtual servers
+    Keepalived,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let system = match arguments.system {
+        Name::Aloha => System::Aloha,
+        Name::Ipvsadm => System::Ipvsadm,
+        Name::Keepalived => System::Keepalived,
+    };
+    let text = read(&arguments.file)?;
+    let name = arguments.file.display().to_string();
+    let (toml, found) = import(system, &text, &name).map_err(|found| refused(&found))?;
+    output::complain(&found.render(output::has_colour()));
+    output::answer(&toml)
+}

@@ -1,0 +1,103 @@
+//! `evenkeel plugin`: from an idea for a scheduler to a component that has been tried.
+//!
+//! ```text
+//! new -> (edit, test) -> build -> inspect, check, bench -> a configuration names the file
+//! ```
+
+mod bench;
+mod build;
+mod look;
+mod new;
+mod vendored;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use evenkeel_plugin_host::suite::Subject;
+
+use crate::Failure;
+
+/// Write, build, check and measure schedulers of your own
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    New(new::Arguments),
+    Build(build::Arguments),
+    /// Run the conformance suite on a component; exit code 1 when it fails
+    ///
+    /// World, imports, size and memory; the same answers in two runs; shares by
+    /// weight; servers without weight or down; 0, 1 and 1000 servers; batches;
+    /// order of servers; how many flows a change moves; state over a reload.
+    Check {
+        #[command(flatten)]
+        named: Named,
+        /// The findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure what a decision costs, beside built-in schedulers
+    Bench {
+        #[command(flatten)]
+        named: Named,
+        /// The figures as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a component is made of: world, exports, imports, size
+    Inspect {
+        /// The component: a file, or bundled:NAME
+        component: String,
+        /// The same as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A component with its options.
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// The component: a file, or bundled:NAME
+    component: String,
+    /// A file with its options, as they would stand in the table `options`
+    #[arg(long, value_name = "FILE")]
+    options: Option<PathBuf>,
+    /// The most time that a call may take, in microseconds
+    #[arg(long, value_name = "US", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    budget: u64,
+    /// The most linear memory, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    memory: u64,
+}
+
+impl Named {
+    fn subject(&self) -> Result<Subject, Failure> {
+        let options = match &self.options {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?,
+        };
+        Ok(Subject {
+            component: self.component.clone(),
+            options,
+            budget: Duration::from_micros(self.budget),
+            memory_bytes: self.memory << 20,
+            bundled: evenkeel_plugins_bundled::component,
+        })
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::New(arguments) => new::run(arguments),
+        Command::Build(arguments) => build::run(arguments),
+        Command::Check { named, json } => look::check(&named.subject()?, *json),
+        Command::Bench { named, json } => bench::run(&named.subject()?, *json),
+        Command::Inspect { component, json } => look::inspect(component, *json),
+    }
+}

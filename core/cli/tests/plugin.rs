@@ -1,0 +1,129 @@
+//! A scheduler of one's own, as somebody new would make it: the commands of the page, in a fresh folder.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The page whose commands are tried.
+const PAGE: &str = include_str!("../../../docs/src/plugins/writing-a-scheduler.md");
+
+/// A folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("evenkeel-plugin-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn evenkeel() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The commands of the page, one after the other.
+fn commands() -> String {
+    let mut script = String::from("set -e\n");
+    let mut is_inside = false;
+    for line in PAGE.lines() {
+        match (line, is_inside) {
+            ("```sh", false) => is_inside = true,
+            ("```", true) => is_inside = false,
+            (line, true) => {
+                script.push_str(line);
+                script.push('\n');
+            }
+            _ => {}
+        }
+    }
+    script
+}
+
+#[test]
+fn the_commands_of_the_page_end_with_a_table_of_both_schedulers() {
+    let folder = Folder::new("page");
+    let script = commands();
+    assert!(script.lines().count() > 8, "{script}");
+    let program = Path::new(env!("CARGO_BIN_EXE_evenkeel")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(&script)
+        .current_dir(&folder.0)
+        .env("PATH", path)
+        // As in a shell of somebody who builds nothing else.
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTFLAGS")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    for words in ["nearest.wasm", "deterministic", "of 32", "wlc"] {
+        assert!(said.contains(words), "{words} is missing in:\n{said}");
+    }
+    assert!(!said.contains("FAILED"), "{said}");
+    let component = std::fs::metadata(folder.0.join("nearest/nearest.wasm")).unwrap();
+    assert!(component.len() < 64 * 1024, "{} bytes", component.len());
+}
+
+#[test]
+fn every_language_has_a_template_and_nothing_is_overwritten() {
+    let folder = Folder::new("new");
+    for (lang, file) in [("rust", "src/lib.rs"), ("c", "mine-c.c"), ("js", "mine-js.js")] {
+        let name = format!("mine-{lang}");
+        let new = || {
+            evenkeel().current_dir(&folder.0).args(["plugin", "new", &name, "--lang", lang]).output().unwrap()
+        };
+        let output = new();
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(folder.0.join(&name).join(file).is_file(), "{lang}: {}", said(&output));
+        let output = new();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said(&output).contains("exists"), "{}", said(&output));
+    }
+    let output = evenkeel().args(["plugin", "new", "No Name"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn what_is_no_component_is_refused_by_name() {
+    let folder = Folder::new("refused");
+    let file = folder.0.join("text.wasm");
+    std::fs::write(&file, "this is not WebAssembly").unwrap();
+    for command in ["check", "bench", "inspect"] {
+        let output = evenkeel().args(["plugin", command]).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(said(&output).contains("text.wasm: "), "{}", said(&output));
+    }
+    let output = evenkeel().args(["plugin", "build"]).arg(&folder.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("evenkeel plugin new"), "{}", said(&output));
+}
+
+#[test]
+fn a_bundled_component_is_inspected_and_passes_the_suite() {
+    let output = evenkeel().args(["plugin", "inspect", "bundled:rr", "--json"]).output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["worlds"], serde_json::json!(["scheduler", "listener", "keeper"]));
+    assert_eq!(value["trouble"], serde_json::Value::Null);
+    let output = evenkeel().args(["plugin", "check", "bundled:rr"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("ok      snapshot"), "{}", said(&output));
+}
