@@ -195,3 +195,22 @@ fn equipment_of_an_empty_plan_is_refused() {
     let equipment = vec![Equipment { plan: Plan::empty(), guests: Guests::default() }];
     assert!(run(&scenario, equipment, Options::default()).is_err());
 }
+
+#[test]
+fn two_ways_of_frames_between_two_segments_are_refused() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/lb-rp-two-port.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let second = r#"
+[forwarder.lb2]
+attach = [{ segment = "front", interface = "front0" }, { segment = "back", interface = "back0" }]
+config = "lb-rp-two-port-evenkeel.toml"
+
+[load.web]"#;
+    let scenario = support::scenario(&text.replace("[load.web]", second.trim_start()));
+    let refused = run(&scenario, native_equipment(&scenario, 1), Options::default()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "forwarder lb2 passes frames on between segment front and segment back, which are joined already: a broadcast \
+         would go round for ever; leave pass_to out of one of the ways between them"
+    );
+}

@@ -7,6 +7,7 @@ use evenkeel_config::setup;
 use evenkeel_engine::Instant;
 use evenkeel_engine::plan::Plan;
 
+use super::bridges::Bridges;
 use super::load::LoadState;
 use super::machine::{Machine, Role};
 use super::setting::{Told, station};
@@ -56,7 +57,9 @@ impl<'a> World<'a> {
             let plan = told.alone();
             machines.push(machine(scenario, machines.len(), seed, (told, &plan), Role::Router)?);
         }
+        let mut bridges = Bridges::default();
         for (forwarder, equipment) in scenario.forwarders.iter().zip(equipment) {
+            bridges.add(scenario, machines.len(), &equipment.plan)?;
             let (told, plan, role) = equip(scenario, machines.len(), &forwarder.network, equipment)?;
             machines.push(machine(scenario, machines.len(), seed, (told, &plan), role)?);
         }

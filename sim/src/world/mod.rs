@@ -3,12 +3,13 @@
 //! In: a scenario, a seed and a plan with its guests for each forwarder. Out: an [`Outcome`]. The same input
 //! gives the same outcome on every machine and in every build. It reads no file and no clock.
 //!
-//! * [`build`] from the scenario to machines and cables
+//! * [`build`] from the scenario to machines and cables; [`bridges`] no loop among them
 //! * [`setting`] what its network stack is told
 //! * [`machine`] one machine: its kernel and what runs on it
 //! * [`load`] who opens flows when
 //! * [`timeline`] what happens besides
 
+mod bridges;
 mod build;
 mod load;
 mod machine;
@@ -155,6 +156,19 @@ pub enum RunError {
         what: String,
         /// Why.
         error: LawError,
+    },
+    /// Forwarders join two segments twice.
+    #[error(
+        "forwarder {forwarder} passes frames on between segment {first} and segment {second}, which are joined already: \
+         a broadcast would go round for ever; leave pass_to out of one of the ways between them"
+    )]
+    SwitchLoop {
+        /// The forwarder that closes the loop.
+        forwarder: String,
+        /// Where it takes frames from.
+        first: String,
+        /// Where it passes them to.
+        second: String,
     },
     /// The kernel of a machine refuses what it is told.
     #[error("{machine}: {error}")]

@@ -10,6 +10,7 @@ pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod lab;
 pub(crate) mod pages;
+mod parts;
 pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod routes;

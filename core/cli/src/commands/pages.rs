@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use evenkeel_sim::record::paper::{FILE_MAX_BYTES, ReadError};
 use evenkeel_sim::record::{Comparison, RunRecord, csv, html, text};
 
+use super::parts;
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -96,7 +97,7 @@ fn write(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(|error| wrong(folder, error))?;
     for (name, content) in files {
         let path = folder.join(name);
-        std::fs::write(&path, content).map_err(|error| wrong(&path, error))?;
+        parts::write(&path, content.as_bytes()).map_err(|error| wrong(&path, error))?;
     }
     Ok(())
 }

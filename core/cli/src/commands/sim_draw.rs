@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use evenkeel_sim::Scenario;
 use evenkeel_sim::record::drawing::Drawing;
 
+use super::parts;
 use crate::{Failure, output};
 
 /// Columns of a picture where the terminal does not say how wide it is.
@@ -34,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.svg {
         None => output::answer(&format!("{}\n{}\n", drawing.to_text(arguments.columns), graph.sentence())),
         Some(path) => {
-            let written = std::fs::write(path, drawing.to_svg(&scenario.name));
+            let written = parts::write(path, drawing.to_svg(&scenario.name).as_bytes());
             written
                 .map_err(|error| Failure::Runtime(format!("{} can not be written: {error}", path.display())))
         }

@@ -1,6 +1,5 @@
 //! `evenkeel sim run`: one run of a scenario, up to a moment, with its steps, captures, and the proof that it repeats.
 
-use std::fs::File;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use evenkeel_sim::watch::{Captures, Filter, Steps, Watch, Window};
 use evenkeel_sim::{Options, Outcome, Queue, Scenario, Supplier};
 
 use super::pages;
+use super::parts::Parts;
 use super::sim::guests;
 use crate::progress::Progress;
 use crate::{Failure, output};
@@ -86,8 +86,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.verify {
         return verify(&scenario, arguments.seed);
     }
-    let mut watch =
-        Watch::new(captures(&scenario, arguments.out.as_deref())?, steps(arguments, &scenario)?, None);
+    let mut parts = match arguments.out.as_deref() {
+        Some(folder) => Some(Parts::in_folder(folder).map_err(|error| wrong(folder, &error))?),
+        None => None,
+    };
+    let captures = match &mut parts {
+        Some(parts) => captures(&scenario, parts)?,
+        None => None,
+    };
+    let mut watch = Watch::new(captures, steps(arguments, &scenario)?, None);
     let options = Options {
         seed: arguments.seed,
         until: arguments.until.map(|until| Instant::ZERO.after(until)),
@@ -100,7 +107,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(captures) = watch.captures.take() {
         captures.finish().map_err(Failure::runtime)?;
     }
-    if let Some(folder) = arguments.out.as_deref() {
+    if let (Some(folder), Some(parts)) = (arguments.out.as_deref(), parts) {
+        parts.finish().map_err(|error| wrong(folder, &error))?;
         let run = pages::command("run", [path.as_path()].into_iter(), None);
         outcome.record.command = format!("{run} --seed {}", outcome.seed);
         outcome.record.chains.file = path.display().to_string();
@@ -154,13 +162,14 @@ fn steps(arguments: &Arguments, scenario: &Scenario) -> Result<Option<Steps>, Fa
     Ok(Some(Steps::new(filter.clone(), from, output)))
 }
 
-/// The files that a scenario captures into, where there is a folder for them.
-fn captures(scenario: &Scenario, folder: Option<&Path>) -> Result<Option<Captures>, Failure> {
-    let Some(folder) = folder else { return Ok(None) };
-    let wrong = |error: std::io::Error| Failure::Runtime(format!("{}: {error}", folder.display()));
-    std::fs::create_dir_all(folder).map_err(wrong)?;
-    let mut open = |name: &str| File::create(folder.join(name)).map(|file| Box::new(file) as Box<dyn Write>);
-    Captures::open(scenario, &mut open).map_err(wrong)
+/// The files that a scenario captures into.
+fn captures(scenario: &Scenario, parts: &mut Parts) -> Result<Option<Captures>, Failure> {
+    let mut open = |name: &str| parts.open(name).map(|file| Box::new(file) as Box<dyn Write>);
+    Captures::open(scenario, &mut open).map_err(Failure::runtime)
+}
+
+fn wrong(folder: &Path, error: &std::io::Error) -> Failure {
+    Failure::Runtime(format!("{}: {error}", folder.display()))
 }
 
 /// Adds segments and machines to what a scenario captures.

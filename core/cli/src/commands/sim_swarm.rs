@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +13,7 @@ use evenkeel_sim::trace::Trace;
 use evenkeel_sim::watch::{Captures, Watch};
 use evenkeel_sim::{Planted, Queue};
 
+use super::parts::{self, Parts};
 use super::sim::guests;
 use crate::progress::Progress;
 use crate::{Failure, output};
@@ -207,13 +207,14 @@ fn capture(folder: &Path, judge: &mut Judge<'_, '_>, case: &Case) -> Result<(), 
     scenario.captures = (0..scenario.segments.len()).collect();
     scenario.captured_machines = scenario.machine_count().checked_sub(1).into_iter().collect();
     let wrong = |error: std::io::Error| Failure::Runtime(format!("{}: {error}", folder.display()));
-    let mut open = |name: &str| File::create(folder.join(name)).map(|file| Box::new(file) as Box<dyn Write>);
+    let mut parts = Parts::in_folder(folder).map_err(wrong)?;
+    let mut open = |name: &str| parts.open(name).map(|file| Box::new(file) as Box<dyn Write>);
     let mut watch = Watch::new(Captures::open(&scenario, &mut open).map_err(wrong)?, None, None);
     let _ = judge.run(case, Queue::Wheel, &mut watch);
     if let Some(captures) = watch.captures.take() {
         captures.finish().map_err(wrong)?;
     }
-    Ok(())
+    parts.finish().map_err(wrong)
 }
 
 fn write(folder: &Path, files: &[(String, String)]) -> Result<(), Failure> {
@@ -221,7 +222,7 @@ fn write(folder: &Path, files: &[(String, String)]) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(|error| wrong(folder, error))?;
     for (name, text) in files {
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(|error| wrong(&path, error))?;
+        parts::write(&path, text.as_bytes()).map_err(|error| wrong(&path, error))?;
     }
     Ok(())
 }
