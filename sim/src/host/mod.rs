@@ -265,6 +265,8 @@ impl Host {
         self.connections.clear();
         self.table.clear();
         self.half_open = 0;
+        // Programs that hung do so no more when they begin anew.
+        self.is_hung = false;
         // What was numbered before must not meet what comes after.
         self.generation = self.generation.wrapping_add(1);
         if let Some(work) = &mut self.work {

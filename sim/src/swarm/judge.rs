@@ -42,6 +42,12 @@ pub enum Kind {
     ArpConflict,
     /// Packets for the VIP reached a real server past the forwarder.
     Bypassed,
+    /// An answer came from, or went to, somebody who has no part in the flow.
+    Strayed,
+    /// A new flow reached a real server that takes none.
+    OutOfService,
+    /// Two flows had one tuple at a real server.
+    Shared,
     /// The case could not be run: its files are wrong.
     Refused,
     /// The program panicked.
@@ -214,14 +220,16 @@ fn look_at(case: &Case, outcome: &Outcome, verdict: &mut Verdict) {
     let said = || outcome.checks.sentences.first().cloned().unwrap_or_default();
     // A bit that flips in a claim of an address, which has no checksum, is a conflict.
     if !case.is_corrupting() {
-        if counts.bad_packets > 0 {
-            verdict.add(Kind::BadPacket, format!("{} bad packets: {}", counts.bad_packets, said()));
-        }
-        if counts.arp_conflicts > 0 {
-            verdict.add(Kind::ArpConflict, format!("{} conflicts: {}", counts.arp_conflicts, said()));
-        }
-        if counts.vip_bypassed > 0 {
-            verdict.add(Kind::Bypassed, format!("{} frames: {}", counts.vip_bypassed, said()));
+        let all = [
+            (Kind::BadPacket, counts.bad_packets, "bad packets"),
+            (Kind::ArpConflict, counts.arp_conflicts, "conflicts of addresses"),
+            (Kind::Bypassed, counts.vip_bypassed, "frames past the forwarder"),
+            (Kind::Strayed, counts.foreign_answers + counts.strayed_answers, "stray answers"),
+            (Kind::OutOfService, counts.out_of_service, "flows to a server that takes none"),
+            (Kind::Shared, counts.tuples_shared, "tuples of two flows"),
+        ];
+        for (kind, count, words) in all.into_iter().filter(|(_, count, _)| *count > 0) {
+            verdict.add(kind, format!("{count} {words}: {}", said()));
         }
     }
     for text in outcome.forwarders.iter().flat_map(|forwarder| &forwarder.faults) {

@@ -185,6 +185,9 @@ fn keep(folder: &Path, seed: u64, verdict: &Verdict) -> Result<(), Failure> {
         | Kind::BadPacket
         | Kind::ArpConflict
         | Kind::Bypassed
+        | Kind::Strayed
+        | Kind::OutOfService
+        | Kind::Shared
         | Kind::Refused
         | Kind::Panicked
         | Kind::NotRepeated => small.files(),
