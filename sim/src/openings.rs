@@ -37,6 +37,7 @@ impl Openings {
     }
 
     /// When the flow after one at `now` opens; none in a closed loop.
+    #[inline]
     pub(crate) fn next(&mut self, now: Instant) -> Option<Instant> {
         match self.arrivals {
             Arrivals::Poisson { mean_gap } => Some(now.after(self.draw.exponential(mean_gap))),

@@ -311,6 +311,7 @@ impl Forwarder {
     }
 
     /// A flow without an entry has closed: it is in `state` now, and lingers as an entry would.
+    #[inline]
     pub(super) fn close_unlisted(
         &mut self,
         place: u16,
@@ -332,6 +333,7 @@ impl Forwarder {
     }
 
     /// Settles what a flow without an entry held.
+    #[inline]
     fn settle_unlisted(&mut self, gone: Gone, now: Instant) {
         self.unlisted = self.unlisted.saturating_sub(1);
         self.closed += 1;

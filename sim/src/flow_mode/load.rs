@@ -240,6 +240,7 @@ impl Load {
     }
 
     /// Nanoseconds from an answer to the next request of its session.
+    #[inline]
     pub(super) fn gap(&mut self) -> u64 {
         match &self.kind {
             Kind::Requests { gap, .. } => gap.draw(&mut self.draws.gaps),
@@ -248,6 +249,7 @@ impl Load {
     }
 
     /// Nanoseconds from the end of a user's session to the next one; none without users.
+    #[inline]
     pub(super) fn think(&mut self) -> Option<u64> {
         match &mut self.beginnings {
             Source::Users(think) => Some(think.draw(&mut self.draws.think)),

@@ -57,11 +57,13 @@ impl<const BITS: u32> Histogram<BITS> {
     // Commands.
 
     /// Takes in one value.
+    #[inline]
     pub fn record(&mut self, value: u64) {
         self.record_many(value, 1);
     }
 
     /// Takes in the same value so many times.
+    #[inline]
     pub fn record_many(&mut self, value: u64, times: u64) {
         if times == 0 {
             return;

@@ -149,6 +149,7 @@ impl Arrivals {
 
 impl ArrivalProcess {
     /// The time of the next request in nanoseconds; none when time has ended.
+    #[inline]
     pub fn next(&mut self, stream: &mut Stream) -> Option<u64> {
         match &mut self.kind {
             Kind::Poisson(mean) => self.now += u128::from(whole(exponential(stream) * *mean)),

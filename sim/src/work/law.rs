@@ -213,6 +213,7 @@ impl Law {
 
 impl Sampler {
     /// One value.
+    #[inline]
     pub fn draw(&self, stream: &mut Stream) -> u64 {
         match self.0 {
             Kind::Fixed(value) => value,

@@ -173,6 +173,7 @@ impl ServerQueue {
     ///
     /// # Errors
     /// When the server is down, or has no room; then nothing has changed.
+    #[inline]
     pub fn arrive(&mut self, job: u32, work: Duration, now: Instant) -> Result<(), Refusal> {
         if self.is_down {
             return Err(Refusal::Down);
@@ -192,6 +193,7 @@ impl ServerQueue {
 
     /// Gives out a job that has ended by `now`, if any; several that end together come out in the order of
     /// their arrival, one a call.
+    #[inline]
     pub fn complete(&mut self, now: Instant) -> Option<u32> {
         if self.due? > now.as_nanos() {
             return None;
@@ -303,6 +305,7 @@ impl ServerQueue {
     }
 
     /// Finds the next end anew.
+    #[inline]
     fn look_ahead(&mut self) {
         let due = match &self.at_work {
             AtWork::Fcfs(fcfs) => fcfs.running.peek().map(|Reverse(running)| running.end),

@@ -24,11 +24,11 @@ fn many(effort: Effort, scheduler: Tuned, servers: usize, load: f64, requests: (
 /// With more servers the mean comes nearer to that of infinitely many, from above.
 fn supermarket(effort: Effort, id: &'static str, d: u32, cases: &[(f64, f64)]) -> Vec<Row> {
     let row = |(load, tolerance): &(f64, f64)| {
-        let servers = effort.choose(200, 2_000);
-        let outcomes = many(effort, choices(d), servers, *load, (30_000, 1_000_000));
+        let servers = effort.choose(200, 1_000);
+        let outcomes = many(effort, choices(d), servers, *load, (30_000, 500_000));
         let case = format!("shortest of {d} of {servers} queues, load {load}: mean time, of infinitely many");
         let exact = exact::supermarket_mean(d, *load);
-        Row::of_seeds(id, case, &means(&outcomes), exact, effort.choose(*tolerance, 0.01))
+        Row::of_seeds(id, case, &means(&outcomes), exact, effort.choose(*tolerance, 0.02))
     };
     cases.iter().map(row).collect()
 }
@@ -63,8 +63,8 @@ pub fn v10(effort: Effort) -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (name, scheduler, (mean, p99), (mean_tolerance, p99_tolerance)) in ladder {
-        let outcomes = many(effort, scheduler, servers, load, (120_000, 2_000_000));
-        let less = effort.choose(1.0, 0.4);
+        let outcomes = many(effort, scheduler, servers, load, (120_000, 1_000_000));
+        let less = effort.choose(1.0, 0.5);
         let case = format!("{name}, 100 servers, load 0.9: mean time");
         rows.push(Row::of_seeds("V10", case, &means(&outcomes), mean, mean_tolerance * less));
         let case = format!("{name}, 100 servers, load 0.9: 99 % of all times");
@@ -77,12 +77,12 @@ pub fn v10(effort: Effort) -> Vec<Row> {
 /// Idle-Queue", Performance Evaluation 2011; at 100 servers and one dispatcher 21.9 times.
 pub fn v11(effort: Effort) -> Vec<Row> {
     let waits = |scheduler: Tuned| -> Vec<f64> {
-        let outcomes = many(effort, scheduler, 100, 0.9, (120_000, 2_000_000));
+        let outcomes = many(effort, scheduler, 100, 0.9, (120_000, 1_000_000));
         means(&outcomes).into_iter().map(|mean| mean - 1.0).collect()
     };
     let (two, idle) = (waits(choices(2)), waits(Builtin::JoinIdleQueue.into()));
     // The same seed draws the same arrivals and the same work for both.
     let ratios: Vec<f64> = two.iter().zip(&idle).map(|(two, idle)| two / idle).collect();
     let case = "waiting: shortest of 2 by an idle one, 100 servers, load 0.9";
-    vec![Row::of_seeds("V11", case, &ratios, 21.9, effort.choose(0.25, 0.05))]
+    vec![Row::of_seeds("V11", case, &ratios, 21.9, effort.choose(0.25, 0.08))]
 }

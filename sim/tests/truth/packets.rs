@@ -143,8 +143,8 @@ fn reset(outcome: &Outcome) -> u64 {
 }
 
 pub fn v29(effort: Effort) -> Vec<Row> {
-    let flows = effort.choose(1_000, 20_000);
-    let seeds = effort.choose(3, 6);
+    let flows = effort.choose(1_000, 10_000);
+    let seeds = effort.choose(3, 4);
     let servers = effort.choose(100, 1_000);
     let removed = 10;
     let moved_share = 1.0 - 1.0 / FORWARDERS as f64;
@@ -164,13 +164,13 @@ pub fn v29(effort: Effort) -> Vec<Row> {
         format!("frames, 4 forwarders behind a modulo router lose one, {servers} servers: {what}")
     };
     vec![
-        Row::of_seeds("V29", name("flows that move"), &moved, moved_share, effort.choose(0.05, 0.01)),
+        Row::of_seeds("V29", name("flows that move"), &moved, moved_share, effort.choose(0.05, 0.02)),
         Row::of_seeds(
             "V29",
             name("flows that break, after 10 have left"),
             &broken,
             moved_share * entries_changed(places, 10),
-            effort.choose(0.35, 0.10),
+            effort.choose(0.35, 0.20),
         ),
         Row::of_seeds("V29", name("flows that break, the same servers all the time"), &still, 0.0, 0.0),
         Row::of_seeds(
@@ -178,7 +178,7 @@ pub fn v29(effort: Effort) -> Vec<Row> {
             name("flows that break, each forwarder chooses at random"),
             &by_chance,
             moved_share * (1.0 - 1.0 / f64::from(servers)),
-            effort.choose(0.05, 0.01),
+            effort.choose(0.05, 0.02),
         ),
     ]
 }
@@ -394,7 +394,7 @@ pub fn v32(effort: Effort) -> Vec<Row> {
         let flows: Vec<u64> = series.tables[0].entries.iter().skip(first).copied().collect();
         flows.iter().sum::<u64>() as f64 / (flows.len() - 1) as f64
     };
-    let entries: Vec<f64> = (1..=effort.choose(4, 10)).map(entries).collect();
+    let entries: Vec<f64> = (1..=effort.choose(4, 6)).map(entries).collect();
     let case = format!("frames, {rate} flows a second, 50 ms of service, 2 s in TIME-WAIT: mean entries");
     let exact = rate as f64 * Duration::from_millis(2_050).as_secs_f64();
     vec![Row::of_seeds("V32", case, &entries, exact, effort.choose(0.08, 0.02))]

@@ -175,9 +175,9 @@ pub fn v31(effort: Effort) -> Vec<Row> {
 
 /// Mean entries of the flow table: rate times the mean time in it.
 pub fn v32(effort: Effort) -> Vec<Row> {
-    let seeds = effort.choose(4, 10);
+    let seeds = effort.choose(4, 6);
     let linger = |seed| {
-        let (per_second, seconds) = (500.0, effort.choose(60.0, 2_000.0));
+        let (per_second, seconds) = (500.0, effort.choose(60.0, 500.0));
         let work = Law::Exponential { mean: 50 * MILLISECOND };
         let load = load(Arrivals::Poisson { per_second }, work, (per_second * seconds) as u64);
         let queue = QueueSpec { cores: 4_096, ..QueueSpec::default() };
@@ -192,10 +192,10 @@ pub fn v32(effort: Effort) -> Vec<Row> {
     };
     let entries: Vec<f64> = (1..=seeds).map(linger).collect();
     let case = "500 flows a second, 50 ms of service, 2 s in TIME-WAIT: mean entries";
-    let tolerance = effort.choose(0.02, 0.004);
+    let tolerance = effort.choose(0.02, 0.01);
     let mut rows = vec![Row::of_seeds("V32", case, &entries, 500.0 * (0.05 + 2.0), tolerance)];
     // Connections of a Hadoop cluster at the rate that keeps so many open. They last up to ten minutes.
-    let target = effort.choose(300.0, 100_000.0);
+    let target = effort.choose(300.0, 30_000.0);
     let name = "hadoop-connection-duration";
     let duration = Law::Named { name: name.into() };
     let per_second = target / (duration.mean().unwrap() / 1e9);

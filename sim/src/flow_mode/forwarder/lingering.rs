@@ -26,6 +26,7 @@ pub(super) struct Lingering {
 
 impl Lingering {
     /// Lets a flow linger until `deadline`; says when it runs out, which is in the tick after.
+    #[inline]
     pub(super) fn push(&mut self, deadline: Instant, gone: Gone) -> u64 {
         let due = deadline.as_nanos().div_ceil(1 << TICK_SHIFT).saturating_mul(1 << TICK_SHIFT);
         if let Some(line) = self.lines.get_mut(gone.state as usize) {
@@ -35,12 +36,14 @@ impl Lingering {
     }
 
     /// When the first runs out; the end of time if there is none.
+    #[inline]
     pub(super) fn next(&self) -> u64 {
         let firsts = self.lines.iter().filter_map(|line| line.front());
         firsts.map(|(due, _)| *due).min().unwrap_or(u64::MAX)
     }
 
     /// Takes out a flow that has run out.
+    #[inline]
     pub(super) fn pop(&mut self, now: Instant) -> Option<Gone> {
         let is_over =
             |line: &&mut VecDeque<(u64, Gone)>| line.front().is_some_and(|(due, _)| *due <= now.as_nanos());
