@@ -69,10 +69,15 @@ impl Cache {
         Self { places: empty(PLACES_MIN), generation: 1, taken: 0, is_on: true }
     }
 
-    /// Lets every packet look anew; for tests.
+    /// Lets every packet look anew, with all that it has; for tests.
     #[cfg(test)]
     pub(super) const fn switch_off(&mut self) {
         self.is_on = false;
+    }
+
+    /// Whether anything is remembered.
+    pub(super) const fn is_on(&self) -> bool {
+        self.is_on
     }
 
     pub(super) fn find(&self, key: &Key) -> Option<Decision> {

@@ -106,11 +106,12 @@ impl Kernel {
         mark: u32,
         packet: &Packet,
     ) -> Decision {
-        let (protocol, ports) = if self.routing.reads_transport {
-            // Fragments go the same way, whether they have ports or not.
-            (head.protocol, if head.fragment.is_some() { (0, 0) } else { head.ports })
+        // Fragments go the same way, whether they have ports or not.
+        let ports = if head.fragment.is_some() { (0, 0) } else { head.ports };
+        let (protocol, ports) = if self.cache.is_on() {
+            self.routing.read((head.source, head.destination), head.protocol, ports)
         } else {
-            (Protocol(0), (0, 0))
+            (head.protocol, ports)
         };
         let rest = u64::from(ports.0) << 48
             | u64::from(ports.1) << 32

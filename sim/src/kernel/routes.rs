@@ -174,6 +174,43 @@ impl Condition {
     }
 }
 
+/// Addresses that are held against those of a packet; with more of them, every packet counts as one of theirs.
+const READ_MAX: usize = 16;
+
+/// Of which packets protocol and ports are looked at on their way. Of the others they are left out of what is remembered,
+/// so that all flows between two machines are one.
+#[derive(Clone, Debug)]
+enum Reads {
+    None,
+    /// Of those from or to one of these networks: rules are asked for the way back as well.
+    Near {
+        networks: Vec<Net>,
+        /// Whether a rule looks at the port of the side that is in the network, and at that of the other side.
+        own: bool,
+        other: bool,
+    },
+    All,
+}
+
+impl Reads {
+    fn of<'c>(conditions: impl Iterator<Item = &'c Condition>) -> Self {
+        let (mut networks, mut own, mut other) = (Vec::new(), false, false);
+        for condition in conditions.filter(|condition| condition.reads_transport()) {
+            let Some(from) = condition.from else { return Self::All };
+            own |= condition.source_ports.is_some();
+            other |= condition.destination_ports.is_some();
+            if !networks.contains(&from) {
+                networks.push(from);
+            }
+        }
+        match networks.len() {
+            0 => Self::None,
+            1..=READ_MAX => Self::Near { networks, own, other },
+            _ => Self::All,
+        }
+    }
+}
+
 /// Everything that routing knows.
 #[derive(Clone, Debug)]
 pub(super) struct Routing {
@@ -185,8 +222,8 @@ pub(super) struct Routing {
     /// Whether each device is up.
     pub(super) is_up: Vec<bool>,
     hashes: Hashes,
-    /// Whether the way of a packet depends on its protocol and ports.
-    pub(super) reads_transport: bool,
+    /// Of which packets the way depends on protocol and ports.
+    reads: Reads,
     /// Whether some route has several next hops.
     pub(super) has_spread: bool,
 }
@@ -200,7 +237,7 @@ impl Routing {
             marks: Vec::new(),
             is_up: vec![true; devices],
             hashes: Hashes::new(salt),
-            reads_transport: false,
+            reads: Reads::None,
             has_spread: false,
         }
     }
@@ -388,6 +425,31 @@ impl Routing {
         self.lookup_in(TABLE_MAIN, flow.destination, device).unwrap_or(Found::Nothing)
     }
 
+    /// Protocol and ports of a packet as far as its way depends on them; else 0.
+    #[inline]
+    pub(super) fn read(
+        &self,
+        (source, destination): (Ip, Ip),
+        protocol: Protocol,
+        ports: (u16, u16),
+    ) -> (Protocol, (u16, u16)) {
+        match &self.reads {
+            Reads::None => (Protocol(0), (0, 0)),
+            Reads::All => (protocol, ports),
+            Reads::Near { networks, own, other } => {
+                let is_near = |address| networks.iter().any(|network| network.contains(address));
+                let (from, to) = (is_near(source), is_near(destination));
+                if !from && !to {
+                    return (Protocol(0), (0, 0));
+                }
+                let keeps = |is_read: bool, port: u16| if is_read { port } else { 0 };
+                let source_port = keeps(from && *own || to && *other, ports.0);
+                let destination_port = keeps(from && *other || to && *own, ports.1);
+                (protocol, (source_port, destination_port))
+            }
+        }
+    }
+
     /// Whether rules besides those that are always there exist.
     pub(super) const fn has_rules(&self) -> bool {
         !self.rules.is_empty()
@@ -437,9 +499,12 @@ impl Routing {
                 }
             }
         }
-        let rules = self.rules.iter().map(|rule| &rule.selector);
-        let marks = self.marks.iter().map(|(condition, _)| condition);
-        self.reads_transport = reads_ports || rules.chain(marks).any(Condition::reads_transport);
+        let marks_read = self.marks.iter().any(|(condition, _)| condition.reads_transport());
+        self.reads = if reads_ports || marks_read {
+            Reads::All
+        } else {
+            Reads::of(self.rules.iter().map(|rule| &rule.selector))
+        };
         self.has_spread = has_spread;
     }
 }

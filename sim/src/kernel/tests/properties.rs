@@ -1,6 +1,7 @@
 //! What holds whatever comes in: nothing panics, every packet ends once, what comes out is sound, and what was found for
 //! one packet is found for the next.
 
+use evenkeel_engine::wire::Protocol;
 use proptest::prelude::*;
 
 use super::*;
@@ -8,6 +9,33 @@ use crate::random::Stream;
 
 /// A machine with about everything: interfaces, TUN, tunnels, rules, several next hops, NAT.
 fn machine(has_nat: bool, seed: u64) -> Kernel {
+    Kernel::new(&described(has_nat, seed), seed).unwrap()
+}
+
+/// One whose rules look at the ports of a few machines alone, each at its own or at the other side's.
+fn choosy(seed: u64) -> Kernel {
+    let mut plan = described(false, seed);
+    plan.routes.remove(0);
+    let rule = |from, selector| Rule {
+        priority: 3,
+        selector: Selector { from: Some(prefix(from)), ..selector },
+        action: RuleAction::Lookup(77),
+    };
+    let own = Selector { source_ports: Some(2..=9), ..Selector::default() };
+    let other = Selector { destination_ports: Some(0..=4), ..Selector::default() };
+    let protocol = Selector { protocol: Some(Protocol::TCP), ..Selector::default() };
+    plan.rules =
+        vec![rule("10.1.0.2/32", own.clone()), rule("2001:db8:1::7/128", own), rule("10.0.0.7/32", protocol)];
+    if seed.is_multiple_of(2) {
+        plan.rules.push(rule("198.51.100.0/24", other));
+    }
+    for everywhere in ["0.0.0.0/0", "::/0"] {
+        plan.routes.push(Route { table: 77, ..Route::new(prefix(everywhere), Hop::on(Outlet::Tun(0))) });
+    }
+    Kernel::new(&plan, seed).unwrap()
+}
+
+fn described(has_nat: bool, seed: u64) -> KernelPlan {
     let mut plan = plan(1, &[&["10.0.0.1/24", "2001:db8:0::1/64"], &["10.1.0.1/24", "2001:db8:1::1/64"]]);
     plan.interfaces[1].mtu_bytes = 1_300;
     (plan.forwards_v4, plan.forwards_v6) = (true, true);
@@ -38,7 +66,7 @@ fn machine(has_nat: bool, seed: u64) -> Kernel {
     plan.masquerade =
         has_nat.then(|| Masquerade { mappings_max: 20, ..Masquerade::on(1) }).into_iter().collect();
     plan.neighbours_max = 30;
-    Kernel::new(&plan, seed).unwrap()
+    plan
 }
 
 const V4: [&str; 14] = [
@@ -247,6 +275,14 @@ proptest! {
     fn what_was_found_for_one_packet_is_found_for_the_next(seed in any::<u64>(), has_nat in any::<bool>()) {
         let with = live(&mut machine(has_nat, seed), seed, 400);
         let mut forgetful = machine(has_nat, seed);
+        forgetful.cache.switch_off();
+        prop_assert_eq!(with, live(&mut forgetful, seed, 400));
+    }
+
+    #[test]
+    fn ports_that_no_rule_reads_change_no_way(seed in any::<u64>()) {
+        let with = live(&mut choosy(seed), seed, 400);
+        let mut forgetful = choosy(seed);
         forgetful.cache.switch_off();
         prop_assert_eq!(with, live(&mut forgetful, seed, 400));
     }
