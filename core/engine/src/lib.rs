@@ -51,6 +51,7 @@ mod check;
 mod engine;
 mod enter;
 mod exit;
+mod judge;
 mod link;
 mod open;
 mod outbox;
