@@ -67,7 +67,7 @@ impl Engine {
 
     /// Turns the faults of policies into events.
     pub(crate) fn fetch_policy_faults(&mut self) {
-        while let Some((name, fault)) = self.chain.poll_fault() {
+        while let Some((name, fault)) = self.chain.poll_fault().or_else(|| self.outflow_guests.poll_fault()) {
             self.push_fault(&name, Some(fault));
         }
     }
@@ -103,7 +103,7 @@ impl Engine {
     ) -> Result<[u8; 2], DropReason> {
         let to_client = self.way_of_replies(entry);
         let to_server = self.exit.ways.to(hop);
-        if self.outflows.is_empty() {
+        if self.outflows.is_empty() && self.outflow_guests.is_empty() {
             return Ok([to_client, to_server]);
         }
         let one_sided = entry.is_one_sided();
@@ -154,6 +154,15 @@ impl Engine {
                 self.outflows.decide_one(&asking, now).map(|(verdict, _)| verdict)
             }
             None => self.outflows.evaluate(&asking),
+        };
+        let verdict = match (verdict, opening) {
+            (None, Some(_)) | (Some(PolicyVerdict::Skip), _) if !self.outflow_guests.is_empty() => {
+                let decided =
+                    self.outflow_guests.decide(&[asking], now).first().map(|decided| decided.verdict);
+                self.fetch_policy_faults();
+                decided
+            }
+            (verdict, _) => verdict,
         };
         match verdict {
             Some(PolicyVerdict::Deny) => DEAD_END,

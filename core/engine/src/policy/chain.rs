@@ -94,10 +94,21 @@ struct Room {
 }
 
 impl Chain {
-    /// The chain of `plan`, whose guests have been checked to be there. What has been counted under the same names goes
-    /// over from `old`.
+    /// The chain about packets that come in, of a plan whose guests have been checked to be there. What has been counted
+    /// under the same names goes over from `old`.
     #[must_use]
     pub fn new(plan: &Plan, guests: &mut Guests, old: Self) -> Self {
+        Self::of(&plan.policies, plan.hash_key, guests, old)
+    }
+
+    /// The guests about packets that leave, which judge no packets.
+    pub(crate) fn of_outflows(plan: &Plan, guests: &mut Guests, old: Self) -> Self {
+        let quiet = |guest: &PolicyGuestPlan| PolicyGuestPlan { packets: Some(false), ..guest.clone() };
+        let policies: Vec<_> = plan.outflow_guests.iter().map(quiet).map(PolicyPlan::Guest).collect();
+        Self::of(&policies, plan.hash_key, guests, old)
+    }
+
+    fn of(policies: &[PolicyPlan], key: HashKey, guests: &mut Guests, old: Self) -> Self {
         let (mut rules_before, mut guests_before) = (Vec::new(), Vec::new());
         for stage in old.stages {
             match stage {
@@ -107,10 +118,10 @@ impl Chain {
         }
         let mut rules_before = rules_before.into_iter();
         let mut chain = Self { decided: old.decided, room: old.room, ..Self::default() };
-        for policy in &plan.policies {
+        for policy in policies {
             match policy {
                 PolicyPlan::Rules(flows) => {
-                    let rules = compiled(flows.clone(), plan.hash_key, rules_before.next());
+                    let rules = compiled(flows.clone(), key, rules_before.next());
                     chain.stages.push(Stage::Rules(Box::new(rules)));
                 }
                 PolicyPlan::Guest(guest) => {
@@ -118,7 +129,7 @@ impl Chain {
                     let before = guests_before.iter().position(|before| before.name == guest.name);
                     let before = before.map(|place| guests_before.swap_remove(place));
                     let bit = chain.judges.wrapping_add(1);
-                    let guest = Guest::new(guest, policy, bit, plan.hash_key, before);
+                    let guest = Guest::new(guest, policy, bit, key, before);
                     chain.judges |= guest.bit;
                     chain.stages.push(Stage::Guest(Box::new(guest)));
                 }
