@@ -65,7 +65,7 @@ pub struct Counts {
     pub arp_conflicts: u64,
     /// Frames for a VIP that reached a real server past every forwarder.
     pub vip_bypassed: u64,
-    /// Answers to a client from an address that it had not called.
+    /// Answers to a client from an address that it had not called, of a real server that its forwarder has.
     pub foreign_answers: u64,
     /// Answers that reached another forwarder than the requests.
     pub strayed_answers: u64,
@@ -101,6 +101,8 @@ enum Finding {
     BadPackets { machine: usize },
     /// A client that called one address is answered by another.
     Foreign { client: usize, called: IpAddr, from: IpAddr },
+    /// A real server that a reload has removed goes on answering, and nobody translates it any more.
+    Removed { server: IpAddr, forwarder: usize },
     /// A real server gets flows that a rule denies.
     Denied { server: usize, called: IpAddr, forwarder: usize },
     /// A real server gets new flows while it is drained or down.
@@ -126,6 +128,8 @@ pub(crate) struct Checker {
     plans: BTreeMap<usize, Plan>,
     /// The real servers that each forwarder knows; since when it gives them no new flows, where that is so.
     service: BTreeMap<(usize, IpAddr), Option<Instant>>,
+    /// The real servers that each forwarder had once.
+    removed: BTreeSet<(usize, IpAddr)>,
     said: BTreeSet<Finding>,
     findings: Findings,
 }
@@ -140,6 +144,7 @@ impl Checker {
             tuples: Tuples::default(),
             plans: BTreeMap::new(),
             service: BTreeMap::new(),
+            removed: BTreeSet::new(),
             said: BTreeSet::new(),
             findings: Findings::default(),
         }
@@ -167,8 +172,17 @@ impl Checker {
     }
 
     /// A forwarder goes by this plan from now on.
-    pub(crate) fn told(&mut self, forwarder: usize, plan: &Plan) {
-        self.plans.insert(forwarder, plan.clone());
+    pub(crate) fn told(&mut self, now: Instant, forwarder: usize, plan: &Plan) {
+        let servers = |plan: &Plan| -> BTreeSet<IpAddr> {
+            plan.directors.iter().flat_map(|director| &director.servers).map(|one| one.address).collect()
+        };
+        let are_known = servers(plan);
+        let before = self.plans.insert(forwarder, plan.clone());
+        self.removed.retain(|(of, server)| *of != forwarder || !are_known.contains(server));
+        for server in before.iter().flat_map(servers).filter(|server| !are_known.contains(server)) {
+            self.serves(now, forwarder, server, false);
+            self.removed.insert((forwarder, server));
+        }
     }
 
     /// Whether a forwarder gives new flows to a real server from now on.
@@ -372,13 +386,15 @@ impl Checker {
         let (called, from) = (call.called, view.source);
         let is_foreign = is_at_client && called != from;
         call.is_foreign |= is_foreign;
-        if let Some((expected, _)) =
-            call.forwarder.filter(|(expected, _)| is_forwarder && *expected != machine)
-        {
+        let owner = call.forwarder.map(|(forwarder, _)| forwarder);
+        if let Some(expected) = owner.filter(|expected| is_forwarder && *expected != machine) {
             self.findings.counts.strayed_answers += 1;
             self.say(Finding::Strayed { server: from.address, expected, at: machine });
         }
-        if is_foreign {
+        let has_removed = |owner: &usize| is_foreign && self.removed.contains(&(*owner, from.address));
+        if let Some(forwarder) = owner.filter(has_removed) {
+            self.say(Finding::Removed { server: from.address, forwarder });
+        } else if is_foreign {
             self.findings.counts.foreign_answers += 1;
             self.say(Finding::Foreign { client: machine, called: called.address, from: from.address });
         }
