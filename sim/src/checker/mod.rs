@@ -226,7 +226,9 @@ impl Checker {
             self.findings.counts.vip_bypassed += 1;
             self.say(Finding::Bypassed { host: machine, vip: address, from });
         }
-        let inside = inner::inner(bytes);
+        // Tunnels end at real servers. A client, or a forwarder in its name, may have the port of a tunnel as its own.
+        let is_server = !to.is_client && to.owner.is_some_and(|(owner, _)| self.names.is_host(owner));
+        let inside = if is_server { inner::inner(bytes) } else { None };
         match packet::view(inside.unwrap_or(bytes)) {
             Ok(view) => {
                 let to = if inside.is_some() { self.names.known(view.destination.address) } else { to };

@@ -146,6 +146,16 @@ fn answers_of_a_removed_server_are_its_removals() {
 }
 
 #[test]
+fn the_port_of_a_tunnel_is_a_client_s_as_any_other() {
+    for (there, at_machine) in [(client(6_080), CLIENT), (end("10.0.3.1", 6_080), LB_A)] {
+        let mut checker = checker();
+        let answer = packet::build(Vec::new(), (server(), there), Header::Udp, 64, |bytes| bytes.fill(0x45));
+        checker.see(1, at_machine, SERVER, &answer);
+        assert_eq!(checker.findings.counts.bad_packets, 0);
+    }
+}
+
+#[test]
 fn in_gateway_mode_a_drained_server_is_found_by_its_own_address() {
     let mut checker = checker();
     checker.serves(at(0), LB_A, server().address, false);
