@@ -14,6 +14,9 @@ use crate::table::aligned;
 /// Shares that lie farther apart than this, in percentage points, are called different.
 pub const TOLERANCE_POINTS: f64 = 2.0;
 
+/// Flows of a real server that may differ whatever share they are: of a director with a handful of flows each is points.
+pub const TOLERANCE_FLOWS: u64 = 2;
+
 /// Broken flows may differ by this share of all flows, in percent: a flow that is under way when a machine loses power is
 /// broken or not by milliseconds.
 pub const TOLERANCE_BROKEN_PERCENT: f64 = 2.0;
@@ -27,7 +30,8 @@ pub const DROPS_MIN: u64 = 10;
 pub struct Comparison {
     /// Each real server, in the simulator's order.
     pub servers: Vec<ServerComparison>,
-    /// The largest difference of a share, in percentage points.
+    /// The largest difference of a share, in percentage points, of real servers whose flows differ by more than
+    /// [`TOLERANCE_FLOWS`].
     pub largest_difference: f64,
     /// Flows that were begun in the simulator.
     pub started_sim: u64,
@@ -78,6 +82,11 @@ pub struct ServerComparison {
     pub lab_percent: Option<f64>,
 }
 
+/// How far two shares lie apart, given with the flows that they are of, in percentage points.
+fn points_apart((ours, our_percent): (u64, f64), (theirs, their_percent): (u64, f64)) -> f64 {
+    if ours.abs_diff(theirs) <= TOLERANCE_FLOWS { 0.0 } else { (our_percent - their_percent).abs() }
+}
+
 /// Puts both outcomes side by side.
 #[must_use]
 pub fn compare(sim: &evenkeel_sim::Outcome, lab: &Outcome) -> Comparison {
@@ -86,7 +95,9 @@ pub fn compare(sim: &evenkeel_sim::Outcome, lab: &Outcome) -> Comparison {
     for ours in &sim.servers {
         let key = (&ours.forwarder, &ours.director, &ours.server);
         let theirs = lab.servers.iter().find(|one| (&one.forwarder, &one.director, &one.server) == key);
-        let difference = theirs.map_or(100.0, |theirs| (theirs.flows_percent - ours.flows_percent).abs());
+        let difference = theirs.map_or(100.0, |theirs| {
+            points_apart((ours.flows, ours.flows_percent), (theirs.flows, theirs.flows_percent))
+        });
         largest_difference = largest_difference.max(difference);
         servers.push(ServerComparison {
             director: ours.director.clone(),
@@ -204,6 +215,14 @@ mod tests {
         assert!(both(100, (0, 0), 0.0, (1, 900)).agrees(), "how often is not judged");
         assert!(!both(100, (0, 0), 0.0, (0, 10)).agrees(), "drops of the lab alone");
         assert!(!both(100, (0, 0), 0.0, (10, 0)).agrees(), "drops of the simulator alone");
+    }
+
+    #[test]
+    fn a_flow_or_two_are_no_difference_whatever_share_they_are() {
+        assert!(points_apart((1, 50.0), (0, 0.0)).abs() < 1e-9);
+        assert!(points_apart((2, 100.0), (0, 0.0)).abs() < 1e-9);
+        assert!((points_apart((3, 100.0), (0, 0.0)) - 100.0).abs() < 1e-9);
+        assert!((points_apart((150, 50.0), (0, 0.0)) - 50.0).abs() < 1e-9);
     }
 
     #[test]

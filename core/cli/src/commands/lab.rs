@@ -36,7 +36,7 @@ enum Command {
     /// Run a scenario in the simulator and in the lab; exit code 1 when they differ
     ///
     /// They agree when no share of a real server differs by more than 2
-    /// percentage points, broken flows by no more than 2 % of all flows, and
+    /// percentage points (and 2 flows), broken flows by no more than 2 % of all flows, and
     /// no reason for drops is met 10 times or more in one of them and never in
     /// the other. How often it is met is shown and not judged: it depends on
     /// how often TCP tries again.
