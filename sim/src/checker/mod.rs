@@ -128,8 +128,8 @@ pub(crate) struct Checker {
     plans: BTreeMap<usize, Plan>,
     /// The real servers that each forwarder knows; since when it gives them no new flows, where that is so.
     service: BTreeMap<(usize, IpAddr), Option<Instant>>,
-    /// The real servers that each forwarder had once.
-    removed: BTreeSet<(usize, IpAddr)>,
+    /// When a forwarder lost a real server, for the last time.
+    removed: BTreeMap<(usize, IpAddr), Instant>,
     said: BTreeSet<Finding>,
     findings: Findings,
 }
@@ -144,7 +144,7 @@ impl Checker {
             tuples: Tuples::default(),
             plans: BTreeMap::new(),
             service: BTreeMap::new(),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
             said: BTreeSet::new(),
             findings: Findings::default(),
         }
@@ -178,10 +178,9 @@ impl Checker {
         };
         let are_known = servers(plan);
         let before = self.plans.insert(forwarder, plan.clone());
-        self.removed.retain(|(of, server)| *of != forwarder || !are_known.contains(server));
         for server in before.iter().flat_map(servers).filter(|server| !are_known.contains(server)) {
             self.serves(now, forwarder, server, false);
-            self.removed.insert((forwarder, server));
+            self.removed.insert((forwarder, server), now);
         }
     }
 
@@ -282,6 +281,15 @@ impl Checker {
     fn note_call(&mut self, now: Instant, key: Key, view: &View<'_>, segment: Option<&Segment>) {
         let known = self.calls.get(&key);
         if segment.is_none() && known.is_some_and(|call| !call.is_over) {
+            return;
+        }
+        // What was translated, and comes late, is no call of the real server.
+        let is_late = known.is_some_and(|call| {
+            let is_server =
+                |(forwarder, _)| self.service.contains_key(&(forwarder, view.destination.address));
+            call.called != view.destination && call.is_recent(now) && call.forwarder.is_some_and(is_server)
+        });
+        if is_late {
             return;
         }
         let mark = Mark::of(segment, view.payload);
@@ -385,7 +393,7 @@ impl Checker {
         let Some(call) = self.calls.get_mut(&key) else { return };
         call.touch(now);
         call.answers_at = Some(machine);
-        let (called, from) = (call.called, view.source);
+        let (called, opened, from) = (call.called, call.opened, view.source);
         let is_foreign = is_at_client && called != from;
         call.is_foreign |= is_foreign;
         let owner = call.forwarder.map(|(forwarder, _)| forwarder);
@@ -393,7 +401,8 @@ impl Checker {
             self.findings.counts.strayed_answers += 1;
             self.say(Finding::Strayed { server: from.address, expected, at: machine });
         }
-        let has_removed = |owner: &usize| is_foreign && self.removed.contains(&(*owner, from.address));
+        let removed = |owner: &usize| self.removed.get(&(*owner, from.address));
+        let has_removed = |owner: &usize| is_foreign && removed(owner).is_some_and(|at| opened <= *at);
         if let Some(forwarder) = owner.filter(has_removed) {
             self.say(Finding::Removed { server: from.address, forwarder });
         } else if is_foreign {

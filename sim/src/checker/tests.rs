@@ -142,7 +142,40 @@ fn answers_of_a_removed_server_are_its_removals() {
     checker.told(at(5), LB_A, &plan);
     checker.serves(at(5), LB_A, server().address, true);
     checker.see(6, CLIENT, LB_A, &answer);
+    assert_eq!(
+        checker.findings.counts.foreign_answers, 0,
+        "the forwarder has forgotten the flow all the same"
+    );
+    checker.open(7, client(3), client(3), 300);
+    checker.see(8, CLIENT, LB_A, &tcp(server(), client(3), 7, Flags::ACK));
     assert_eq!(checker.findings.counts.foreign_answers, 1, "it is there again, and not translated");
+}
+
+#[test]
+fn a_late_translated_packet_is_no_new_call() {
+    for is_datagram in [false, true] {
+        let mut checker = checker();
+        checker.serves(at(0), LB_A, server().address, true);
+        let protocol = if is_datagram { Protocol::UDP } else { Protocol::TCP };
+        let packet = |to| match is_datagram {
+            true => request(client(1), to, 9),
+            false => tcp(client(1), to, 100, Flags::SYN),
+        };
+        checker.see(1, LB_A, CLIENT, &packet(vip()));
+        checker.ended(CLIENT, Some((protocol, client(1))), None, &|_| Witness::default());
+        checker.see(2, SERVER, LB_A, &packet(server()));
+        assert_eq!(checker.calls.get(&(protocol, client(1))).unwrap().called, vip());
+        let another = match is_datagram {
+            true => request(client(1), server(), 11),
+            false => tcp(client(1), server(), 900, Flags::SYN),
+        };
+        checker.see(200, SERVER, CLIENT, &another);
+        assert_eq!(
+            checker.calls.get(&(protocol, client(1))).unwrap().called,
+            server(),
+            "nothing is that late"
+        );
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use evenkeel_config::Loaded;
 use evenkeel_engine::plan::{PolicyPlan, SchedulerPlan};
 use evenkeel_engine::{Guests, Instant};
 
-use super::case::{Case, Fault, Machine, What};
+use super::case::{Case, Fault, Machine, Shape, What};
 use crate::host::Cause;
 use crate::prepare::{Loader, PrepareError, Supply};
 use crate::random::Stream;
@@ -293,8 +293,11 @@ impl Case {
         if is_silence && !self.noise.is_none() {
             return true;
         }
-        // A full table keeps the flows that it has, and has no room for others.
-        if self.flows_max > 0 && flow.server.is_none() {
+        // A full table keeps the flows that it knows to be open, and has no room for others. Where answers go past the
+        // forwarder, it does not know that of datagrams until the client goes on.
+        let is_tcp = self.loads.get(flow.load).is_some_and(|load| load.is_tcp);
+        let is_unknown = flow.server.is_none() || (self.shape == Shape::Gateway && !is_tcp);
+        if self.flows_max > 0 && is_unknown {
             return true;
         }
         self.faults.iter().any(|fault| fault.explains(self, flow, is_silence))
