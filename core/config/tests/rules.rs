@@ -313,6 +313,17 @@ fn a_text_is_printed_in_one_form_with_its_comments() {
     assert!(tables.contains("# The rest.\n[[flow]]\nname = \"rest\"\npolicy = \"deny\""), "{tables}");
 }
 
+#[test]
+fn a_comma_in_quotes_stays_in_quotes() {
+    for text in
+        ["set names\n  a \",\" b\n", "flow f permit\n  match src \"a,b\"\n", "set names\n  a \"\" \"#\"\n"]
+    {
+        assert_eq!(rules::format(text, "t").unwrap(), text);
+    }
+    let flags = "flow f permit\n  match proto tcp tcpflags syn/syn,ack\n";
+    assert_eq!(rules::format(flags, "t").unwrap(), flags);
+}
+
 /// A rule in words, of conditions that all parts of the language have.
 fn rule() -> impl Strategy<Value = String> {
     let pick = |words: &'static [&'static str]| prop::sample::select(words.to_vec());

@@ -120,7 +120,7 @@ impl Printer<'_> {
                 let _ = writeln!(self.out, " {line}");
                 line.clear();
             }
-            let _ = write!(line, " {}", word(&element));
+            let _ = write!(line, " {}", self::element(&element));
         }
         if !line.is_empty() {
             let _ = writeln!(self.out, " {line}");
@@ -156,7 +156,11 @@ fn rule_text(rule: &Rule) -> String {
     let mut text = String::from(kind);
     for (is_negated, name, values) in words(&conditions.value) {
         let not = if is_negated { " not" } else { "" };
-        let values = if name == "limit" { values.concat() } else { word(&values.join(",")) };
+        let values = match values.as_slice() {
+            _ if name == "limit" => values.concat(),
+            [value] if name != "tcpflags" => element(value),
+            _ => word(&values.join(",")),
+        };
         let _ = write!(text, "{not} {name} {values}");
     }
     if let Some(comment) = &rule.comment {
@@ -215,6 +219,11 @@ fn word(text: &str) -> String {
         && !text.starts_with(['#', '"'])
         && !text.contains(char::is_whitespace);
     if is_plain { text.to_owned() } else { quoted(text) }
+}
+
+/// One element of a list, in quotes where it would be read as several.
+fn element(text: &str) -> String {
+    if text.contains(',') { quoted(text) } else { word(text) }
 }
 
 /// Words in quotes, on one line.
