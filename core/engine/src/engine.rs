@@ -18,12 +18,13 @@ use crate::exit::Exit;
 use crate::flow::fragments::Fragments;
 use crate::flow::{Clients, Departed, Direction, FlowEntry, FlowId, FlowState, FlowTable, Traits};
 use crate::forward::{Routes, Ways};
+use crate::journal::Journal;
 use crate::nat::{PoolKey, PortPools};
 use crate::open::Opening;
 use crate::outbox::Kind;
 use crate::plan::{FlowPlan, Plan, PolicyPlan, SchedulerPlan};
-use crate::policy::Policy;
 use crate::policy::rules::{RuleCount, Rules};
+use crate::policy::{Policy, PolicyFlow, PolicyVerdict};
 use crate::reply::AnswerLimit;
 use crate::status::{DirectorStatus, FlowStatus, PolicyStatus};
 use crate::time::Instant;
@@ -53,13 +54,28 @@ pub(crate) enum Stage {
     Rules(Box<Rules>),
     /// A component.
     Guest(Box<dyn Policy>),
+    /// A component that can not be asked, in an engine that only explains.
+    Absent(Absent),
+}
+
+/// The name of a policy that decides nothing.
+#[derive(Debug)]
+pub(crate) struct Absent(pub(crate) String);
+
+impl Policy for Absent {
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn decide(&mut self, _flows: &[PolicyFlow], _verdicts: &mut [PolicyVerdict], _now: Instant) {}
 }
 
 impl Stage {
-    fn policy(&self) -> &dyn Policy {
+    pub(crate) fn policy(&self) -> &dyn Policy {
         match self {
             Self::Rules(rules) => &**rules,
             Self::Guest(policy) => &**policy,
+            Self::Absent(absent) => absent,
         }
     }
 
@@ -67,6 +83,7 @@ impl Stage {
         match self {
             Self::Rules(rules) => &mut **rules,
             Self::Guest(policy) => &mut **policy,
+            Self::Absent(absent) => absent,
         }
     }
 }
@@ -75,7 +92,7 @@ impl Stage {
 #[derive(Debug)]
 pub struct Engine {
     /// Plans that have been applied.
-    plans: u64,
+    pub(crate) plans: u64,
     /// The number of the plan in force, as entries keep it: never 0.
     pub(crate) generation: u8,
     pub(crate) now: Instant,
@@ -95,7 +112,9 @@ pub struct Engine {
     /// Room for the walks of one batch.
     pub(crate) walks: Vec<Walk>,
     pub(crate) opening: Opening,
-    events: VecDeque<Event>,
+    /// Where walks say what they do, while somebody wants to know.
+    pub(crate) journal: Option<Box<Journal>>,
+    pub(crate) events: VecDeque<Event>,
 }
 
 impl Engine {
@@ -121,6 +140,7 @@ impl Engine {
             was_exhausted: false,
             walks: vec![Walk::NONE; BATCH_MAX],
             opening: Opening::new(),
+            journal: None,
             events: VecDeque::new(),
         };
         engine.apply(plan, guests, now)?;
@@ -205,7 +225,7 @@ impl Engine {
     pub fn rule_counts(&self) -> impl Iterator<Item = RuleCount<'_>> {
         let stages = self.stages.iter().filter_map(|stage| match stage {
             Stage::Rules(rules) => Some(&**rules),
-            Stage::Guest(_) => None,
+            Stage::Guest(_) | Stage::Absent(_) => None,
         });
         stages.chain([&self.outflows]).flat_map(Rules::counts)
     }
@@ -382,6 +402,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Has walks say what they do from now on, or no more; gives back the journal that was there.
+    pub fn set_journal(&mut self, journal: Option<Journal>) -> Option<Journal> {
+        let before = core::mem::replace(&mut self.journal, journal.map(Box::new));
+        before.map(|journal| *journal)
+    }
+
+    /// The journal, to fetch accounts from.
+    pub fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_deref_mut()
+    }
+
     // Poll.
 
     /// Gives the packets that wait in the engine's outbox to `device`. Returns how many it took.
@@ -521,7 +552,7 @@ pub(crate) const fn pool_key(entry: &FlowEntry) -> PoolKey {
 fn stages(plan: &Plan, mut guests: Guests, old: Vec<Stage>) -> Vec<Stage> {
     let mut old = old.into_iter().filter_map(|stage| match stage {
         Stage::Rules(rules) => Some(*rules),
-        Stage::Guest(_) => None,
+        Stage::Guest(_) | Stage::Absent(_) => None,
     });
     let stage = |policy: &PolicyPlan| match policy {
         PolicyPlan::Rules(flows) => {

@@ -15,6 +15,8 @@ use crate::event::Event;
 use crate::flow::tcp_track::TcpTrack;
 use crate::flow::{Direction, FlowEntry, FlowState, InsertError, Traits};
 use crate::forward::{MAIN, NextHop};
+use crate::journal::Step;
+use crate::journal::notes::{Question, decide_aloud, stick};
 use crate::permit;
 use crate::plan::{Binding, MidStream};
 use crate::policy::{PolicyFlow, PolicyVerdict};
@@ -147,6 +149,9 @@ impl Engine {
         self.ask_schedulers(&mut opening, now);
         for slot in 0..walks.len() {
             let Some(walk) = walks.get_mut(slot).filter(|walk| walk.end.is_none()) else { continue };
+            if let Some(journal) = &mut self.journal {
+                journal.turn(slot);
+            }
             let mut packet = device.packet(slot);
             let leader = opening.leader_of(walk, slot).copied();
             if !self.pass(&mut packet, walk, now) {
@@ -173,8 +178,22 @@ impl Engine {
                 continue;
             };
             verdicts.fill(PolicyVerdict::Skip);
+            if let Some(journal) = &mut self.journal {
+                journal.touch(|touched| {
+                    touched.policies.insert(number);
+                });
+                journal.turn(0);
+                let rulings = decide_aloud(stage, &opening.asking, verdicts, journal.is_thorough(), now);
+                let took = journal.share(rulings.len());
+                let asked = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
+                for (leader, ruling) in asked.zip(rulings) {
+                    let name = String::from(stage.policy().name());
+                    journal.note_at(leader.slot, Step::Policy { place: number, name, ruling }, took);
+                }
+            } else {
+                stage.policy_mut().decide(&opening.asking, verdicts, now);
+            }
             let policy = stage.policy_mut();
-            policy.decide(&opening.asking, verdicts, now);
             let fault = policy.take_fault().map(|fault| (String::from(policy.name()), fault));
             let asked = opening.leaders.iter_mut().filter(|leader| leader.fate == Fate::Asked);
             for (leader, verdict) in asked.zip(verdicts) {
@@ -198,21 +217,31 @@ impl Engine {
     }
 
     /// Applies the default to flows that no policy decided, and refuses segments that open nothing.
-    fn find_directors(&self, opening: &mut Opening) {
+    fn find_directors(&mut self, opening: &mut Opening) {
         for leader in &mut opening.leaders {
             if leader.fate == Fate::Asked {
+                let permits = self.exit.plan.default_permit;
+                if let Some(journal) = &mut self.journal {
+                    journal.note_at(leader.slot, Step::Default { permits }, None);
+                }
                 leader.fate = if self.exit.plan.default_permit {
                     fate_by_binding(&self.directors, &leader.asking.tuple)
                 } else {
                     Fate::Refused(DropReason::PolicyDenied)
                 };
             }
+            let chosen = leader.fate;
             if let Fate::To(place) = leader.fate
                 && let Some(reason) = self.reason_against(place, leader)
             {
                 let mid_stream = self.directors.at(place).map(|director| director.mid_stream);
                 leader.is_reset = leader.kind == Opener::MidStream && mid_stream == Some(MidStream::Refuse);
                 leader.fate = Fate::Refused(reason);
+            }
+            if let Some(journal) = &mut self.journal
+                && let Some(step) = directed(&self.directors, chosen, leader.fate)
+            {
+                journal.note_at(leader.slot, step, None);
             }
         }
     }
@@ -253,7 +282,25 @@ impl Engine {
             answers.fill(None);
             let Some(director) = self.directors.at_mut(place) else { break };
             self.exit.counters.scheduler_calls += 1;
+            let question = self.journal.as_mut().map(|journal| {
+                journal.touch(|touched| {
+                    touched.schedulers.insert(place);
+                });
+                director.prepare(now);
+                let question = Question::of(director, &opening.picking, journal.is_thorough());
+                journal.turn(0);
+                question
+            });
             director.pick(&opening.picking, answers, now);
+            if let (Some(journal), Some(question)) = (&mut self.journal, question) {
+                let took = journal.share(answers.len());
+                let asked = opening.asked.iter().zip(&opening.picking).zip(&*answers).enumerate();
+                for (number, ((leader, flow), answer)) in asked {
+                    let Some(leader) = opening.leaders.get(*leader) else { continue };
+                    let pick = question.answered(director, flow, number, *answer);
+                    journal.note_at(leader.slot, Step::Picked(pick), took);
+                }
+            }
             let fault = director.scheduler_mut().take_fault();
             if fault.is_some() {
                 let name = director.name.clone();
@@ -291,6 +338,11 @@ impl Engine {
                 let key = sticky::key(place, leader.asking.tuple.source, persistence);
                 let known = self.sticky.find(&key);
                 let view = known.and_then(|(slot, id)| director.view_of(slot, id, needs_weight));
+                if let Some(journal) = &mut self.journal {
+                    journal.touch(|touched| touched.sticks.push(key));
+                    let step = stick(director, &key, known.map(|(slot, _)| slot), view.is_some());
+                    journal.note_at(leader.slot, step, None);
+                }
                 if let Some(view) = view {
                     director.assign(view, leader.asking.tuple.protocol, now);
                     leader.fate = Fate::Picked(place, view);
@@ -430,7 +482,10 @@ impl Engine {
         now: Instant,
     ) -> Result<Verdict, DropReason> {
         let mut entry = self.make_entry(walk, (place, view), table, now)?;
-        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Original, &self.directors, now)?;
+        let tuple = walk.tuple;
+        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Original, &self.directors, now);
+        self.note_carried(&entry, Direction::Original, None, (tuple, walk), carried.as_ref().err().copied());
+        let carried = carried?;
         if let Some(director) = self.directors.at_mut(place) {
             let slot = director.open_and_close(view);
             if let Some(server) = slot.and_then(|slot| director.server_mut(slot)) {
@@ -472,8 +527,10 @@ impl Engine {
         entry.set_deltas();
         let back = NextHop { interface: walk.interface, address: source, table: MAIN };
         entry.ways = self.find_ways(&entry, &back, Some(Flags(0)), now)?;
-        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Reply, &self.directors, now)?;
-        Ok(Some(carried.verdict))
+        let tuple = walk.tuple;
+        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Reply, &self.directors, now);
+        self.note_carried(&entry, Direction::Reply, None, (tuple, walk), carried.as_ref().err().copied());
+        Ok(Some(carried?.verdict))
     }
 
     /// Enters the flow of `walk` into the table, towards the server that was picked.
@@ -491,6 +548,11 @@ impl Engine {
         let mut entry = self.make_entry(walk, (place, view), table, now)?;
         let director = self.directors.at_mut(place).ok_or(DropReason::NoDirector)?;
         entry.server_slot = director.identity(view).ok_or(DropReason::NoServer)?.0;
+        if let Some(journal) = &mut self.journal
+            && !entry.is_one_sided()
+        {
+            journal.touch_tuple(entry.tuple(Direction::Reply));
+        }
         let inserted = self.flows.insert(entry.clone(), walk.hash).map_err(|error| {
             self.release_port(&entry);
             match error {
@@ -501,6 +563,8 @@ impl Engine {
                 InsertError::Taken => DropReason::PortsExhausted,
             }
         })?;
+        let has_evicted = inserted.evicted.is_some();
+        self.note(|_| Step::Opened { has_evicted });
         if let Some(evicted) = inserted.evicted {
             self.exit.counters.half_open_evicted += 1;
             self.farewell(&evicted);
@@ -568,7 +632,12 @@ impl Engine {
         let nat = director.source_nat(walk.interface, out.interface, destination_port, source.is_v4());
         if let Some(nat) = nat {
             entry.mapped = nat.address.into();
-            let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, walk.hash);
+            let key = pool_key(&entry);
+            let taken = self.ports.take(key, source_port, &nat.ports, walk.hash);
+            if let Some(journal) = &mut self.journal {
+                journal.touch(|touched| touched.pools.push(key));
+                journal.note(Step::Mapped { address: entry.mapped, wanted: source_port, port: taken });
+            }
             let Some(port) = taken else {
                 let (director, server) = (director.name.clone(), server.name.clone());
                 self.note_exhausted(director, server);
@@ -631,6 +700,18 @@ impl Engine {
             self.push_event(Event::PortsExhausted { director, server });
         }
     }
+}
+
+/// What is to be said of the director that was `chosen` for a flow, and of what that came to.
+fn directed(directors: &Directors, chosen: Fate, fate: Fate) -> Option<Step> {
+    let refused = if let Fate::Refused(reason) = fate { Some(reason) } else { None };
+    let director = match chosen {
+        Fate::To(place) => directors.at(place).map(|director| director.name.clone()),
+        // Somebody said no before it was asked who serves it.
+        Fate::Refused(DropReason::PolicyDenied) => return None,
+        Fate::Refused(_) | Fate::Asked | Fate::Picked(..) => None,
+    };
+    Some(Step::Directed { director, refused })
 }
 
 /// The director that serves a tuple: by its pings for a query, by its bindings else.

@@ -1,10 +1,14 @@
 //! What policies and outflow rules decide about a flow apart from its director: whether it may still go on, whether a
 //! message without a flow may be answered, and by which ways packets leave.
 
+use alloc::string::String;
+
 use crate::device::PacketBuffer;
 use crate::engine::{Engine, Stage};
 use crate::flow::{Direction, FlowEntry};
 use crate::forward::{DEAD_END, MAIN, NextHop};
+use crate::journal::Step;
+use crate::journal::notes::{decide_aloud, rule_aloud};
 use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::time::Instant;
 use crate::verdict::DropReason;
@@ -56,9 +60,20 @@ impl Engine {
             return self.exit.plan.default_permit;
         }
         let asking = asking(packet, walk);
-        for stage in &mut self.stages {
+        for (number, stage) in self.stages.iter_mut().enumerate() {
             let mut verdict = [PolicyVerdict::Skip];
-            stage.policy_mut().decide(&[asking], &mut verdict, now);
+            if let Some(journal) = &mut self.journal {
+                journal.touch(|touched| {
+                    touched.policies.insert(number);
+                });
+                let rulings = decide_aloud(stage, &[asking], &mut verdict, journal.is_thorough(), now);
+                let name = String::from(stage.policy().name());
+                rulings.into_iter().for_each(|ruling| {
+                    journal.note(Step::Policy { place: number, name: name.clone(), ruling })
+                });
+            } else {
+                stage.policy_mut().decide(&[asking], &mut verdict, now);
+            }
             match verdict {
                 [PolicyVerdict::Skip] => {}
                 [PolicyVerdict::Deny] => return false,
@@ -121,6 +136,16 @@ impl Engine {
         Ok([self.divert(leaving, entry.client, to_client, answer, now), to_server])
     }
 
+    /// What the outflow rules say of a new flow's packets; counts.
+    fn decide_outflow(&mut self, asking: &PolicyFlow, now: Instant) -> Option<PolicyVerdict> {
+        let Some(journal) = &mut self.journal else {
+            return self.outflows.decide_one(asking, now).map(|(verdict, _)| verdict);
+        };
+        let (verdict, ruling) = rule_aloud(&mut self.outflows, asking, journal.is_thorough(), now);
+        journal.note(Step::Outflow { tuple: asking.tuple, interface: asking.interface, ruling });
+        verdict
+    }
+
     /// The way of answers when no outflow has another: back by the interface by which the client's packets came, or where
     /// the plan says so, as the routes say.
     fn way_of_replies(&self, entry: &FlowEntry) -> u8 {
@@ -151,7 +176,7 @@ impl Engine {
         let verdict = match opening {
             Some(flags) => {
                 asking.flags = flags;
-                self.outflows.decide_one(&asking, now).map(|(verdict, _)| verdict)
+                self.decide_outflow(&asking, now)
             }
             None => self.outflows.evaluate(&asking),
         };

@@ -14,6 +14,7 @@ mod limits;
 pub mod linear;
 pub mod rules;
 
+use alloc::boxed::Box;
 use core::fmt::Debug;
 
 use crate::director::Fault;
@@ -77,6 +78,12 @@ pub trait Policy: Debug + Send {
     /// Both slices have the same length, at most [`BATCH_MAX`](crate::device::BATCH_MAX), and every verdict
     /// is `Skip` before. A policy that fails answers with what its configuration says, in the same call.
     fn decide(&mut self, flows: &[PolicyFlow], verdicts: &mut [PolicyVerdict], now: Instant);
+
+    /// Another one in the same state, which answers as this one would and changes nothing here; `None` where there can
+    /// be none.
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        None
+    }
 
     /// How often it was asked and failed.
     fn stats(&self) -> crate::director::GuestStats {
