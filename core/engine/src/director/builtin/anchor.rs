@@ -15,6 +15,7 @@
 use alloc::vec::Vec;
 
 use super::draw::mix;
+use super::held;
 use super::key::Keyed;
 use super::slots::{Slots, capacity};
 use crate::director::{Scheduler, Selection, ServerView};
@@ -136,6 +137,20 @@ impl AnchorHash {
 impl Scheduler for AnchorHash {
     fn name(&self) -> &'static str {
         "anchor"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(
+            self,
+            &[
+                &self.anchor.left,
+                &self.anchor.working,
+                &self.anchor.stands,
+                &self.anchor.successor,
+                &self.anchor.stack,
+                &self.slots,
+            ],
+        )
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -13,6 +13,7 @@
 use alloc::vec::Vec;
 
 use super::draw::mix;
+use super::held;
 use super::key::Keyed;
 use super::slots::capacity;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
@@ -55,6 +56,10 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 impl Scheduler for DxHash {
     fn name(&self) -> &'static str {
         "dx"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.buckets])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -6,6 +6,7 @@
 //! Dynamically Scalable Web Services", Performance Evaluation, 2011.
 
 use super::draw::Draw;
+use super::held;
 use super::shares::Shares;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
@@ -43,6 +44,10 @@ impl IdleQueue {
 impl Scheduler for IdleQueue {
     fn name(&self) -> &'static str {
         "jiq"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

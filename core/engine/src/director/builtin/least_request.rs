@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::cmp::{Ordering, Reverse};
 
 use super::draw::Draw;
+use super::held;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
@@ -128,6 +129,10 @@ impl LeastRequest {
 impl Scheduler for LeastRequest {
     fn name(&self) -> &'static str {
         "least-request"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares, &self.deadlines, &self.built])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::haproxy::weights;
+use super::held;
 use crate::director::{Scheduler, Selection, ServerId, ServerLoad, ServerView};
 use crate::time::Instant;
 use crate::wire::Protocol;
@@ -42,6 +43,10 @@ impl Leastconn {
 impl Scheduler for Leastconn {
     fn name(&self) -> &'static str {
         "leastconn"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.queue, &self.ids])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -8,6 +8,8 @@
 use alloc::vec::Vec;
 
 use super::destinations::Destinations;
+use super::held;
+use super::held::Held;
 use super::ipvs::{least, overhead, walk};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
@@ -28,6 +30,10 @@ impl Locality {
 impl Scheduler for Locality {
     fn name(&self) -> &'static str {
         "lblc"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.known, &self.places])
     }
 
     fn update(&mut self, servers: &[ServerView], now: Instant) {
@@ -87,5 +93,11 @@ impl Places {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Held for Places {
+    fn held(&self) -> usize {
+        self.0.held()
     }
 }

@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 
 use super::destinations::Destinations;
+use super::held;
 use super::ipvs::{least, overhead, walk};
 use super::locality::{Places, is_overloaded};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
@@ -40,6 +41,10 @@ impl LocalityReplicated {
 impl Scheduler for LocalityReplicated {
     fn name(&self) -> &'static str {
         "lblcr"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.known, &self.places])
     }
 
     fn update(&mut self, servers: &[ServerView], now: Instant) {

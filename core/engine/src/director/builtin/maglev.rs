@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::held;
 use super::ipvs::gcd;
 use super::key::Keyed;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
@@ -63,6 +64,10 @@ struct Member {
 impl Scheduler for Maglev {
     fn name(&self) -> &'static str {
         "maglev"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.built, &self.table])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

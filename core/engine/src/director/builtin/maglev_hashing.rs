@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::held;
 use super::ipvs::{fold, gcd};
 use crate::director::{NewFlow, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::{FlowKey, Options};
@@ -60,6 +61,10 @@ impl MaglevHashing {
 impl Scheduler for MaglevHashing {
     fn name(&self) -> &'static str {
         "mh"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.weights, &self.built, &self.table])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::held;
 use super::key::Keyed;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::plan::Options;
@@ -26,6 +27,10 @@ impl Modulo {
 impl Scheduler for Modulo {
     fn name(&self) -> &'static str {
         "modulo"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.members])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 
 use super::draw::mix;
+use super::held;
 use super::key::Keyed;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
@@ -40,6 +41,10 @@ impl MultiProbe {
 impl Scheduler for MultiProbe {
     fn name(&self) -> &'static str {
         "multi-probe"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.points])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

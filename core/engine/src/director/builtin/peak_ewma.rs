@@ -15,6 +15,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::held;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
@@ -119,6 +120,10 @@ impl PeakEwma {
 impl Scheduler for PeakEwma {
     fn name(&self) -> &'static str {
         "peak-ewma"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares, &self.estimates])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -9,6 +9,7 @@
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::held;
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
 use crate::director::{Scheduler, Selection, ServerView};
@@ -84,6 +85,10 @@ pub(super) fn shortest(
 impl Scheduler for PowerOfChoices {
     fn name(&self) -> &'static str {
         "p2c"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -19,6 +19,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::held;
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
 use crate::director::{FlowEvent, ProbeAnswer, Scheduler, Selection, ServerId, ServerView, Wishes};
@@ -251,6 +252,10 @@ fn nanoseconds(duration: Duration) -> u64 {
 impl Scheduler for Prequal {
     fn name(&self) -> &'static str {
         "prequal"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares, &self.pool, &self.waiting, &self.seen])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

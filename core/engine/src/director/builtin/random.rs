@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 
 use super::draw::Draw;
 use super::haproxy::Ring;
+use super::held;
 use super::power_of_choices::CHOICES;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
@@ -82,6 +83,10 @@ impl Random {
 impl Scheduler for Random {
     fn name(&self) -> &'static str {
         "random"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.ring, &self.rates])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -16,6 +16,8 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::held;
+use super::held::Held;
 use super::key::Keyed;
 use crate::director::{Scheduler, Selection, ServerId, ServerLoad, ServerView};
 use crate::plan::Options;
@@ -124,6 +126,10 @@ impl Scheduler for Ring {
         if self.factor.is_some() { "bounded" } else { "ring" }
     }
 
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.circle])
+    }
+
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
         self.circle.update(servers, self.points);
     }
@@ -142,5 +148,11 @@ impl Scheduler for Ring {
                 }
             }
         }
+    }
+}
+
+impl Held for Circle {
+    fn held(&self) -> usize {
+        self.built.held().saturating_add(self.points.held())
     }
 }

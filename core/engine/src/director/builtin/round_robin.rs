@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use super::held;
 use super::ipvs::{List, Step};
 use crate::director::state::{Reader, Writer};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
@@ -20,6 +21,10 @@ pub(super) struct RoundRobin {
 impl Scheduler for RoundRobin {
     fn name(&self) -> &'static str {
         "rr"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.list])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

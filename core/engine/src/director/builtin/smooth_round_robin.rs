@@ -10,6 +10,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::held;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
 
@@ -21,6 +22,10 @@ pub(super) struct SmoothRoundRobin {
 impl Scheduler for SmoothRoundRobin {
     fn name(&self) -> &'static str {
         "swrr"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.credits])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -10,6 +10,8 @@
 use alloc::vec::Vec;
 
 use super::haproxy::{Ring, Unit, avalanche, map};
+use super::held;
+use super::held::Held;
 use super::ipvs::fold;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::plan::{HashType, Options};
@@ -44,6 +46,10 @@ impl Source {
 impl Scheduler for Source {
     fn name(&self) -> &'static str {
         "source"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.table])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
@@ -115,4 +121,15 @@ fn room(selection: &Selection<'_>, factor: u32, protocol: Protocol) -> Vec<u64> 
         (weight * each + share).max(1)
     });
     room.collect()
+}
+
+impl Held for Table {
+    fn held(&self) -> usize {
+        match self {
+            Self::Map { unit, weights, map } => {
+                unit.held().saturating_add(weights.held()).saturating_add(map.held())
+            }
+            Self::Ring(ring) => ring.held(),
+        }
+    }
 }

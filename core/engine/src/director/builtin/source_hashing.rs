@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use super::held;
 use super::ipvs::{fold, hash_bits};
 use crate::director::{NewFlow, Scheduler, Selection, ServerView};
 use crate::plan::{FlowKey, Options};
@@ -43,6 +44,10 @@ impl SourceHashing {
 impl Scheduler for SourceHashing {
     fn name(&self) -> &'static str {
         "sh"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.slots])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

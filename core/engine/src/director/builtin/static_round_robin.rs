@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use super::haproxy::{Unit, map};
+use super::held;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
@@ -20,6 +21,10 @@ pub(super) struct StaticRoundRobin {
 impl Scheduler for StaticRoundRobin {
     fn name(&self) -> &'static str {
         "static-rr"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.unit, &self.weights, &self.map])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

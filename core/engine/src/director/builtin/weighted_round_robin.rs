@@ -5,6 +5,7 @@
 //! after the other therefore starts on its lowest pass. Constant time on average, one pass at most while a
 //! server of full weight takes flows. Source: IPVS, Linux 6.1.
 
+use super::held;
 use super::ipvs::{List, gcd};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
@@ -93,6 +94,10 @@ impl Pass {
 impl Scheduler for WeightedRoundRobin {
     fn name(&self) -> &'static str {
         "wrr"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.list])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
