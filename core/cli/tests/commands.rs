@@ -144,7 +144,7 @@ const READERS: [&[&str]; 4] = [&["check"], &["run"], &["routes"], &["sim", "stdi
 fn ways_to_no_file() -> Vec<(&'static [&'static str], &'static str)> {
     let mut ways: Vec<(&[&str], _)> = vec![(&["--config", "absent.toml"], "absent.toml")];
     let default = "/etc/evenkeel/evenkeel.toml";
-    if std::path::Path::new(default).exists() {
+    if Path::new(default).exists() {
         println!("SKIPPED: without --config, because this machine has {default}");
     } else {
         ways.push((&[], default));

@@ -398,6 +398,7 @@ impl Engine {
         found.set_scheduler(scheduler, plan, now);
         let scheduler = found.scheduler().name().to_string();
         self.directors.note_wishes();
+        self.exit.counters.scheduler_changes += 1;
         self.push_event(Event::SchedulerChanged { director: director.to_string(), scheduler });
         Ok(())
     }
