@@ -49,8 +49,8 @@ use evenkeel_sim::scenario::{Scenario, ScenarioErrors, Service};
 use serde::{Deserialize, Serialize};
 
 pub use comparison::{
-    Comparison, DROPS_MIN, DropComparison, ServerComparison, TOLERANCE_BROKEN_PERCENT, TOLERANCE_POINTS,
-    compare,
+    Comparison, DROPS_MIN, DropComparison, ServerComparison, TOLERANCE_BROKEN_PERCENT, TOLERANCE_FLOWS,
+    TOLERANCE_POINTS, compare,
 };
 pub use orders::Cause;
 pub use outcome::{Judgement, Outcome, SCHEMA};

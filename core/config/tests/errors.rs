@@ -128,6 +128,12 @@ const AFTER_GOOD: &[Case] = &[
          [director.b]\nbind = '10.0.0.5:15-25/tcp'\nserver = [{ name = 'a', address = '10.0.3.1' }]",
     ),
     (
+        Code::UnknownComponent,
+        (11, 10),
+        "policy.component",
+        "[[flow]]\nname = 'f'\npolicy = 'component guard'\nrule = [{ match = {} }]",
+    ),
+    (
         Code::UnusedDirector,
         (9, 11),
         "policy = \"director api\"",

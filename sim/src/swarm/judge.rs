@@ -219,7 +219,7 @@ impl Supply for Shelf<'_, '_> {
 fn has_component(loaded: &Loaded) -> bool {
     let is_component = |scheduler: &SchedulerPlan| matches!(scheduler, SchedulerPlan::Guest(_));
     loaded.plan.directors.iter().any(|director| is_component(&director.scheduler))
-        || loaded.plan.policies.iter().any(|policy| matches!(policy, PolicyPlan::Guest { .. }))
+        || loaded.plan.policies.iter().any(|policy| matches!(policy, PolicyPlan::Guest(_)))
 }
 
 fn hashes(outcome: &Outcome) -> [String; 3] {
