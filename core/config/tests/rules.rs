@@ -317,11 +317,15 @@ fn a_text_is_printed_in_one_form_with_its_comments() {
 }
 
 #[test]
-fn a_comma_in_quotes_stays_in_quotes() {
+fn what_needs_quotes_keeps_them() {
     for text in
         ["set names\n  a \",\" b\n", "flow f permit\n  match src \"a,b\"\n", "set names\n  a \"\" \"#\"\n"]
     {
         assert_eq!(rules::format(text, "t").unwrap(), text);
+    }
+    for policy in ["table \"a # b\"", "director \"a b\"", "\"permit now\"", "table 200"] {
+        let text = format!("flow f {policy}\n  match\n");
+        assert_eq!(rules::format(&text, "t").unwrap(), text);
     }
     let flags = "flow f permit\n  match proto tcp tcpflags syn/syn,ack\n";
     assert_eq!(rules::format(flags, "t").unwrap(), flags);

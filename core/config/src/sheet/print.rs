@@ -99,7 +99,7 @@ impl Printer<'_> {
         let value = &flow.value;
         let _ = write!(self.out, "{kind} {}", word(value.name.as_ref().map_or("", |name| &name.value.0)));
         if let Some(policy) = &value.policy {
-            let _ = write!(self.out, " {}", policy.value.0);
+            let _ = write!(self.out, " {}", policy_words(&policy.value.0));
         }
         self.out.push('\n');
         for rule in value.rule.as_ref().map_or(&[][..], |rules| &rules.value) {
@@ -210,6 +210,14 @@ fn number_or<T>(value: &NumberOr<T>, show: impl Fn(&T) -> String) -> String {
 /// A range of ports as the text language has it; the name of a set as it is.
 fn with_colon(text: &str) -> String {
     if text.starts_with('@') { text.to_owned() } else { text.replace('-', ":") }
+}
+
+/// What becomes of packets: one word, or a kind and a name.
+fn policy_words(policy: &str) -> String {
+    match policy.split_once(' ') {
+        Some((kind @ ("director" | "table" | "component"), name)) => format!("{kind} {}", word(name)),
+        _ => word(policy),
+    }
 }
 
 /// A word, in quotes where it would be read as something else.
