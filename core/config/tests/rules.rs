@@ -331,6 +331,17 @@ fn what_needs_quotes_keeps_them() {
     assert_eq!(rules::format(flags, "t").unwrap(), flags);
 }
 
+#[test]
+fn lines_of_a_set_are_measured_as_they_are_printed() {
+    // A control character of two bytes is printed as a space.
+    for count in 1..60 {
+        let text = format!("set names\n  {}", "\"a\u{87},b\" c\n".repeat(count));
+        let printed = rules::format(&text, "t").unwrap();
+        assert_eq!(rules::format(&printed, "t").unwrap(), printed);
+        assert!(printed.lines().all(|line| line.len() <= 99), "{printed}");
+    }
+}
+
 /// A rule in words, of conditions that all parts of the language have.
 fn rule() -> impl Strategy<Value = String> {
     let pick = |words: &'static [&'static str]| prop::sample::select(words.to_vec());

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::device::{BATCH_MAX, Device, PacketBuffer};
 use crate::director::sticky;
-use crate::director::{Directors, NewFlow, Pinged};
+use crate::director::{Director, Directors, NewFlow, Pinged, Server};
 use crate::engine::{Engine, pool_key};
 use crate::event::Event;
 use crate::flow::tcp_track::TcpTrack;
@@ -606,44 +606,16 @@ impl Engine {
         let director = self.directors.at(place).ok_or(DropReason::NoDirector)?;
         let server = director.viewed(view).ok_or(DropReason::NoServer)?;
         let out = self.exit.routes.find_in(table, server.address).ok_or(DropReason::NoRoute)?;
-        let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
-        let is_one_sided = director.mode.is_one_sided();
-        if !is_one_sided && server.address.is_v4() != destination.is_v4() {
+        let is_v4 = walk.tuple.destination.is_v4();
+        if !director.mode.is_one_sided() && server.address.is_v4() != is_v4 {
             return Err(DropReason::NoServer);
         }
-        let state = match protocol {
-            Protocol::UDP => FlowState::Udp,
-            Protocol::TCP if is_one_sided => FlowState::SynReceived,
-            Protocol::TCP => FlowState::SynSent,
-            _ => FlowState::Icmp,
-        };
-        let is_query = state == FlowState::Icmp;
-        let keeps_port = server.port == 0 || is_query || is_one_sided;
-        let mut traits = Traits::HALF_OPEN;
-        if is_one_sided {
-            traits = traits.with(Traits::ONE_SIDED);
-        }
-        if director.persistence.is_some() {
-            traits = traits.with(Traits::STICKS);
-        }
-        let lifetime = self.exit.lifetime(state);
-        let mut entry = FlowEntry {
-            client: source,
-            service: destination,
-            server: server.address,
-            mapped: source,
-            client_port: source_port,
-            service_port: destination_port,
-            server_port: if keeps_port { destination_port } else { server.port },
-            mapped_port: source_port,
-            traits,
-            director: place,
-            expires: Instant::from_nanos(now.as_nanos().saturating_add(lifetime)),
-            interface_in: number_of(walk.interface),
-            track: TcpTrack::default(),
-            ..FlowEntry::new(state, self.generation)
-        };
-        let nat = director.source_nat(walk.interface, out.interface, destination_port, source.is_v4());
+        let mut entry = FlowEntry { director: place, ..towards(director, server, walk, self.generation) };
+        let lifetime = self.exit.lifetime(entry.state);
+        entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(lifetime));
+        let source_port = walk.tuple.source_port;
+        let service_port = walk.tuple.destination_port;
+        let nat = director.source_nat(walk.interface, out.interface, service_port, is_v4);
         if let Some(nat) = nat {
             entry.mapped = nat.address.into();
             let key = pool_key(&entry);
@@ -713,6 +685,40 @@ impl Engine {
             self.was_exhausted = true;
             self.push_event(Event::PortsExhausted { director, server });
         }
+    }
+}
+
+/// The flow that `walk` would begin with `server`, before its source is translated.
+fn towards(director: &Director, server: &Server, walk: &Walk, generation: u8) -> FlowEntry {
+    let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
+    let is_one_sided = director.mode.is_one_sided();
+    let state = match protocol {
+        Protocol::UDP => FlowState::Udp,
+        Protocol::TCP if is_one_sided => FlowState::SynReceived,
+        Protocol::TCP => FlowState::SynSent,
+        _ => FlowState::Icmp,
+    };
+    let keeps_port = server.port == 0 || state == FlowState::Icmp || is_one_sided;
+    let mut traits = Traits::HALF_OPEN;
+    if is_one_sided {
+        traits = traits.with(Traits::ONE_SIDED);
+    }
+    if director.persistence.is_some() {
+        traits = traits.with(Traits::STICKS);
+    }
+    FlowEntry {
+        client: source,
+        service: destination,
+        server: server.address,
+        mapped: source,
+        client_port: source_port,
+        service_port: destination_port,
+        server_port: if keeps_port { destination_port } else { server.port },
+        mapped_port: source_port,
+        traits,
+        interface_in: number_of(walk.interface),
+        track: TcpTrack::default(),
+        ..FlowEntry::new(state, generation)
     }
 }
 

@@ -115,12 +115,13 @@ impl Printer<'_> {
         }
         let _ = writeln!(self.out, "set {}", word(name));
         let mut line = String::new();
-        for element in elements(set) {
+        // What is printed is measured, so that the same lines come of it when it is read again.
+        for element in elements(set).iter().map(|one| element(one)) {
             if !line.is_empty() && line.len() + element.len() > COLUMNS {
                 let _ = writeln!(self.out, " {line}");
                 line.clear();
             }
-            let _ = write!(line, " {}", self::element(&element));
+            let _ = write!(line, " {element}");
         }
         if !line.is_empty() {
             let _ = writeln!(self.out, " {line}");
