@@ -18,6 +18,7 @@ use crate::exit::Exit;
 use crate::flow::fragments::Fragments;
 use crate::flow::{Clients, Departed, Direction, FlowEntry, FlowId, FlowState, FlowTable, Traits};
 use crate::forward::{Routes, Ways};
+use crate::journal::Journal;
 use crate::judge::Judging;
 use crate::nat::{PoolKey, PortPools};
 use crate::open::Opening;
@@ -52,7 +53,7 @@ pub struct Guests {
 #[derive(Debug)]
 pub struct Engine {
     /// Plans that have been applied.
-    plans: u64,
+    pub(crate) plans: u64,
     /// The number of the plan in force, as entries keep it: never 0.
     pub(crate) generation: u8,
     pub(crate) now: Instant,
@@ -74,8 +75,10 @@ pub struct Engine {
     /// Room for the walks of one batch.
     pub(crate) walks: Vec<Walk>,
     pub(crate) opening: Opening,
+    /// Where walks say what they do, while somebody wants to know.
+    pub(crate) journal: Option<Box<Journal>>,
     pub(crate) judging: Judging,
-    events: VecDeque<Event>,
+    pub(crate) events: VecDeque<Event>,
 }
 
 impl Engine {
@@ -102,6 +105,7 @@ impl Engine {
             was_exhausted: false,
             walks: vec![Walk::NONE; BATCH_MAX],
             opening: Opening::new(),
+            journal: None,
             judging: Judging::default(),
             events: VecDeque::new(),
         };
@@ -353,8 +357,20 @@ impl Engine {
         found.set_scheduler(scheduler, plan, now);
         let scheduler = found.scheduler().name().to_string();
         self.directors.note_wishes();
+        self.exit.counters.scheduler_changes += 1;
         self.push_event(Event::SchedulerChanged { director: director.to_string(), scheduler });
         Ok(())
+    }
+
+    /// Has walks say what they do from now on, or no more; gives back the journal that was there.
+    pub fn set_journal(&mut self, journal: Option<Journal>) -> Option<Journal> {
+        let before = core::mem::replace(&mut self.journal, journal.map(Box::new));
+        before.map(|journal| *journal)
+    }
+
+    /// The journal, to fetch accounts from.
+    pub fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_deref_mut()
     }
 
     // Poll.

@@ -7,6 +7,7 @@
 use crate::device::{Device, PacketBuffer};
 use crate::engine::Engine;
 use crate::flow::Direction;
+use crate::journal::notes::judge_aloud;
 use crate::permit;
 use crate::policy::{Moment, PolicyFlow, PolicyVerdict};
 use crate::time::Instant;
@@ -42,8 +43,13 @@ impl Engine {
             }
         }
         if !judging.asking.is_empty() {
-            let decided = self.chain.judge(&judging.asking, judging.met.iter().copied(), now);
-            for (slot, decided) in judging.slots.iter().zip(decided) {
+            if let Some(journal) = &mut self.journal {
+                let (met, slots) = (&*judging.met, &*judging.slots);
+                judge_aloud(&mut self.chain, journal, &judging.asking, (met, slots), now);
+            } else {
+                self.chain.judge(&judging.asking, judging.met.iter().copied(), now);
+            }
+            for (slot, decided) in judging.slots.iter().zip(self.chain.decided()) {
                 if decided.verdict == PolicyVerdict::Deny
                     && let Some(walk) = walks.get_mut(*slot)
                 {

@@ -5,6 +5,8 @@ use crate::device::PacketBuffer;
 use crate::engine::Engine;
 use crate::flow::{Direction, FlowEntry};
 use crate::forward::{DEAD_END, MAIN, NextHop};
+use crate::journal::Step;
+use crate::journal::notes::{decide_aloud, rule_aloud};
 use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::time::Instant;
 use crate::verdict::DropReason;
@@ -56,7 +58,14 @@ impl Engine {
         if self.chain.is_empty() {
             return self.exit.plan.default_permit;
         }
-        let decided = self.chain.decide(&[asking(packet, walk)], now).first().map(|decided| decided.verdict);
+        let asking = [asking(packet, walk)];
+        if let Some(journal) = &mut self.journal {
+            let slot = journal.slot();
+            decide_aloud(&mut self.chain, journal, &asking, &[slot], now);
+        } else {
+            self.chain.decide(&asking, now);
+        }
+        let decided = self.chain.decided().first().map(|decided| decided.verdict);
         self.fetch_policy_faults();
         match decided {
             None | Some(PolicyVerdict::Skip) => self.exit.plan.default_permit,
@@ -121,6 +130,31 @@ impl Engine {
         Ok([self.divert(leaving, entry.client, to_client, answer, now), to_server])
     }
 
+    /// What the outflow rules say of a new flow's packets; counts.
+    fn decide_outflow(&mut self, asking: &PolicyFlow, now: Instant) -> Option<PolicyVerdict> {
+        let Some(journal) = &mut self.journal else {
+            return self.outflows.decide_one(asking, now).map(|(verdict, _)| verdict);
+        };
+        let (verdict, ruling) = rule_aloud(&mut self.outflows, asking, journal.is_thorough(), now);
+        journal.note(Step::Outflow { tuple: asking.tuple, interface: asking.interface, ruling });
+        verdict
+    }
+
+    /// What the components say that are asked where no outflow decides.
+    #[cold]
+    fn ask_about_leaving(&mut self, asking: &PolicyFlow, now: Instant) -> Option<PolicyVerdict> {
+        let asking = core::slice::from_ref(asking);
+        if let Some(journal) = &mut self.journal {
+            let slot = journal.slot();
+            decide_aloud(&mut self.outflow_guests, journal, asking, &[slot], now);
+        } else {
+            self.outflow_guests.decide(asking, now);
+        }
+        let decided = self.outflow_guests.decided().first().map(|decided| decided.verdict);
+        self.fetch_policy_faults();
+        decided
+    }
+
     /// The way of answers when no outflow has another: back by the interface by which the client's packets came, or where
     /// the plan says so, as the routes say.
     fn way_of_replies(&self, entry: &FlowEntry) -> u8 {
@@ -151,16 +185,13 @@ impl Engine {
         let verdict = match opening {
             Some(flags) => {
                 asking.flags = flags;
-                self.outflows.decide_one(&asking, now).map(|(verdict, _)| verdict)
+                self.decide_outflow(&asking, now)
             }
             None => self.outflows.evaluate(&asking),
         };
         let verdict = match (verdict, opening) {
             (None, Some(_)) | (Some(PolicyVerdict::Skip), _) if !self.outflow_guests.is_empty() => {
-                let decided =
-                    self.outflow_guests.decide(&[asking], now).first().map(|decided| decided.verdict);
-                self.fetch_policy_faults();
-                decided
+                self.ask_about_leaving(&asking, now)
             }
             (verdict, _) => verdict,
         };

@@ -20,6 +20,8 @@ pub struct DirectorStatus {
     pub scheduler: String,
     /// How the scheduler's component did; zero for a native scheduler.
     pub guest: GuestStats,
+    /// The bytes that the scheduler keeps.
+    pub memory_bytes: u64,
     /// How its shadow compares, where it has one.
     pub shadow: Option<ShadowStatus>,
     /// The servers of the plan, in its order.
@@ -92,6 +94,7 @@ impl From<&Director> for DirectorStatus {
             binds: director.binds.clone(),
             scheduler: director.scheduler().name().to_string(),
             guest: director.scheduler().stats(),
+            memory_bytes: director.scheduler().memory_bytes(),
             shadow: director.shadow(),
             servers: director.members().map(ServerStatus::from).collect(),
         }

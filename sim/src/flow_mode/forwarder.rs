@@ -474,6 +474,11 @@ impl Forwarder {
         u64::from(self.epoch) - u64::from(!self.is_up)
     }
 
+    /// Bytes that the schedulers of its directors keep.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.directors.iter().fold(0, |sum, director| director.scheduler().memory_bytes().saturating_add(sum))
+    }
+
     /// How often each director's and policy's component was called, and how it did.
     pub(super) fn guests(&self) -> impl Iterator<Item = (String, GuestStats)> {
         let directors =

@@ -57,6 +57,10 @@ fn stats(answer: &Value) -> String {
     text.push_str(&format!("         {}\n", pairs(packets, &keys)));
     let keys = [("scheduler_calls", "scheduler calls"), ("resets", "resets"), ("events_lost", "events lost")];
     text.push_str(&format!("         {}\n", pairs(answer, &keys)));
+    if answer["scheduler_changes"].as_u64().unwrap_or(0) > 0 {
+        let keys = [("scheduler_changes", "changes of schedulers")];
+        text.push_str(&format!("         {}\n", pairs(answer, &keys)));
+    }
     for key in ["device", "drops"] {
         let list: Vec<String> = entries(&answer[key]);
         if !list.is_empty() {

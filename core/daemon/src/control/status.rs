@@ -18,6 +18,7 @@
 //! | `packets.born`, `.born_lost` | packets of the engine's own that left, or found no way out |
 //! | `resets` | TCP packets of unknown flows that were answered with a reset |
 //! | `scheduler_calls` | calls to schedulers; packets of known flows cause none |
+//! | `scheduler_changes` | how often `evenkeel ctl director` gave a director another scheduler |
 //! | `events_lost` | events that nobody fetched in time |
 //! | `drops` | packets by reason; reasons without packets are left out |
 //! | `directors[]` | as below |
@@ -85,6 +86,7 @@ pub(super) fn stats(engine: &Engine) -> Value {
         },
         "resets": counters.resets,
         "scheduler_calls": counters.scheduler_calls,
+        "scheduler_changes": counters.scheduler_changes,
         "events_lost": counters.events_lost,
         "drops": drops,
         "directors": directors(engine),

@@ -12,6 +12,7 @@
 //! ```
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -28,12 +29,17 @@ use crate::wire::HashKey;
 /// The most guests of a plan that judge packets: a flow remembers by one bit for each whether it has met them.
 pub const PACKET_GUESTS_MAX: usize = 2;
 
+/// What the links of native rules are called.
+pub const RULES: &str = "flows";
+
 /// The policies of a plan at work.
 #[derive(Debug, Default)]
 pub struct Chain {
     stages: Vec<Stage>,
     /// The bits of all guests that judge packets.
     judges: u8,
+    /// Whether it is asked about packets as they leave.
+    is_about_leaving: bool,
     /// What the last call has decided.
     decided: Vec<Decided>,
     room: Room,
@@ -60,6 +66,20 @@ pub struct Guest {
     bit: u8,
     denied: u64,
     limited: u64,
+    /// Nobody can be asked in its place, in an engine that only explains.
+    is_absent: bool,
+}
+
+/// A policy that decides nothing.
+#[derive(Debug)]
+struct Absent(String);
+
+impl Policy for Absent {
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn decide(&mut self, _flows: &[PolicyFlow], _answers: &mut [PolicyAnswer], _now: Instant) {}
 }
 
 /// What the chain says of a flow.
@@ -105,7 +125,7 @@ impl Chain {
     pub(crate) fn of_outflows(plan: &Plan, guests: &mut Guests, old: Self) -> Self {
         let quiet = |guest: &PolicyGuestPlan| PolicyGuestPlan { packets: Some(false), ..guest.clone() };
         let policies: Vec<_> = plan.outflow_guests.iter().map(quiet).map(PolicyPlan::Guest).collect();
-        Self::of(&policies, plan.hash_key, guests, old)
+        Self { is_about_leaving: true, ..Self::of(&policies, plan.hash_key, guests, old) }
     }
 
     fn of(policies: &[PolicyPlan], key: HashKey, guests: &mut Guests, old: Self) -> Self {
@@ -144,6 +164,11 @@ impl Chain {
         self.stages.is_empty()
     }
 
+    /// Whether it is asked about packets as they leave, and not as they come in.
+    pub(crate) const fn is_about_leaving(&self) -> bool {
+        self.is_about_leaving
+    }
+
     /// Whether any guest judges packets.
     #[must_use]
     #[inline]
@@ -153,31 +178,52 @@ impl Chain {
 
     /// Decides about new flows, in order. Each is asked about from the first policy on until one does not skip.
     pub fn decide(&mut self, flows: &[PolicyFlow], now: Instant) -> &[Decided] {
+        self.begin(flows.len());
+        for number in 0..self.stages.len() {
+            self.step(number, flows, now);
+        }
+        &self.decided
+    }
+
+    /// Begins to decide about so many new flows.
+    pub(crate) fn begin(&mut self, count: usize) {
+        self.decided.clear();
+        self.decided.resize(count, Decided::NOT);
+    }
+
+    /// Asks one link about those of `flows` that none before it has decided.
+    pub(crate) fn step(&mut self, number: usize, flows: &[PolicyFlow], now: Instant) {
         let Self { stages, decided, room, .. } = self;
-        decided.clear();
-        decided.resize(flows.len(), Decided::NOT);
-        for stage in stages {
-            match stage {
-                Stage::Rules(rules) => {
-                    for (flow, decided) in flows.iter().zip(&mut *decided) {
-                        if decided.verdict == PolicyVerdict::Skip {
-                            let found = rules.decide_one(flow, now);
-                            decided.verdict = found.map_or(PolicyVerdict::Skip, |(verdict, _)| verdict);
-                        }
-                    }
-                }
-                Stage::Guest(guest) => {
-                    let open = |decided: &Decided| decided.verdict == PolicyVerdict::Skip;
-                    room.gather(flows, decided, |flow, decided| open(decided) && guest.lets_in(flow, now));
-                    let bit = guest.bit;
-                    for (place, answer) in room.ask(guest, now) {
-                        let Some(decided) = decided.get_mut(place) else { continue };
-                        *decided = Decided { verdict: answer.verdict, met: decided.met | bit };
+        match stages.get_mut(number) {
+            None => {}
+            Some(Stage::Rules(rules)) => {
+                for (flow, decided) in flows.iter().zip(&mut *decided) {
+                    if decided.verdict == PolicyVerdict::Skip {
+                        let found = rules.decide_one(flow, now);
+                        decided.verdict = found.map_or(PolicyVerdict::Skip, |(verdict, _)| verdict);
                     }
                 }
             }
+            Some(Stage::Guest(guest)) => {
+                let open = |decided: &Decided| decided.verdict == PolicyVerdict::Skip;
+                room.gather(flows, decided, |flow, decided| open(decided) && guest.lets_in(flow, now));
+                let bit = guest.bit;
+                for (place, answer) in room.ask(guest, now) {
+                    let Some(decided) = decided.get_mut(place) else { continue };
+                    *decided = Decided { verdict: answer.verdict, met: decided.met | bit };
+                }
+            }
         }
-        decided
+    }
+
+    /// What has been decided about the flows or packets of the last call.
+    pub(crate) fn decided(&self) -> &[Decided] {
+        &self.decided
+    }
+
+    /// The places of those that the guest which was asked last was asked about.
+    pub(crate) fn asked(&self) -> &[usize] {
+        &self.room.places
     }
 
     /// Asks the guests that judge packets about packets of open flows, each of which has met those in `met`. Their verdict
@@ -188,23 +234,46 @@ impl Chain {
         met: impl Iterator<Item = u8>,
         now: Instant,
     ) -> &[Decided] {
+        self.begin_judging(met);
+        for number in 0..self.stages.len() {
+            self.judge_step(number, packets, now);
+        }
+        &self.decided
+    }
+
+    /// Begins to judge packets whose flows have met those in `met`.
+    pub(crate) fn begin_judging(&mut self, met: impl Iterator<Item = u8>) {
+        self.decided.clear();
+        self.decided.extend(met.map(|met| Decided { met, ..Decided::NOT }));
+    }
+
+    /// Asks one link about those of `packets` that go on; whether it is one that is asked.
+    pub(crate) fn judge_step(&mut self, number: usize, packets: &[PolicyFlow], now: Instant) -> bool {
         let Self { stages, decided, room, .. } = self;
-        decided.clear();
-        decided.extend(met.map(|met| Decided { met, ..Decided::NOT }));
-        for stage in stages {
-            let Stage::Guest(guest) = stage else { continue };
-            room.gather(packets, decided, |_, decided| {
-                decided.verdict == PolicyVerdict::Skip && decided.met & guest.bit != 0
-            });
-            for (place, answer) in room.ask(guest, now) {
-                if let Some(decided) = decided.get_mut(place)
-                    && answer.verdict == PolicyVerdict::Deny
-                {
-                    decided.verdict = PolicyVerdict::Deny;
-                }
+        let Some(Stage::Guest(guest)) = stages.get_mut(number) else { return false };
+        room.gather(packets, decided, |_, decided| {
+            decided.verdict == PolicyVerdict::Skip && decided.met & guest.bit != 0
+        });
+        for (place, answer) in room.ask(guest, now) {
+            if let Some(decided) = decided.get_mut(place)
+                && answer.verdict == PolicyVerdict::Deny
+            {
+                decided.verdict = PolicyVerdict::Deny;
             }
         }
-        decided
+        true
+    }
+
+    /// Another chain in the same state; guests only where they are `known` to be asked and there can be another, else
+    /// one in their place that says nothing and is marked as absent.
+    pub(crate) fn fork(&self, known: &BTreeSet<usize>) -> Self {
+        let fork = |(number, stage): (usize, &Stage)| match stage {
+            Stage::Rules(rules) => Stage::Rules(rules.clone()),
+            Stage::Guest(guest) => Stage::Guest(Box::new(guest.fork(known.contains(&number)))),
+        };
+        let stages = self.stages.iter().enumerate().map(fork).collect();
+        let Self { judges, is_about_leaving, .. } = *self;
+        Self { stages, judges, is_about_leaving, ..Self::default() }
     }
 
     /// What the rules in force say of an open flow. Counts nothing.
@@ -247,7 +316,7 @@ impl Chain {
     /// How the links have done, in order.
     pub fn status(&self) -> impl Iterator<Item = PolicyStatus> {
         self.stages.iter().map(|stage| match stage {
-            Stage::Rules(_) => PolicyStatus { name: String::from("flows"), ..PolicyStatus::default() },
+            Stage::Rules(_) => PolicyStatus { name: String::from(RULES), ..PolicyStatus::default() },
             Stage::Guest(guest) => PolicyStatus {
                 name: guest.name.clone(),
                 guest: guest.policy.stats(),
@@ -296,7 +365,28 @@ impl Guest {
             bit: if judges { bit } else { 0 },
             denied,
             limited,
+            is_absent: false,
         }
+    }
+
+    /// Another one in the same state, absent where there can be none or none is wanted.
+    fn fork(&self, is_wanted: bool) -> Self {
+        let other = if is_wanted { self.policy.fork() } else { None };
+        Self {
+            name: self.name.clone(),
+            is_absent: other.is_none(),
+            policy: other.unwrap_or_else(|| Box::new(Absent(self.name.clone()))),
+            gate: self.gate.clone(),
+            meters: self.meters.clone(),
+            bit: self.bit,
+            denied: self.denied,
+            limited: self.limited,
+        }
+    }
+
+    /// Whether nobody can be asked in its place.
+    pub(crate) const fn is_absent(&self) -> bool {
+        self.is_absent
     }
 
     /// The name that users know.

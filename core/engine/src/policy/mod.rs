@@ -18,6 +18,7 @@ mod limits;
 pub mod linear;
 pub mod rules;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
@@ -135,6 +136,12 @@ pub trait Policy: Debug + Send {
     /// What it wants besides; asked once, before anything else.
     fn wishes(&self) -> PolicyWishes {
         PolicyWishes::default()
+    }
+
+    /// Another one in the same state, which answers as this one would and changes nothing here; `None` where there can
+    /// be none.
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        None
     }
 
     /// How often it was asked and failed.

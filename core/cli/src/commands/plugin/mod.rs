@@ -38,16 +38,23 @@ enum Command {
     /// Of a policy: its verdicts, 0, 1 and 1000 flows of all kinds, batches,
     /// packets of flows that are open, and more sources than it can know.
     Check {
+        /// The component: a file, or bundled:NAME
+        component: String,
         #[command(flatten)]
-        named: Named,
+        bounds: Bounds,
         /// The findings as JSON
         #[arg(long)]
         json: bool,
     },
     /// Measure what a decision costs, beside built-in schedulers or flow rules
+    ///
+    /// Without a component: every bundled one that has a built-in sibling, beside
+    /// it, and what the component costs more.
     Bench {
+        /// The component: a file, or bundled:NAME
+        component: Option<String>,
         #[command(flatten)]
-        named: Named,
+        bounds: Bounds,
         /// The figures as JSON
         #[arg(long)]
         json: bool,
@@ -62,11 +69,9 @@ enum Command {
     },
 }
 
-/// A component with its options.
+/// The options of a component, and what it may cost.
 #[derive(Debug, clap::Args)]
-struct Named {
-    /// The component: a file, or bundled:NAME
-    component: String,
+struct Bounds {
     /// A file with its options, as they would stand in the table `options`
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
@@ -81,8 +86,8 @@ struct Named {
     memory: u64,
 }
 
-impl Named {
-    fn subject(&self) -> Result<Subject, Failure> {
+impl Bounds {
+    fn subject(&self, component: &str) -> Result<Subject, Failure> {
         let read = |path: &Option<PathBuf>| match path {
             None => Ok(String::new()),
             Some(path) => std::fs::read_to_string(path)
@@ -90,7 +95,7 @@ impl Named {
         };
         let (options, data) = (read(&self.options)?, read(&self.data)?);
         Ok(Subject {
-            component: self.component.clone(),
+            component: component.to_owned(),
             options,
             data,
             budget: Duration::from_micros(self.budget),
@@ -104,8 +109,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::New(arguments) => new::run(arguments),
         Command::Build(arguments) => build::run(arguments),
-        Command::Check { named, json } => look::check(&named.subject()?, *json),
-        Command::Bench { named, json } => bench::run(&named.subject()?, *json),
+        Command::Check { component, bounds, json } => look::check(&bounds.subject(component)?, *json),
+        Command::Bench { component: Some(component), bounds, json } => {
+            bench::run(&bounds.subject(component)?, *json)
+        }
+        Command::Bench { component: None, bounds, json } => {
+            bench::run_twins(|component| bounds.subject(component), *json)
+        }
         Command::Inspect { component, json } => look::inspect(component, *json),
     }
 }
