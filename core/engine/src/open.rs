@@ -181,6 +181,8 @@ impl Engine {
             if let Some(journal) = &mut self.journal {
                 journal.touch(|touched| {
                     touched.policies.insert(number);
+                    let first = opening.asking.first();
+                    touched.asked = first.map(|flow| (flow.tuple.source, flow.tuple.destination));
                 });
                 journal.turn(0);
                 let rulings = decide_aloud(stage, &opening.asking, verdicts, journal.is_thorough(), now);

@@ -65,6 +65,7 @@ impl Engine {
             if let Some(journal) = &mut self.journal {
                 journal.touch(|touched| {
                     touched.policies.insert(number);
+                    touched.asked = Some((asking.tuple.source, asking.tuple.destination));
                 });
                 let rulings = decide_aloud(stage, &[asking], &mut verdict, journal.is_thorough(), now);
                 let name = String::from(stage.policy().name());

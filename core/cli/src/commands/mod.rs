@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod conformance;
 pub(crate) mod ctl;
 pub(crate) mod demo;
+pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod lab;
@@ -23,6 +24,7 @@ pub(crate) mod sim_draw;
 pub(crate) mod sim_new;
 pub(crate) mod sim_run;
 pub(crate) mod sim_swarm;
+pub(crate) mod trace;
 pub(crate) mod version;
 
 use std::path::PathBuf;

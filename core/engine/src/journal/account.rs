@@ -377,7 +377,7 @@ impl Step {
     #[must_use]
     pub fn unknown(&self) -> Option<&str> {
         match self {
-            Self::Policy { name, ruling } if ruling.is_unknown => Some(name),
+            Self::Policy { name, ruling, .. } if ruling.is_unknown => Some(name),
             Self::Picked(pick) if pick.is_unknown => Some(&pick.scheduler),
             Self::Read { .. }
             | Self::Looked(_)

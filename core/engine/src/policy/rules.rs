@@ -185,6 +185,19 @@ impl Rules {
         }
     }
 
+    /// The limits that have counted whom `flow` counts for: their places, and when what was taken is used up.
+    pub(crate) fn counted(&self, flow: &PolicyFlow) -> Vec<(usize, u64)> {
+        let all = self.meters.iter().enumerate();
+        all.filter_map(|(place, (meter, _))| Some((place, meter.used_up(flow)?))).collect()
+    }
+
+    /// Sets what the limit at `place` has counted for whom `flow` counts for.
+    pub(crate) fn set_counted(&mut self, place: usize, flow: &PolicyFlow, used_up: u64) {
+        if let Some((meter, _)) = self.meters.get_mut(place) {
+            meter.set_used_up(flow, used_up);
+        }
+    }
+
     /// The rule that decides about `flow`, within all limits. Counts nothing.
     #[must_use]
     pub fn decider(&self, flow: &PolicyFlow) -> Option<RuleId> {
