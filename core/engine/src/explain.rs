@@ -102,7 +102,7 @@ impl Engine {
     }
 
     /// An engine in the same state as far as `known` says.
-    fn fork(&self, known: &Touched) -> Self {
+    pub(crate) fn fork(&self, known: &Touched) -> Self {
         let ids = known.tuples.iter().filter_map(|tuple| {
             let (id, _) = self.flows.find(tuple.hash(self.flows.key()), tuple)?;
             Some(id)
@@ -134,12 +134,13 @@ impl Engine {
 
 impl Touched {
     fn join(&mut self, other: &Self) {
-        let Self { tuples, sticks, pools, schedulers, policies, has_fragments } = other;
+        let Self { tuples, sticks, pools, schedulers, policies, asked, has_fragments } = other;
         add(&mut self.tuples, tuples);
         add(&mut self.sticks, sticks);
         add(&mut self.pools, pools);
         self.schedulers.extend(schedulers);
         self.policies.extend(policies);
+        self.asked = asked.or(self.asked);
         self.has_fragments |= has_fragments;
     }
 }

@@ -246,9 +246,7 @@ pub(crate) fn decide_aloud(
     chain.begin(flows.len());
     journal.turn(slots.first().copied().unwrap_or(0));
     for number in 0..chain.stages().len() {
-        journal.touch(|touched| {
-            touched.policies.insert(number);
-        });
+        touch_policy(journal, number, flows);
         let studies: Vec<Option<(usize, Option<Study>)>> = flows
             .iter()
             .enumerate()
@@ -273,12 +271,18 @@ pub(crate) fn judge_aloud(
         if !chain.judge_step(number, packets, now) {
             continue;
         }
-        journal.touch(|touched| {
-            touched.policies.insert(number);
-        });
+        touch_policy(journal, number, packets);
         let asked = chain.asked().iter().map(|place| Some((*place, None))).collect();
         note_stage(chain, journal, number, asked, slots);
     }
+}
+
+/// Keeps in mind that the link at `number` is asked, and about whom first.
+fn touch_policy(journal: &mut Journal, number: usize, flows: &[PolicyFlow]) {
+    journal.touch(|touched| {
+        touched.policies.insert(number);
+        touched.asked = flows.first().map(|flow| (flow.tuple.source, flow.tuple.destination));
+    });
 }
 
 /// How rules of the link at `number` come to what they say of a flow that nobody before it has decided.
