@@ -450,6 +450,7 @@ impl Forwarder {
         // Nobody else's components begin anew.
         plan.directors.retain(|wanted| wanted.name == director);
         plan.policies.clear();
+        plan.outflow_guests.clear();
         let host = Arc::clone(&self.host);
         let work = move || {
             let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);

@@ -252,17 +252,32 @@ impl Engine {
         Ok(())
     }
 
-    /// The limits that have counted whom this packet counts for.
+    /// The limits that have counted whom this packet counts for: as it came in, and as it leaves.
     fn write_limits(&self, told: &Explanation, write: &mut Write) -> Result<(), MemoryError> {
-        let flow = told.touched.asked.map(flow_of);
-        let ends = told.touched.asked.unwrap_or_default();
-        write.address(ends.0);
-        write.address(ends.1);
-        let counted = flow.map(|flow| self.chain.counted(&flow)).unwrap_or_default();
-        write.many(counted.into_iter(), |write, (link, limit, used_up)| {
-            write.numbers(&[link as u64, limit as u64, used_up]);
-            Ok(())
-        })
+        let chains = [&self.chain, &self.outflow_guests];
+        for (chain, asked) in chains.into_iter().zip([told.touched.asked, told.touched.asked_leaving]) {
+            let counted = asked.map(|ends| chain.counted(&flow_of(ends))).unwrap_or_default();
+            let (source, destination) = asked.unwrap_or_default();
+            write.address(source);
+            write.address(destination);
+            write.many(counted.into_iter(), |write, (link, limit, used_up)| {
+                write.numbers(&[link as u64, limit as u64, used_up]);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn read_limits(&mut self, read: &mut Read<'_>) -> Result<(), MemoryError> {
+        for chain in [&mut self.chain, &mut self.outflow_guests] {
+            let flow = flow_of((read.address()?, read.address()?));
+            for _ in 0..read.count()? {
+                let place = |number| usize::try_from(number).unwrap_or(usize::MAX);
+                let limit = (place(read.number()?), place(read.number()?));
+                chain.set_counted(limit, &flow, read.number()?);
+            }
+        }
+        Ok(())
     }
 
     /// Becomes what `memory` holds: for an engine of the same plan that has seen nothing. Where `is_as_told`, the scheduler
@@ -289,12 +304,7 @@ impl Engine {
                 self.ports.hold(key, read.small()?..=read.small()?);
             }
         }
-        let flow = flow_of((read.address()?, read.address()?));
-        for _ in 0..read.count()? {
-            let place = |number| usize::try_from(number).unwrap_or(usize::MAX);
-            let limit = (place(read.number()?), place(read.number()?));
-            self.chain.set_counted(limit, &flow, read.number()?);
-        }
+        self.read_limits(&mut read)?;
         for _ in 0..read.count()? {
             let (interface, address, mac) =
                 (InterfaceId(read.small()?), read.address()?, mac_of(read.number()?));

@@ -246,7 +246,7 @@ pub(crate) fn decide_aloud(
     chain.begin(flows.len());
     journal.turn(slots.first().copied().unwrap_or(0));
     for number in 0..chain.stages().len() {
-        touch_policy(journal, number, flows);
+        touch_policy(journal, chain, number, flows);
         let studies: Vec<Option<(usize, Option<Study>)>> = flows
             .iter()
             .enumerate()
@@ -271,17 +271,22 @@ pub(crate) fn judge_aloud(
         if !chain.judge_step(number, packets, now) {
             continue;
         }
-        touch_policy(journal, number, packets);
+        touch_policy(journal, chain, number, packets);
         let asked = chain.asked().iter().map(|place| Some((*place, None))).collect();
         note_stage(chain, journal, number, asked, slots);
     }
 }
 
-/// Keeps in mind that the link at `number` is asked, and about whom first.
-fn touch_policy(journal: &mut Journal, number: usize, flows: &[PolicyFlow]) {
+/// Keeps in mind that the link at `number` of `chain` is asked, and about whom first.
+fn touch_policy(journal: &mut Journal, chain: &Chain, number: usize, flows: &[PolicyFlow]) {
     journal.touch(|touched| {
-        touched.policies.insert(number);
-        touched.asked = flows.first().map(|flow| (flow.tuple.source, flow.tuple.destination));
+        let (places, asked) = if chain.is_about_leaving() {
+            (&mut touched.outflow_guests, &mut touched.asked_leaving)
+        } else {
+            (&mut touched.policies, &mut touched.asked)
+        };
+        places.insert(number);
+        *asked = flows.first().map(|flow| (flow.tuple.source, flow.tuple.destination));
     });
 }
 
