@@ -95,7 +95,7 @@ bench-memory: toolchain ## resident memory of 1,048,576 established flows
 	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin memory
 
 bench-sim: toolchain ## speed and memory of the simulator, beside the bars
-	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed --test memory -- --ignored --nocapture --test-threads 1
 
 truth: toolchain ## the simulator against theory, at full length: writes docs/src/truth.md (some minutes)
 	$(CARGO) test --release --locked --package evenkeel-sim --test truth -- --ignored --nocapture --exact write_the_page
