@@ -7,6 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::held::Held;
 use super::ipvs::{fold, hash_bits};
 use crate::time::{Duration, Instant};
 use crate::wire::Address;
@@ -34,14 +35,14 @@ const FULL_EVERY: u32 = 30;
 /// How long an entry of `lblc` and `lblcr` lives that nobody uses, when the plan does not say: a day, as in IPVS.
 pub const EXPIRATION: Duration = Duration::from_secs(86_400);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<T> {
     used: Instant,
     value: T,
 }
 
 /// A value for each destination.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Destinations<T> {
     entries: BTreeMap<(u16, Address), Entry<T>>,
     expiration: Duration,
@@ -137,6 +138,12 @@ impl<T> Destinations<T> {
                 break;
             }
         }
+    }
+}
+
+impl<T> Held for Destinations<T> {
+    fn held(&self) -> usize {
+        self.entries.held()
     }
 }
 

@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use super::held::Held;
 use super::ipvs::gcd;
 use crate::director::{ServerId, ServerView};
 
@@ -48,7 +49,7 @@ pub(super) fn weights(servers: &[ServerView]) -> Vec<u32> {
 
 /// The unit in which a map counts weights. HAProxy finds it once for a list of servers, and keeps it when weights change
 /// later on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Unit {
     ids: Vec<ServerId>,
     unit: u32,
@@ -114,7 +115,7 @@ fn change(saved: &mut BTreeSet<(Reverse<i64>, usize)>, turns: &mut [i64], place:
 }
 
 /// The numbers by which HAProxy tells servers apart: each new one gets the lowest that is free, from 1.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Numbers(BTreeMap<ServerId, u32>);
 
 impl Numbers {
@@ -139,7 +140,7 @@ impl Numbers {
 }
 
 /// The ring: points of all servers, by hash.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
     numbers: Numbers,
     /// What the points were made from.
@@ -184,6 +185,19 @@ impl Ring {
         let first = if is_before { before } else { next };
         let (head, tail) = self.points.split_at(first.min(count));
         tail.iter().chain(head).map(|(_, server)| usize::from(*server))
+    }
+}
+
+impl Held for Unit {
+    fn held(&self) -> usize {
+        self.ids.held()
+    }
+}
+
+impl Held for Ring {
+    fn held(&self) -> usize {
+        let both = self.built.held().saturating_add(self.points.held());
+        both.saturating_add(self.numbers.0.held())
     }
 }
 

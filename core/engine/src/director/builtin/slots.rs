@@ -3,10 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::held::Held;
 use crate::director::{ServerId, ServerView};
 
 /// Who has which bucket.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Slots {
     /// The server of each bucket: its identity, and its place in the list of the last update.
     taken: Vec<Option<(ServerId, usize)>>,
@@ -14,7 +15,7 @@ pub(super) struct Slots {
 }
 
 /// What an update asks of the hash.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     /// Buckets whose servers have gone.
     pub(super) gone: Vec<usize>,
@@ -81,4 +82,10 @@ pub(super) fn capacity(wanted: Option<u32>, count: usize) -> usize {
         Some(_) => 1,
         None => (count * 4).next_power_of_two().max(64),
     })
+}
+
+impl Held for Slots {
+    fn held(&self) -> usize {
+        self.taken.held().saturating_add(self.buckets.held())
+    }
 }
