@@ -301,7 +301,7 @@ impl Checker {
             call.called != view.destination && call.is_recent(now) && call.forwarder.is_some_and(is_server)
         });
         if is_late {
-            return;
+            return place;
         }
         let mark = Mark::of(segment, view.payload);
         if known.is_none_or(|call| call.is_over || !call.mark_is(mark)) {
