@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// An engine in the same state as far as `known` says.
-    fn fork(&self, known: &Touched) -> Self {
+    pub(crate) fn fork(&self, known: &Touched) -> Self {
         let ids = known.tuples.iter().filter_map(|tuple| {
             let (id, _) = self.flows.find(tuple.hash(self.flows.key()), tuple)?;
             Some(id)
@@ -136,14 +136,16 @@ impl Engine {
 
 impl Touched {
     fn join(&mut self, other: &Self) {
-        let Self { tuples, sticks, pools, schedulers, policies, outflow_guests, has_fragments } = other;
+        let Self { tuples, sticks, pools, schedulers, policies, outflow_guests, .. } = other;
         add(&mut self.tuples, tuples);
         add(&mut self.sticks, sticks);
         add(&mut self.pools, pools);
         self.schedulers.extend(schedulers);
         self.policies.extend(policies);
         self.outflow_guests.extend(outflow_guests);
-        self.has_fragments |= has_fragments;
+        self.asked = other.asked.or(self.asked);
+        self.asked_leaving = other.asked_leaving.or(self.asked_leaving);
+        self.has_fragments |= other.has_fragments;
     }
 }
 

@@ -299,6 +299,25 @@ impl Chain {
         review
     }
 
+    /// The limits that have counted whom `flow` counts for: the link, the place among its limits, and when what was taken
+    /// is used up.
+    pub(crate) fn counted(&self, flow: &PolicyFlow) -> Vec<(usize, usize, u64)> {
+        let mut counted = Vec::new();
+        for (number, stage) in self.stages.iter().enumerate() {
+            let all = stage.meters().enumerate();
+            counted.extend(all.filter_map(|(place, meter)| Some((number, place, meter.used_up(flow)?))));
+        }
+        counted
+    }
+
+    /// Sets what one limit has counted for whom `flow` counts for; no such limit, nothing.
+    pub(crate) fn set_counted(&mut self, (number, place): (usize, usize), flow: &PolicyFlow, used_up: u64) {
+        let stage = self.stages.get_mut(number);
+        if let Some(meter) = stage.and_then(|stage| stage.meters_mut().nth(place)) {
+            meter.set_used_up(flow, used_up);
+        }
+    }
+
     /// The last fault of a guest that has not been fetched, with the guest's name.
     pub fn poll_fault(&mut self) -> Option<(String, Fault)> {
         self.stages.iter_mut().find_map(|stage| match stage {
@@ -334,6 +353,26 @@ impl Chain {
             Stage::Guest(guest) => guest.gate.as_ref(),
         });
         rules.flat_map(Rules::counts)
+    }
+}
+
+impl Stage {
+    /// What it counts by limits: rules, those of a gate among them, before the guest's own.
+    fn meters(&self) -> impl Iterator<Item = &Meter> {
+        let (rules, own) = match self {
+            Self::Rules(rules) => (Some(&**rules), &[][..]),
+            Self::Guest(guest) => (guest.gate.as_ref(), &*guest.meters),
+        };
+        rules.into_iter().flat_map(Rules::meters).chain(own)
+    }
+
+    /// The same, to change it.
+    fn meters_mut(&mut self) -> impl Iterator<Item = &mut Meter> {
+        let (rules, own) = match self {
+            Self::Rules(rules) => (Some(&mut **rules), &mut [][..]),
+            Self::Guest(guest) => (guest.gate.as_mut(), &mut *guest.meters),
+        };
+        rules.into_iter().flat_map(Rules::meters_mut).chain(own)
     }
 }
 
