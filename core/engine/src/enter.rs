@@ -162,6 +162,9 @@ impl Engine {
         walk: &mut Walk,
         now: Instant,
     ) -> Result<Option<Verdict>, DropReason> {
+        if let Some(journal) = &mut self.journal {
+            journal.touch(|touched| touched.has_fragments = true);
+        }
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let Some((key, piece)) = fragment_of(bytes) else { return Err(DropReason::BadHeader) };
         match self.fragments.look(key, piece, now) {
@@ -302,6 +305,9 @@ impl Engine {
         let inner = tunnel::inner_of(quote)?;
         let quote = quote.get_mut(inner)?;
         let tuple = icmp_error::tuple_of(quote).ok()?;
+        if let Some(journal) = &mut self.journal {
+            journal.touch_tuple(tuple);
+        }
         let (id, _) = self.flows.find(tuple.hash(self.flows.key()), &tuple)?;
         let entry = self.flows.entry(id).filter(|entry| entry.is_one_sided())?;
         let hash = tuple.hash(self.flows.key());

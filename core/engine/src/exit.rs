@@ -15,6 +15,7 @@ use crate::device::{HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::director::Directors;
 use crate::flow::{Direction, FlowEntry, FlowState};
 use crate::forward::{DEAD_END, MAIN, Routes, Way, Ways, cut, tunnel};
+use crate::journal::Change;
 use crate::nat::{Scope, fill_udp_checksum, icmp_error, rewrite};
 use crate::neighbour::Neighbours;
 use crate::outbox::{Kind, Outbox};
@@ -81,6 +82,36 @@ impl Exit {
             lifetimes: [0; FlowState::ALL.len()],
             touches_up: false,
             scratch: vec![0; SCRATCH_BYTES],
+        }
+    }
+
+    /// The same way out in the same state, with nothing queued and counted. Rules and directors of the plan, which nothing
+    /// on the way out looks at, are left out.
+    pub(crate) fn fork(&self) -> Self {
+        let Plan { hash_key, seed, default_permit, limits, timeouts, handling, .. } = self.plan;
+        let plan = Plan {
+            hash_key,
+            seed,
+            interfaces: self.plan.interfaces.clone(),
+            routes: Vec::new(),
+            tables: Vec::new(),
+            outflows: Vec::new(),
+            policies: Vec::new(),
+            default_permit,
+            directors: Vec::new(),
+            limits,
+            timeouts,
+            handling,
+        };
+        Self {
+            plan,
+            routes: self.routes.clone(),
+            ways: self.ways.clone(),
+            neighbours: self.neighbours.clone(),
+            answers: self.answers.clone(),
+            lifetimes: self.lifetimes,
+            touches_up: self.touches_up,
+            ..Self::new(0)
         }
     }
 
@@ -518,6 +549,13 @@ impl Wrap {
         let source = source.ok_or(DropReason::NoRoute)?;
         let outer = tunnel::Outer { source, destination, flow_hash, ttl: *ttl };
         Ok(Some(Self { encapsulation: *encapsulation, outer }))
+    }
+
+    /// What it does to a packet.
+    pub(crate) const fn change(&self) -> Change {
+        let tunnel::Outer { source, destination, .. } = self.outer;
+        let (encapsulation, overhead_bytes) = (self.encapsulation, self.overhead_bytes());
+        Change::Wrapped { encapsulation, source, destination, overhead_bytes }
     }
 
     pub(crate) const fn overhead_bytes(&self) -> u16 {

@@ -12,11 +12,11 @@
 //! (translation, tunnels, errors) and `link` (Ethernet). The rooms along it, in the order in which a packet sees them:
 //! [`device`], [`wire`], [`flow`], [`policy`], [`director`], [`nat`], [`forward`], and beside the way [`neighbour`]
 //! (Ethernet) and [`reply`] (packets born here, which wait in `outbox`).
-//! What a walk can end as is in [`verdict`]; what an engine runs by is in [`plan`].
+//! What a walk can end as is in [`verdict`]; what an engine runs by is in [`plan`]; what a walk says of itself, where somebody wants to know, in [`journal`].
 //!
 //! # Calls
 //! An [`Engine`] has four families of methods:
-//! * *look*: [`Engine::counters`], [`Engine::directors`], [`Engine::flow_count`] ... change nothing;
+//! * *look*: [`Engine::counters`], [`Engine::directors`], [`Engine::flow_count`], [`Engine::explain`] ... change nothing;
 //! * *handle*: [`Engine::handle_timeout`], then [`Engine::handle_batch`], as [`step`] calls them;
 //! * *commands*: [`Engine::apply`], [`Engine::set_weight`], [`Engine::probe_answered`], between two steps;
 //! * *poll*: [`Engine::transmit`], [`Engine::poll_event`] and [`Engine::poll_probe`] after each of the others, until they have nothing;
@@ -37,6 +37,7 @@ pub mod error;
 pub mod event;
 pub mod flow;
 pub mod forward;
+pub mod journal;
 pub mod nat;
 pub mod neighbour;
 pub mod plan;
@@ -51,6 +52,8 @@ mod check;
 mod engine;
 mod enter;
 mod exit;
+mod explain;
+mod judge;
 mod link;
 mod open;
 mod outbox;
@@ -63,6 +66,7 @@ pub use device::{Device, StepReport, step};
 pub use engine::{Engine, Guests};
 pub use error::{CommandError, PlanError};
 pub use event::Event;
+pub use explain::Explanation;
 pub use plan::Plan;
 pub use probe::{Probe, ProbeReply};
 pub use status::{DirectorStatus, FlowStatus, PolicyStatus, ServerStatus};

@@ -100,13 +100,13 @@ struct Asked {
     count: u8,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     packet: Vec<u8>,
     since: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Neighbour {
     state: State,
     asked: Option<Asked>,
@@ -116,7 +116,7 @@ struct Neighbour {
 }
 
 /// How much waits, and how much waited in vain.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Load {
     packets: usize,
     bytes: usize,
@@ -124,7 +124,7 @@ struct Load {
 }
 
 /// Link addresses by interface and address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Neighbours {
     known: BTreeMap<Key, Neighbour>,
     /// How many of them have no link address.

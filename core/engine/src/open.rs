@@ -9,12 +9,14 @@ use alloc::vec::Vec;
 
 use crate::device::{BATCH_MAX, Device, PacketBuffer};
 use crate::director::sticky;
-use crate::director::{Directors, NewFlow, Pinged};
+use crate::director::{Director, Directors, NewFlow, Pinged, Server};
 use crate::engine::{Engine, pool_key};
 use crate::event::Event;
 use crate::flow::tcp_track::TcpTrack;
 use crate::flow::{Direction, FlowEntry, FlowState, InsertError, Traits};
 use crate::forward::{MAIN, NextHop};
+use crate::journal::Step;
+use crate::journal::notes::{Question, decide_aloud, stick};
 use crate::permit;
 use crate::plan::{Binding, MidStream};
 use crate::policy::{PolicyFlow, PolicyVerdict};
@@ -30,7 +32,6 @@ use crate::wire::{FiveTuple, Protocol, checksum};
 pub(crate) struct Opening {
     leaders: Vec<Leader>,
     asking: Vec<PolicyFlow>,
-    verdicts: Vec<PolicyVerdict>,
     picking: Vec<NewFlow>,
     /// Who sticks to a real server and is asked about now, so that another flow of the same client waits its turn.
     sticking: Vec<sticky::Key>,
@@ -47,6 +48,8 @@ struct Leader {
     asking: PolicyFlow,
     /// The routing table by which it leaves.
     table: u8,
+    /// The guests that judge its packets.
+    judges: u8,
     kind: Opener,
     /// Whether its sender is to get a reset if it opens nothing.
     is_reset: bool,
@@ -96,7 +99,6 @@ impl Opening {
         Self {
             leaders: Vec::with_capacity(BATCH_MAX),
             asking: Vec::with_capacity(BATCH_MAX),
-            verdicts: vec![PolicyVerdict::Skip; BATCH_MAX],
             picking: Vec::with_capacity(BATCH_MAX),
             sticking: Vec::with_capacity(BATCH_MAX),
             asked: Vec::with_capacity(BATCH_MAX),
@@ -117,7 +119,15 @@ impl Opening {
                 let is_later = walk.subject == Subject::LaterFragment;
                 let fate = if is_later { fate_by_binding(directors, &walk.tuple) } else { Fate::Asked };
                 let kind = Opener::of(walk);
-                self.leaders.push(Leader { slot, asking, table: MAIN, kind, is_reset: false, fate });
+                self.leaders.push(Leader {
+                    slot,
+                    asking,
+                    table: MAIN,
+                    judges: 0,
+                    kind,
+                    is_reset: false,
+                    fate,
+                });
             }
         }
     }
@@ -145,10 +155,34 @@ impl Engine {
         self.ask_policies(&mut opening, now);
         self.find_directors(&mut opening);
         self.ask_schedulers(&mut opening, now);
-        for slot in 0..walks.len() {
-            let Some(walk) = walks.get_mut(slot).filter(|walk| walk.end.is_none()) else { continue };
-            let mut packet = device.packet(slot);
+        let is_judged = self.chain.judges_packets();
+        if is_judged {
+            // Where packets are judged, those that follow the first one are as well, once the flow is there.
+            self.finish(&opening, device, walks, |leader, slot| leader.slot == slot, now);
+            self.judge_packets(device, walks, now);
+        }
+        self.finish(&opening, device, walks, |_, _| true, now);
+        self.opening = opening;
+    }
+
+    /// Gives an end to those `walks` that have none and that `is_due` names.
+    fn finish<D: Device>(
+        &mut self,
+        opening: &Opening,
+        device: &mut D,
+        walks: &mut [Walk],
+        is_due: impl Fn(&Leader, usize) -> bool,
+        now: Instant,
+    ) {
+        for (slot, walk) in walks.iter_mut().enumerate().filter(|(_, walk)| walk.end.is_none()) {
             let leader = opening.leader_of(walk, slot).copied();
+            if !leader.as_ref().is_none_or(|leader| is_due(leader, slot)) {
+                continue;
+            }
+            if let Some(journal) = &mut self.journal {
+                journal.turn(slot);
+            }
+            let mut packet = device.packet(slot);
             if !self.pass(&mut packet, walk, now) {
                 self.open_or_refuse(&mut packet, walk, leader, slot, now);
             } else if let Some(Leader { fate: Fate::Picked(place, view), slot: own, .. }) = leader
@@ -159,60 +193,68 @@ impl Engine {
                 director.unassign(view, walk.protocol, now);
             }
         }
-        self.opening = opening;
     }
 
     fn ask_policies(&mut self, opening: &mut Opening, now: Instant) {
-        for number in 0..self.stages.len() {
-            opening.asking.clear();
-            let asked = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
-            opening.asking.extend(asked.map(|leader| leader.asking));
-            let (Some(stage), Some(verdicts)) =
-                (self.stages.get_mut(number), opening.verdicts.get_mut(..opening.asking.len()))
-            else {
-                continue;
-            };
-            verdicts.fill(PolicyVerdict::Skip);
-            let policy = stage.policy_mut();
-            policy.decide(&opening.asking, verdicts, now);
-            let fault = policy.take_fault().map(|fault| (String::from(policy.name()), fault));
-            let asked = opening.leaders.iter_mut().filter(|leader| leader.fate == Fate::Asked);
-            for (leader, verdict) in asked.zip(verdicts) {
-                leader.fate = match *verdict {
-                    PolicyVerdict::Skip => Fate::Asked,
-                    PolicyVerdict::Deny => Fate::Refused(DropReason::PolicyDenied),
-                    PolicyVerdict::Permit => fate_by_binding(&self.directors, &leader.asking.tuple),
-                    PolicyVerdict::Table(place) => {
-                        leader.table = permit::table_number(place);
-                        fate_by_binding(&self.directors, &leader.asking.tuple)
-                    }
-                    PolicyVerdict::Director(number) => {
-                        self.directors.of_plan(number).map_or(Fate::Refused(DropReason::NoDirector), Fate::To)
-                    }
-                };
-            }
-            if let Some((name, fault)) = fault {
-                self.push_fault(&name, Some(fault));
-            }
+        if self.chain.is_empty() {
+            return;
         }
+        opening.asking.clear();
+        let asked = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
+        opening.asking.extend(asked.map(|leader| leader.asking));
+        if let Some(journal) = &mut self.journal {
+            let slots = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
+            let slots: Vec<usize> = slots.map(|leader| leader.slot).collect();
+            decide_aloud(&mut self.chain, journal, &opening.asking, &slots, now);
+        } else {
+            self.chain.decide(&opening.asking, now);
+        }
+        let decided = self.chain.decided();
+        let asked = opening.leaders.iter_mut().filter(|leader| leader.fate == Fate::Asked);
+        for (leader, decided) in asked.zip(decided) {
+            leader.judges = decided.met;
+            leader.fate = match decided.verdict {
+                PolicyVerdict::Skip => Fate::Asked,
+                PolicyVerdict::Deny => Fate::Refused(DropReason::PolicyDenied),
+                PolicyVerdict::Permit => fate_by_binding(&self.directors, &leader.asking.tuple),
+                PolicyVerdict::Table(place) => {
+                    leader.table = permit::table_number(place);
+                    fate_by_binding(&self.directors, &leader.asking.tuple)
+                }
+                PolicyVerdict::Director(number) => {
+                    self.directors.of_plan(number).map_or(Fate::Refused(DropReason::NoDirector), Fate::To)
+                }
+            };
+        }
+        self.fetch_policy_faults();
     }
 
     /// Applies the default to flows that no policy decided, and refuses segments that open nothing.
-    fn find_directors(&self, opening: &mut Opening) {
+    fn find_directors(&mut self, opening: &mut Opening) {
         for leader in &mut opening.leaders {
             if leader.fate == Fate::Asked {
+                let permits = self.exit.plan.default_permit;
+                if let Some(journal) = &mut self.journal {
+                    journal.note_at(leader.slot, Step::Default { permits }, None);
+                }
                 leader.fate = if self.exit.plan.default_permit {
                     fate_by_binding(&self.directors, &leader.asking.tuple)
                 } else {
                     Fate::Refused(DropReason::PolicyDenied)
                 };
             }
+            let chosen = leader.fate;
             if let Fate::To(place) = leader.fate
                 && let Some(reason) = self.reason_against(place, leader)
             {
                 let mid_stream = self.directors.at(place).map(|director| director.mid_stream);
                 leader.is_reset = leader.kind == Opener::MidStream && mid_stream == Some(MidStream::Refuse);
                 leader.fate = Fate::Refused(reason);
+            }
+            if let Some(journal) = &mut self.journal
+                && let Some(step) = directed(&self.directors, chosen, leader.fate)
+            {
+                journal.note_at(leader.slot, step, None);
             }
         }
     }
@@ -253,7 +295,25 @@ impl Engine {
             answers.fill(None);
             let Some(director) = self.directors.at_mut(place) else { break };
             self.exit.counters.scheduler_calls += 1;
+            let question = self.journal.as_mut().map(|journal| {
+                journal.touch(|touched| {
+                    touched.schedulers.insert(place);
+                });
+                director.prepare(now);
+                let question = Question::of(director, &opening.picking, journal.is_thorough());
+                journal.turn(0);
+                question
+            });
             director.pick(&opening.picking, answers, now);
+            if let (Some(journal), Some(question)) = (&mut self.journal, question) {
+                let took = journal.share(answers.len());
+                let asked = opening.asked.iter().zip(&opening.picking).zip(&*answers).enumerate();
+                for (number, ((leader, flow), answer)) in asked {
+                    let Some(leader) = opening.leaders.get(*leader) else { continue };
+                    let pick = question.answered(director, flow, number, *answer);
+                    journal.note_at(leader.slot, Step::Picked(pick), took);
+                }
+            }
             let fault = director.scheduler_mut().take_fault();
             if fault.is_some() {
                 let name = director.name.clone();
@@ -291,6 +351,11 @@ impl Engine {
                 let key = sticky::key(place, leader.asking.tuple.source, persistence);
                 let known = self.sticky.find(&key);
                 let view = known.and_then(|(slot, id)| director.view_of(slot, id, needs_weight));
+                if let Some(journal) = &mut self.journal {
+                    journal.touch(|touched| touched.sticks.push(key));
+                    let step = stick(director, &key, known.map(|(slot, _)| slot), view.is_some());
+                    journal.note_at(leader.slot, step, None);
+                }
                 if let Some(view) = view {
                     director.assign(view, leader.asking.tuple.protocol, now);
                     leader.fate = Fate::Picked(place, view);
@@ -330,8 +395,8 @@ impl Engine {
         let is_leader = leader.is_some_and(|leader| leader.slot == slot);
         let result = match fate {
             Fate::Picked(director, view) if is_leader => {
-                let table = leader.map_or(MAIN, |leader| leader.table);
-                self.open_checked(packet, walk, (director, view), table, now)
+                let way = leader.map_or((MAIN, 0), |leader| (leader.table, leader.judges));
+                self.open_checked(packet, walk, (director, view), way, now)
             }
             // The flow of its leader could not be opened, so neither can this one.
             Fate::Picked(..) | Fate::Asked | Fate::To(_) => Err(DropReason::NoServer),
@@ -400,7 +465,7 @@ impl Engine {
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
         (place, view): (u16, u16),
-        table: u8,
+        (table, judges): (u8, u8),
         now: Instant,
     ) -> Result<Option<Verdict>, DropReason> {
         let is_one_packet = walk.protocol == Protocol::UDP
@@ -410,7 +475,7 @@ impl Engine {
         } else if is_one_packet {
             self.send_one(packet, walk, (place, view), table, now).map(Some)
         } else {
-            self.open_flow(walk, (place, view), table, now).map(|()| None)
+            self.open_flow(walk, (place, view), (table, judges), now).map(|()| None)
         };
         if (result.is_err() || is_one_packet)
             && let Some(director) = self.directors.at_mut(place)
@@ -430,7 +495,10 @@ impl Engine {
         now: Instant,
     ) -> Result<Verdict, DropReason> {
         let mut entry = self.make_entry(walk, (place, view), table, now)?;
-        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Original, &self.directors, now)?;
+        let tuple = walk.tuple;
+        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Original, &self.directors, now);
+        self.note_carried(&entry, Direction::Original, None, (tuple, walk), carried.as_ref().err().copied());
+        let carried = carried?;
         if let Some(director) = self.directors.at_mut(place) {
             let slot = director.open_and_close(view);
             if let Some(server) = slot.and_then(|slot| director.server_mut(slot)) {
@@ -472,8 +540,10 @@ impl Engine {
         entry.set_deltas();
         let back = NextHop { interface: walk.interface, address: source, table: MAIN };
         entry.ways = self.find_ways(&entry, &back, Some(Flags(0)), now)?;
-        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Reply, &self.directors, now)?;
-        Ok(Some(carried.verdict))
+        let tuple = walk.tuple;
+        let carried = self.exit.carry(packet, walk, &mut entry, Direction::Reply, &self.directors, now);
+        self.note_carried(&entry, Direction::Reply, None, (tuple, walk), carried.as_ref().err().copied());
+        Ok(Some(carried?.verdict))
     }
 
     /// Enters the flow of `walk` into the table, towards the server that was picked.
@@ -481,7 +551,7 @@ impl Engine {
         &mut self,
         walk: &Walk,
         (place, view): (u16, u16),
-        table: u8,
+        (table, judges): (u8, u8),
         now: Instant,
     ) -> Result<(), DropReason> {
         let client = walk.tuple.source;
@@ -489,8 +559,14 @@ impl Engine {
             return Err(DropReason::ClientLimit);
         }
         let mut entry = self.make_entry(walk, (place, view), table, now)?;
+        entry.traits = entry.traits.judged_by(judges);
         let director = self.directors.at_mut(place).ok_or(DropReason::NoDirector)?;
         entry.server_slot = director.identity(view).ok_or(DropReason::NoServer)?.0;
+        if let Some(journal) = &mut self.journal
+            && !entry.is_one_sided()
+        {
+            journal.touch_tuple(entry.tuple(Direction::Reply));
+        }
         let inserted = self.flows.insert(entry.clone(), walk.hash).map_err(|error| {
             self.release_port(&entry);
             match error {
@@ -501,6 +577,8 @@ impl Engine {
                 InsertError::Taken => DropReason::PortsExhausted,
             }
         })?;
+        let has_evicted = inserted.evicted.is_some();
+        self.note(|_| Step::Opened { has_evicted });
         if let Some(evicted) = inserted.evicted {
             self.exit.counters.half_open_evicted += 1;
             self.farewell(&evicted);
@@ -528,47 +606,24 @@ impl Engine {
         let director = self.directors.at(place).ok_or(DropReason::NoDirector)?;
         let server = director.viewed(view).ok_or(DropReason::NoServer)?;
         let out = self.exit.routes.find_in(table, server.address).ok_or(DropReason::NoRoute)?;
-        let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
-        let is_one_sided = director.mode.is_one_sided();
-        if !is_one_sided && server.address.is_v4() != destination.is_v4() {
+        let is_v4 = walk.tuple.destination.is_v4();
+        if !director.mode.is_one_sided() && server.address.is_v4() != is_v4 {
             return Err(DropReason::NoServer);
         }
-        let state = match protocol {
-            Protocol::UDP => FlowState::Udp,
-            Protocol::TCP if is_one_sided => FlowState::SynReceived,
-            Protocol::TCP => FlowState::SynSent,
-            _ => FlowState::Icmp,
-        };
-        let is_query = state == FlowState::Icmp;
-        let keeps_port = server.port == 0 || is_query || is_one_sided;
-        let mut traits = Traits::HALF_OPEN;
-        if is_one_sided {
-            traits = traits.with(Traits::ONE_SIDED);
-        }
-        if director.persistence.is_some() {
-            traits = traits.with(Traits::STICKS);
-        }
-        let lifetime = self.exit.lifetime(state);
-        let mut entry = FlowEntry {
-            client: source,
-            service: destination,
-            server: server.address,
-            mapped: source,
-            client_port: source_port,
-            service_port: destination_port,
-            server_port: if keeps_port { destination_port } else { server.port },
-            mapped_port: source_port,
-            traits,
-            director: place,
-            expires: Instant::from_nanos(now.as_nanos().saturating_add(lifetime)),
-            interface_in: number_of(walk.interface),
-            track: TcpTrack::default(),
-            ..FlowEntry::new(state, self.generation)
-        };
-        let nat = director.source_nat(walk.interface, out.interface, destination_port, source.is_v4());
+        let mut entry = FlowEntry { director: place, ..towards(director, server, walk, self.generation) };
+        let lifetime = self.exit.lifetime(entry.state);
+        entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(lifetime));
+        let source_port = walk.tuple.source_port;
+        let service_port = walk.tuple.destination_port;
+        let nat = director.source_nat(walk.interface, out.interface, service_port, is_v4);
         if let Some(nat) = nat {
             entry.mapped = nat.address.into();
-            let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, walk.hash);
+            let key = pool_key(&entry);
+            let taken = self.ports.take(key, source_port, &nat.ports, walk.hash);
+            if let Some(journal) = &mut self.journal {
+                journal.touch(|touched| touched.pools.push(key));
+                journal.note(Step::Mapped { address: entry.mapped, wanted: source_port, port: taken });
+            }
             let Some(port) = taken else {
                 let (director, server) = (director.name.clone(), server.name.clone());
                 self.note_exhausted(director, server);
@@ -631,6 +686,52 @@ impl Engine {
             self.push_event(Event::PortsExhausted { director, server });
         }
     }
+}
+
+/// The flow that `walk` would begin with `server`, before its source is translated.
+fn towards(director: &Director, server: &Server, walk: &Walk, generation: u8) -> FlowEntry {
+    let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
+    let is_one_sided = director.mode.is_one_sided();
+    let state = match protocol {
+        Protocol::UDP => FlowState::Udp,
+        Protocol::TCP if is_one_sided => FlowState::SynReceived,
+        Protocol::TCP => FlowState::SynSent,
+        _ => FlowState::Icmp,
+    };
+    let keeps_port = server.port == 0 || state == FlowState::Icmp || is_one_sided;
+    let mut traits = Traits::HALF_OPEN;
+    if is_one_sided {
+        traits = traits.with(Traits::ONE_SIDED);
+    }
+    if director.persistence.is_some() {
+        traits = traits.with(Traits::STICKS);
+    }
+    FlowEntry {
+        client: source,
+        service: destination,
+        server: server.address,
+        mapped: source,
+        client_port: source_port,
+        service_port: destination_port,
+        server_port: if keeps_port { destination_port } else { server.port },
+        mapped_port: source_port,
+        traits,
+        interface_in: number_of(walk.interface),
+        track: TcpTrack::default(),
+        ..FlowEntry::new(state, generation)
+    }
+}
+
+/// What is to be said of the director that was `chosen` for a flow, and of what that came to.
+fn directed(directors: &Directors, chosen: Fate, fate: Fate) -> Option<Step> {
+    let refused = if let Fate::Refused(reason) = fate { Some(reason) } else { None };
+    let director = match chosen {
+        Fate::To(place) => directors.at(place).map(|director| director.name.clone()),
+        // Somebody said no before it was asked who serves it.
+        Fate::Refused(DropReason::PolicyDenied) => return None,
+        Fate::Refused(_) | Fate::Asked | Fate::Picked(..) => None,
+    };
+    Some(Step::Directed { director, refused })
 }
 
 /// The director that serves a tuple: by its pings for a query, by its bindings else.

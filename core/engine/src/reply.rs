@@ -23,7 +23,7 @@ const ERROR_BYTES_MAX: usize = 576;
 const ERROR_BYTES_MAX_V6: usize = 1280;
 
 /// A token bucket over all answers and errors, filled by the second.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AnswerLimit {
     per_second: u32,
     left: u32,

@@ -73,12 +73,18 @@ pub struct FlowStatus<'a> {
 }
 
 /// A policy as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyStatus {
     /// The name that users know.
     pub name: String,
     /// How its component did; zero for native rules.
     pub guest: GuestStats,
+    /// Whether its component is asked about every packet of a flow.
+    pub judges_packets: bool,
+    /// Flows and packets that its component has denied, those beyond its limits included.
+    pub denied: u64,
+    /// Flows and packets among them that were beyond its limits.
+    pub limited: u64,
 }
 
 impl From<&Director> for DirectorStatus {

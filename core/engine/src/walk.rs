@@ -2,8 +2,8 @@
 //! [`open`](crate::open).
 //!
 //! Passes over the batch, so that what one packet waits for from memory, the next ones wait for at the same time:
-//! read headers; touch the index; touch the entries; send packets of known flows on; open new flows. Then every packet
-//! leaves in the order in which it came.
+//! read headers; touch the index; touch the entries; let policies judge packets, where one wants to; send packets of
+//! known flows on; open new flows. Then every packet leaves in the order in which it came.
 
 use alloc::vec;
 use core::ops::Range;
@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::flow::tcp_track::{Segment, TcpTrack};
 use crate::flow::{Direction, FlowId, FlowState, Traits};
 use crate::forward::MAIN;
+use crate::journal::Review;
 use crate::outbox::Kind;
 use crate::permit::Standing;
 use crate::time::Instant;
@@ -90,15 +91,39 @@ impl Walk {
 impl Engine {
     /// Walks the `received` packets of `device` through the engine. Returns how many left.
     pub fn handle_batch<D: Device>(&mut self, device: &mut D, received: usize, now: Instant) -> usize {
+        // Asked once for each batch, so that packets pay nothing while nobody listens.
+        if self.journal.is_some() {
+            return self.walk_batch::<D, true>(device, received, now);
+        }
+        self.walk_batch::<D, false>(device, received, now)
+    }
+
+    /// The walk of a batch; `TOLD` says whether there is a journal.
+    #[inline]
+    fn walk_batch<D: Device, const TOLD: bool>(
+        &mut self,
+        device: &mut D,
+        received: usize,
+        now: Instant,
+    ) -> usize {
         let now = self.tick(now);
         debug_assert!(received <= BATCH_MAX, "a device keeps to the bound");
         let mut all = core::mem::take(&mut self.walks);
         let walks = all.get_mut(..received.min(BATCH_MAX)).unwrap_or_default();
         let mut bytes = 0;
+        if TOLD {
+            self.begin_accounts(walks.len());
+        }
         for (slot, walk) in walks.iter_mut().enumerate() {
             let mut packet = device.packet(slot);
             bytes += packet.range.len() as u64;
+            if TOLD {
+                self.begin_account(slot, &packet, now);
+            }
             self.enter(&mut packet, walk, now);
+            if TOLD {
+                self.note_read(walk);
+            }
         }
         self.exit.counters.packets_in += walks.len() as u64;
         self.exit.counters.bytes_in += bytes;
@@ -109,9 +134,15 @@ impl Engine {
         for walk in walks.iter_mut() {
             walk.hint = self.flows.touch_entry(walk.hint);
         }
+        if self.chain.judges_packets() {
+            self.judge_packets(device, walks, now);
+        }
         let mut has_new = false;
         for (slot, walk) in walks.iter_mut().enumerate() {
-            if walk.end.is_none() && !self.pass_known(&mut device.packet(slot), walk, now) {
+            if TOLD {
+                self.turn_to(slot);
+            }
+            if walk.end.is_none() && !self.pass_known::<TOLD>(&mut device.packet(slot), walk, now) {
                 if walk.subject == Subject::Error {
                     walk.end = Some(Verdict::Drop(DropReason::IcmpUnhandled));
                 } else {
@@ -122,7 +153,7 @@ impl Engine {
         if has_new {
             self.open_flows(device, walks, now);
         }
-        let sent = self.leave(device, walks);
+        let sent = self.leave::<D, TOLD>(device, walks);
         self.walks = all;
         self.release_fragments(now);
         sent
@@ -144,24 +175,43 @@ impl Engine {
 
     /// Sends a packet of a known flow on. Returns whether there is such a flow.
     pub(crate) fn pass(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) -> bool {
-        self.pass_known(packet, walk, now)
+        if self.journal.is_some() {
+            return self.pass_known::<true>(packet, walk, now);
+        }
+        self.pass_known::<false>(packet, walk, now)
     }
 
     /// The same where it has to be fast.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone would cost a thirtieth of a packet's way")]
-    fn pass_known(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) -> bool {
-        let Some((id, direction)) = self.flows.find(walk.hash, &walk.tuple) else { return false };
+    fn pass_known<const TOLD: bool>(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        walk: &mut Walk,
+        now: Instant,
+    ) -> bool {
+        let found = self.flows.find(walk.hash, &walk.tuple);
+        if TOLD {
+            self.note_lookup(walk, found, now);
+        }
+        let Some((id, direction)) = found else { return false };
         let Some(entry) = self.flows.entry(id) else { return false };
         let is_reopened =
             walk.segment.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
         if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment)) {
+            if TOLD {
+                self.note_lapse();
+            }
             self.end_flow(id);
             return false;
         }
         let Some(entry) = self.flows.entry(id) else { return false };
         if entry.generation != self.generation {
-            match self.revalidate(id) {
+            let validity = self.revalidate(id);
+            if TOLD {
+                self.note_review(validity.review());
+            }
+            match validity {
                 Validity::Valid => {}
                 Validity::Gone => return false,
                 Validity::Refused(reason) => {
@@ -170,6 +220,7 @@ impl Engine {
                 }
             }
         }
+        let before = if TOLD { self.before(id, walk) } else { None };
         let carried = if walk.subject == Subject::Error {
             self.flows.entry(id).map_or(Err(DropReason::NoFlow), |entry| {
                 self.exit.carry_error(packet, walk, entry, direction, &self.directors, now)
@@ -177,6 +228,9 @@ impl Engine {
         } else {
             self.carry(packet, walk, id, direction, now)
         };
+        if TOLD {
+            self.note_sent(id, direction, before, walk, carried.err());
+        }
         walk.end = Some(carried.unwrap_or_else(Verdict::Drop));
         true
     }
@@ -280,7 +334,7 @@ impl Engine {
 
     /// Whether the plan in force still permits a flow of an older one.
     #[cold]
-    fn revalidate(&mut self, id: FlowId) -> Validity {
+    pub(crate) fn revalidate(&mut self, id: FlowId) -> Validity {
         let generation = self.generation;
         let Some(entry) = self.flows.entry(id) else { return Validity::Gone };
         let director = self.directors.at(entry.director).filter(|director| !director.is_removed);
@@ -290,7 +344,7 @@ impl Engine {
         let is_same_mode =
             director.is_none_or(|director| director.mode.is_one_sided() == entry.is_one_sided());
         let has_director = director.is_some();
-        let standing = self.standing(entry);
+        let (standing, judges) = self.standing(entry);
         if standing == Standing::Denied {
             self.end_flow(id);
             return Validity::Refused(DropReason::PolicyDenied);
@@ -302,6 +356,7 @@ impl Engine {
             }
             if let Some(entry) = self.flows.entry_mut(id) {
                 entry.generation = generation;
+                entry.traits = entry.traits.judged_by(judges);
             }
             return Validity::Valid;
         }
@@ -333,14 +388,20 @@ impl Engine {
     }
 
     /// Lets every packet leave that may, in the order of arrival, and counts all ends.
-    fn leave<D: Device>(&mut self, device: &mut D, walks: &mut [Walk]) -> usize {
+    fn leave<D: Device, const TOLD: bool>(&mut self, device: &mut D, walks: &mut [Walk]) -> usize {
         let mut sent = 0;
         for (slot, walk) in walks.iter_mut().enumerate() {
+            if TOLD {
+                self.keep_after(device, slot, walk);
+            }
             if let Some(Verdict::Forward(out)) = walk.end
                 && device.forward(slot, out, walk.range.clone())
             {
                 self.exit.counters.forwarded += 1;
                 sent += 1;
+                if TOLD {
+                    self.end_account(slot, Verdict::Forward(out));
+                }
             } else {
                 sent += usize::from(self.end_otherwise(device, slot, walk));
             }
@@ -369,6 +430,8 @@ impl Engine {
             walk.range = device.packet(slot).range;
             self.exit.counters.passed += 1;
             end = Verdict::Forward(out);
+            walk.end = Some(end);
+            self.keep_after(device, slot, walk);
         }
         let is_sent = match end {
             Verdict::Forward(out) | Verdict::Answer(out) => {
@@ -381,6 +444,7 @@ impl Engine {
             Verdict::Replace(_) | Verdict::Hold | Verdict::Consume | Verdict::Drop(_) => false,
         };
         self.exit.counters.count_end(end);
+        self.end_account(slot, end);
         device.ended(slot, end);
         is_sent
     }
@@ -431,11 +495,22 @@ impl Engine {
 }
 
 /// What the plan in force says of a flow of an older one.
-enum Validity {
+#[derive(Clone, Copy)]
+pub(crate) enum Validity {
     /// It goes on.
     Valid,
     /// It has ended, and the packet may open another.
     Gone,
     /// The packet is dropped.
     Refused(DropReason),
+}
+
+impl Validity {
+    const fn review(self) -> Review {
+        match self {
+            Self::Valid => Review::Valid,
+            Self::Gone => Review::Gone,
+            Self::Refused(reason) => Review::Refused(reason),
+        }
+    }
 }

@@ -158,6 +158,12 @@ impl<'s> Timeline<'s> {
         self.act(at, Deed::Tell(host, order));
     }
 
+    fn tell_all(&mut self, at: Duration, hosts: &[usize], order: &Order) {
+        for host in hosts {
+            self.tell(at, *host, order.clone());
+        }
+    }
+
     fn act(&mut self, at: Duration, deed: Deed) {
         if at <= self.scenario.duration {
             self.deeds.push(Due { at_us: microseconds(at), deed });
@@ -212,18 +218,13 @@ impl<'s> Timeline<'s> {
                 }
             }
             Action::Scheduler { forwarders, director, schedulers } => {
-                let Some(scheduler) = self.turns.get_mut(index).and_then(|turn| turn.next(schedulers)) else {
-                    return;
-                };
+                let next = self.turns.get_mut(index).and_then(|turn| turn.next(schedulers));
+                let Some(scheduler) = next else { return };
                 let words = ["director", director, "scheduler", scheduler].map(str::to_owned);
-                for forwarder in forwarders {
-                    self.tell(at, *forwarder, Order::Control(words.to_vec()));
-                }
+                self.tell_all(at, forwarders, &Order::Control(words.to_vec()));
             }
             Action::Reload { targets, config: _ } => {
-                for host in targets {
-                    self.tell(at, *host, Order::Control(vec!["reload".to_owned()]));
-                }
+                self.tell_all(at, targets, &Order::Control(vec!["reload".to_owned()]));
             }
             Action::LinkDown { targets, segment, downtime } => {
                 let Some(host) = fate.pick(targets).copied() else { return };
@@ -245,14 +246,10 @@ impl<'s> Timeline<'s> {
                 }
             }
             Action::RouteSet { targets, route } => {
-                for host in targets {
-                    self.tell(at, *host, Order::Ip(vec![network::set_route(route)]));
-                }
+                self.tell_all(at, targets, &Order::Ip(vec![network::set_route(route)]));
             }
             Action::RouteDelete { targets, to, table } => {
-                for host in targets {
-                    self.tell(at, *host, Order::Ip(vec![network::delete_route(to, *table)]));
-                }
+                self.tell_all(at, targets, &Order::Ip(vec![network::delete_route(to, *table)]));
             }
             // Refused before.
             Action::ClockJump { .. } => {}

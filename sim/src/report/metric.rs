@@ -41,7 +41,10 @@ pub const NAMES: &[(&str, &str)] = &[
     ("packets.bad", "packets that reached a machine with a wrong checksum or length"),
     ("arp.conflicts", "claims of an address that another station had claimed before"),
     ("vip.bypassed", "packets for a VIP that reached a real server past every forwarder"),
-    ("answers.foreign", "answers to a client from an address that it had not called"),
+    (
+        "answers.foreign",
+        "answers to a client from an address that it had not called, of a real server that is not removed",
+    ),
     ("answers.strayed", "answers that reached another forwarder than the requests"),
     ("service.out", "new flows that reached a real server which was drained or down at the forwarder"),
     ("service.denied", "flows that reached a real server although a rule of the forwarder denies them"),

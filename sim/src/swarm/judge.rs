@@ -14,7 +14,7 @@ use evenkeel_engine::director::Scheduler;
 use evenkeel_engine::plan::{PolicyPlan, SchedulerPlan};
 use evenkeel_engine::{Guests, Instant};
 
-use super::case::{Case, Fault, Machine, What};
+use super::case::{Case, Fault, Machine, Shape, What};
 use crate::host::Cause;
 use crate::prepare::{Loader, PrepareError, Supply, one_scheduler};
 use crate::random::Stream;
@@ -219,7 +219,7 @@ impl Supply for Shelf<'_, '_> {
 fn has_component(loaded: &Loaded) -> bool {
     let is_component = |scheduler: &SchedulerPlan| matches!(scheduler, SchedulerPlan::Guest(_));
     loaded.plan.directors.iter().any(|director| is_component(&director.scheduler))
-        || loaded.plan.policies.iter().any(|policy| matches!(policy, PolicyPlan::Guest { .. }))
+        || loaded.plan.policies.iter().any(|policy| matches!(policy, PolicyPlan::Guest(_)))
 }
 
 fn hashes(outcome: &Outcome) -> [String; 3] {
@@ -312,8 +312,11 @@ impl Case {
         if is_silence && !self.noise.is_none() {
             return true;
         }
-        // A full table keeps the flows that it has, and has no room for others.
-        if self.flows_max > 0 && flow.server.is_none() {
+        // A full table keeps the flows that it knows to be open, and has no room for others. Where answers go past the
+        // forwarder, it does not know that of datagrams until the client goes on.
+        let is_tcp = self.loads.get(flow.load).is_some_and(|load| load.is_tcp);
+        let is_unknown = flow.server.is_none() || (self.shape == Shape::Gateway && !is_tcp);
+        if self.flows_max > 0 && is_unknown {
             return true;
         }
         self.faults.iter().any(|fault| fault.explains(self, flow, is_silence))

@@ -451,7 +451,7 @@ impl World<'_> {
             return;
         };
         let plan = node.engine.plan();
-        checker.told(machine, plan);
+        checker.told(self.net.now, machine, plan);
         // A persistent client keeps its real server, drained or not.
         let is_persistent = |name: &str| {
             plan.directors.iter().any(|director| director.name == name && director.persistence.is_some())

@@ -69,7 +69,16 @@ fn stats(answer: &Value) -> String {
     }
     text.push_str(&directors(answer));
     for policy in items(&answer["policies"]) {
-        text.push_str(&format!("\npolicy {}{}\n", show(&policy["name"]), guest(&policy["guest"])));
+        let per = if policy["judges_packets"] == true { "  per packet" } else { "" };
+        let counts = match (&policy["denied"], &policy["limited"]) {
+            (denied, _) if denied.as_u64() == Some(0) => String::new(),
+            (denied, limited) => format!("\n  denied {}, beyond a limit {}", show(denied), show(limited)),
+        };
+        text.push_str(&format!(
+            "\npolicy {}{per}{}{counts}\n",
+            show(&policy["name"]),
+            guest(&policy["guest"])
+        ));
     }
     text
 }

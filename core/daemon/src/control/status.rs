@@ -22,7 +22,9 @@
 //! | `events_lost` | events that nobody fetched in time |
 //! | `drops` | packets by reason; reasons without packets are left out |
 //! | `directors[]` | as below |
-//! | `policies[].name`, `.guest` | policy components |
+//! | `policies[].name`, `.guest` | the policies in their order; native rules are named `flows` |
+//! | `policies[].judges_packets` | whether the component is asked about every packet of a flow |
+//! | `policies[].denied`, `.limited` | flows and packets that the component denied, and those among them that were beyond a limit |
 //! | `io` | forwarder only: `io_uring` or `epoll` |
 //! | `uptime_seconds` | forwarder only: since it forwards |
 //! | `device` | forwarder only: what the device counted; `kernel_dropped` are packets that found its queue full |
@@ -193,7 +195,13 @@ fn server(server: &ServerStatus) -> Value {
 }
 
 fn policy(policy: &PolicyStatus) -> Value {
-    json!({ "name": policy.name, "guest": guest(policy.guest) })
+    json!({
+        "name": policy.name,
+        "guest": guest(policy.guest),
+        "judges_packets": policy.judges_packets,
+        "denied": policy.denied,
+        "limited": policy.limited,
+    })
 }
 
 fn guest(stats: GuestStats) -> Value {

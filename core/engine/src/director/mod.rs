@@ -17,8 +17,8 @@ mod table;
 
 pub use builtin::{builtin, native};
 pub use scheduler::{
-    Fault, FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, GuestStats, NewFlow, ProbeAnswer,
-    Scheduler, Selection, ServerId, ServerLoad, ServerView, TICK_MIN, Wishes,
+    Fault, FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, GuestStats, NewFlow, PickInputs,
+    ProbeAnswer, Scheduler, Selection, ServerId, ServerLoad, ServerView, TICK_MIN, Wishes,
 };
 pub use seat::ShadowStatus;
 pub use service::{Director, Server};

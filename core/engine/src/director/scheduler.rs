@@ -4,6 +4,7 @@
 //! scheduler answers through [`Selection::assign`], which also counts the flow as open, so that the next
 //! flow of the same batch sees it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Debug;
@@ -342,6 +343,29 @@ pub struct Fault {
     pub reason: String,
 }
 
+/// What a scheduler would look at besides servers and their loads, to be shown to people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PickInputs {
+    /// What of the flow it hashes, and the hash or the slot that comes of it.
+    pub hash: Option<(&'static str, u64)>,
+    /// Where its stream of random numbers is; [`drawn_between`](super::builtin::drawn_between) two of them are the draws.
+    pub stream: Option<u64>,
+}
+
+impl PickInputs {
+    /// Those of a scheduler that hashes what `key` says.
+    #[must_use]
+    pub const fn hashed(key: &'static str, hash: u64) -> Self {
+        Self { hash: Some((key, hash)), stream: None }
+    }
+
+    /// Those of a scheduler that draws from a stream.
+    #[must_use]
+    pub const fn drawn(place: u64) -> Self {
+        Self { hash: None, stream: Some(place) }
+    }
+}
+
 /// Picks a real server for each new flow.
 pub trait Scheduler: Debug + Send {
     /// The name that users know.
@@ -396,6 +420,18 @@ pub trait Scheduler: Debug + Send {
     fn restore(&mut self, state: &[u8], now: Instant) -> bool {
         let _ = (state, now);
         false
+    }
+
+    /// Another one in the same state, which answers as this one would and changes nothing here; `None` where there can
+    /// be none, as of a component.
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        None
+    }
+
+    /// What a pick for `flow` would look at, for explanations.
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        let _ = flow;
+        PickInputs::default()
     }
 
     /// The bytes that it keeps: itself and the entries of its tables, or the linear memory of a component.

@@ -45,6 +45,8 @@ pub(super) struct Seat {
     news: Vec<FlowEvent>,
     trial: Option<Trial>,
     shadow: Option<Shadow>,
+    /// The scheduler is only a name.
+    is_absent: bool,
 }
 
 /// A scheduler that has been replaced, while the new one is on trial.
@@ -98,7 +100,19 @@ impl Seat {
             news: Vec::new(),
             trial: None,
             shadow: None,
+            is_absent: false,
         }
+    }
+
+    /// Another seat in the same state, without a trial and a shadow, which change nothing for flows; `is_asked` says
+    /// whether its scheduler will be. One that is not, or of which there can be no other, is represented by its name.
+    pub(super) fn fork(&self, is_asked: bool) -> Self {
+        let scheduler = is_asked.then(|| self.scheduler.fork()).flatten();
+        let is_absent = scheduler.is_none();
+        let scheduler = scheduler.unwrap_or_else(|| Box::new(Absent(self.scheduler.name().to_string())));
+        let wishes = Wishes { tick: None, probes: false, ..scheduler.wishes() };
+        let news = self.news.iter().filter(|event| wishes.has(event)).copied().collect();
+        Self { wishes, news, is_absent, ..Self::new(scheduler, self.plan.clone()) }
     }
 
     /// Puts `scheduler` in the place of the one that is there, with the state of that one where it understands it. It
@@ -253,6 +267,11 @@ impl Seat {
         &mut *self.scheduler
     }
 
+    /// Whether the scheduler is only a name: a fork's, whose original can not be asked without changing it.
+    pub(super) const fn is_absent(&self) -> bool {
+        self.is_absent
+    }
+
     pub(super) const fn plan(&self) -> &SchedulerPlan {
         &self.plan
     }
@@ -277,6 +296,20 @@ impl Seat {
             imbalance_thousandths: [0, 1].map(|side| shadow.imbalance(views, side)),
         })
     }
+}
+
+/// In the place of a scheduler that nobody asks: it has no answer.
+#[derive(Debug)]
+struct Absent(String);
+
+impl Scheduler for Absent {
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn update(&mut self, _servers: &[ServerView], _now: Instant) {}
+
+    fn pick(&mut self, _selection: &mut Selection<'_>, _now: Instant) {}
 }
 
 impl Shadow {

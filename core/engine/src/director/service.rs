@@ -176,6 +176,34 @@ impl Director {
         self.set_servers(&plan.servers, now);
     }
 
+    /// Another director in the same state; `is_asked` says whether its scheduler will be.
+    #[must_use]
+    pub fn fork(&self, is_asked: bool) -> Self {
+        Self {
+            name: self.name.clone(),
+            binds: self.binds.clone(),
+            mode: self.mode.clone(),
+            is_removed: self.is_removed,
+            is_one_packet: self.is_one_packet,
+            persistence: self.persistence,
+            mid_stream: self.mid_stream,
+            ping: self.ping,
+            seat: self.seat.fork(is_asked),
+            slow_start: self.slow_start.clone(),
+            has_bounds: self.has_bounds,
+            servers: self.servers.clone(),
+            views: self.views.clone(),
+            loads: self.loads.clone(),
+            slots: self.slots.clone(),
+            flows: self.flows,
+        }
+    }
+
+    /// What its scheduler knows of the servers, each beside its load.
+    pub fn candidates(&self) -> impl Iterator<Item = (&ServerView, &ServerLoad)> {
+        self.views.iter().zip(&self.loads)
+    }
+
     /// Changes the weight of the server called `name`. Returns whether there is one.
     pub fn set_weight(&mut self, name: &str, weight: u32, now: Instant) -> bool {
         let server =
@@ -188,15 +216,26 @@ impl Director {
         true
     }
 
-    /// Asks the scheduler about `flows`. The answers are places in the list of views, each already counted as a flow.
-    ///
-    /// Where servers have bounds on their flows it is asked one by one, so that each answer counts for the next.
-    pub fn pick(&mut self, flows: &[NewFlow], answers: &mut [Option<u16>], now: Instant) {
+    /// Whether its scheduler is only a name, in a [fork](Self::fork).
+    #[must_use]
+    pub const fn has_absent_scheduler(&self) -> bool {
+        self.seat.is_absent()
+    }
+
+    /// Tells the scheduler what it does not know yet, before it is asked.
+    pub fn prepare(&mut self, now: Instant) {
         self.seat.flush(now);
         if self.slow_start.is_due(now) {
             self.show_weights(now);
             self.seat.update(&self.views, now);
         }
+    }
+
+    /// Asks the scheduler about `flows`. The answers are places in the list of views, each already counted as a flow.
+    ///
+    /// Where servers have bounds on their flows it is asked one by one, so that each answer counts for the next.
+    pub fn pick(&mut self, flows: &[NewFlow], answers: &mut [Option<u16>], now: Instant) {
+        self.prepare(now);
         let at_once = if self.has_bounds { 1 } else { flows.len().max(1) };
         for (flows, answers) in flows.chunks(at_once).zip(answers.chunks_mut(at_once)) {
             self.seat.pick(flows, &self.views, &mut self.loads, answers, now);

@@ -31,7 +31,7 @@ const WEIGHT_MAX: u32 = 65_535;
 const STEP: u32 = 5;
 
 /// The servers of a director that start slowly.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SlowStart {
     plan: Option<Plan>,
     /// Servers that had a share after the last call.

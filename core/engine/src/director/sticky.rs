@@ -63,6 +63,21 @@ impl Sticky {
         self.sticks.is_empty()
     }
 
+    /// What is known of `keys` alone, and who would have to go for another.
+    #[must_use]
+    pub fn fork(&self, keys: &[Key]) -> Self {
+        let is_full = self.sticks.len() >= self.most;
+        let next = self.by_expiry.first().filter(|_| is_full).map(|(_, key)| key);
+        let mut fork = Self::default();
+        for key in keys.iter().chain(next) {
+            let Some(stick) = self.sticks.get(key) else { continue };
+            fork.by_expiry.insert((stick.expires, *key));
+            fork.sticks.insert(*key, *stick);
+        }
+        fork.most = if is_full { fork.sticks.len().max(1) } else { usize::MAX };
+        fork
+    }
+
     /// Where the client of `key` sticks: the place and identity of the real server.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<(u16, ServerId)> {

@@ -106,6 +106,26 @@ impl Directors {
         self.note_wishes();
     }
 
+    /// The same directors in the same state, of which the schedulers of those at `asked` can be asked.
+    #[must_use]
+    pub fn fork(&self, asked: &BTreeSet<u16>) -> Self {
+        let fork = |(place, slot): (usize, &Option<Director>)| {
+            let is_asked = u16::try_from(place).is_ok_and(|place| asked.contains(&place));
+            slot.as_ref().map(|director| director.fork(is_asked))
+        };
+        Self {
+            places: self.places.iter().enumerate().map(fork).collect(),
+            exact: self.exact.clone(),
+            wide: self.wide.clone(),
+            order: self.order.clone(),
+            own: self.own.clone(),
+            has_one_packet: self.has_one_packet,
+            probing: Vec::new(),
+            next_probing: 0,
+            next_tick: None,
+        }
+    }
+
     fn bind(&mut self, binding: &Binding, place: u16) {
         let address = Address::from(binding.network.address);
         if binding.network.is_host() {

@@ -22,6 +22,13 @@ impl Clients {
         }
     }
 
+    /// What is known of `some` clients alone.
+    #[must_use]
+    pub fn fork(&self, some: impl Iterator<Item = Address>) -> Self {
+        let counts = some.filter_map(|client| Some((client, *self.counts.get(&client)?)));
+        Self { counts: counts.collect(), most: self.most }
+    }
+
     /// Whether `client` may have one more flow.
     #[must_use]
     pub fn may_open(&self, client: Address) -> bool {

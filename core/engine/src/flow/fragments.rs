@@ -126,7 +126,7 @@ enum Phase {
     Refused(DropReason),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Datagram {
     key: FragmentKey,
     phase: Phase,
@@ -159,7 +159,7 @@ const LIGHT: usize = 0;
 const HEAVY: usize = 1;
 
 /// The datagrams under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fragments {
     /// Where the datagram of a key lies in `datagrams`. A sorted map: nobody can aim collisions at it.
     places: BTreeMap<FragmentKey, u32>,

@@ -311,6 +311,43 @@ impl FlowTable {
         Some(Departed { entry, birth: birth.filter(|birth| birth.at != Instant::NEVER) })
     }
 
+    /// A table that holds only these flows of this one, and takes in as many more as this one would, with the same flow
+    /// giving way to the next half-open one.
+    #[must_use]
+    pub fn fork(&self, keep: &[FlowId]) -> Self {
+        let oldest = self.half_open.oldest();
+        let mut kept: Vec<FlowId> = keep.iter().copied().filter(|id| Some(*id) != oldest).collect();
+        kept.sort_unstable_by_key(|id| id.0);
+        kept.dedup();
+        // The oldest comes last, so that the ring has come round to it.
+        kept.extend(oldest);
+        let waiting =
+            |id: &&FlowId| self.entry(**id).is_some_and(|entry| entry.traits.has(Traits::HALF_OPEN));
+        let half_open = kept.iter().filter(waiting).count() + usize::from(oldest.is_none());
+        let room = self.flows_max.saturating_sub(self.entries.len() - self.half_open.count);
+        let flows_max = room.min(1) + kept.len();
+        let mut fork = Self {
+            half_open: Ring::new(u16::try_from(half_open).unwrap_or(u16::MAX)),
+            ..Self::new(u32::try_from(flows_max).unwrap_or(1), 1, self.key)
+        };
+        // The oldest takes the first place of the ring, which is where the ring then stands.
+        for id in oldest.iter().chain(kept.iter().filter(|id| Some(**id) != oldest)) {
+            let Some(entry) = self.entry(*id) else { continue };
+            let hash = entry.tuple(Direction::Original).hash(self.key);
+            let Ok(inserted) = fork.insert(entry.clone(), hash) else { continue };
+            if let Some(birth) = self.births.get(id.0 as usize).filter(|birth| birth.at != Instant::NEVER) {
+                fork.set_birth(inserted.id, *birth);
+            }
+        }
+        if oldest.is_none() {
+            fork.half_open.next = fork.half_open.places.len() - 1;
+        } else {
+            fork.half_open.next = 0;
+        }
+        fork.flows_max = fork.entries.len() - fork.half_open.count + room.min(1);
+        fork
+    }
+
     /// Sets what every entry says of the plan under which it was permitted.
     pub fn set_generation(&mut self, generation: u8) {
         self.entries.iter_mut().for_each(|(_, entry)| entry.generation = generation);

@@ -11,7 +11,7 @@ use crate::wire::Address;
 pub const MAIN: u8 = 0;
 
 /// The routing tables of a plan: the main one, then those that rules lead to; in each the longest prefix first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Routes {
     main: Vec<RoutePlan>,
     /// The table with the number 1 comes first.

@@ -21,7 +21,7 @@ pub(crate) struct Way {
 }
 
 /// All ways of a plan; those of the main table have the numbers of their interfaces.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ways(Vec<Way>);
 
 impl Ways {

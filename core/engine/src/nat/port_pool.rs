@@ -31,7 +31,7 @@ pub struct PortPools {
     pools: BTreeMap<PoolKey, Pool>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pool {
     /// A bit for each port that is held.
     held: Vec<u64>,
@@ -66,6 +66,13 @@ impl PortPools {
         if pool.get().count == 0 {
             pool.remove();
         }
+    }
+
+    /// The pools of `keys` alone.
+    #[must_use]
+    pub fn fork(&self, keys: &[PoolKey]) -> Self {
+        let pools = keys.iter().filter_map(|key| Some((*key, self.pools.get(key)?.clone())));
+        Self { pools: pools.collect() }
     }
 
     /// How many ports are held towards all real servers together.

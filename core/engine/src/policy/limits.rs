@@ -3,6 +3,7 @@
 //! Of each address one time is kept: when it would have used up what it has had (the virtual scheduling form of the
 //! generic cell rate algorithm, ITU-T I.371). It may go on while that is less than a burst ahead.
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -37,7 +38,8 @@ pub(crate) struct Meter {
     /// Nanoseconds that may be taken up ahead.
     ahead: u64,
     /// One place for all, or sets of [`WAYS`]; made when it is first asked.
-    places: Vec<Place>,
+    /// Shared with clones until one of them counts.
+    places: Arc<Vec<Place>>,
     key: HashKey,
 }
 
@@ -46,7 +48,12 @@ impl Meter {
         let period = u64::try_from(limit.period.as_nanos()).unwrap_or(u64::MAX);
         let each = period.div_ceil(u64::from(limit.count.max(1))).max(1);
         let ahead = each.saturating_mul(u64::from(limit.burst.max(1)));
-        Self { limit, each, ahead, places: Vec::new(), key }
+        Self { limit, each, ahead, places: Arc::default(), key }
+    }
+
+    /// Whether it counts the same in the same way as `other`.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.limit == other.limit && self.key == other.key
     }
 
     pub(crate) const fn limit(&self) -> &Limit {
@@ -76,9 +83,9 @@ impl Meter {
         let (address, lengths) = match self.limit.key {
             LimitKey::All => {
                 if self.places.is_empty() {
-                    self.places = vec![FREE];
+                    self.places = Arc::new(vec![FREE]);
                 }
-                return self.places.first_mut();
+                return Arc::make_mut(&mut self.places).first_mut();
             }
             LimitKey::Source(v4, v6) => (flow.tuple.source, (v4, v6)),
             LimitKey::Destination(v4, v6) => (flow.tuple.destination, (v4, v6)),
@@ -86,12 +93,12 @@ impl Meter {
         let length = if address.is_v4() { lengths.0 } else { lengths.1 };
         let key = Prefix { address: address.into(), length }.network();
         if self.places.is_empty() {
-            self.places = vec![FREE; ADDRESSES_MAX];
+            self.places = Arc::new(vec![FREE; ADDRESSES_MAX]);
         }
         let hash = FiveTuple { source: key, ..FiveTuple::default() }.hash(self.key);
         let sets = (ADDRESSES_MAX / WAYS) as u64;
         let start = usize::try_from(hash % sets).unwrap_or(0) * WAYS;
-        let set = self.places.get_mut(start..start + WAYS)?;
+        let set = Arc::make_mut(&mut self.places).get_mut(start..start + WAYS)?;
         let known = set.iter().position(|place| place.key == key);
         let quiet =
             || set.iter().enumerate().min_by_key(|(_, place)| place.used_up).map(|(number, _)| number);

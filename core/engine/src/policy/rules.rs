@@ -5,12 +5,13 @@
 //! An `ignore` rule with a limit has a side effect, so it is a unit of its own. Units are in the order of the rules,
 //! and the [index](super::index) finds the first that may hold.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::index::{DIMENSIONS, Entry, Index, Point, Ranks, Region};
 use super::limits::Meter;
 use super::linear::{self, Decision, Finding, RuleId};
-use super::{Policy, PolicyFlow, PolicyVerdict};
+use super::{PolicyFlow, PolicyVerdict};
 use crate::plan::{Condition, FlowAction, FlowPlan, FlowRule, Test};
 use crate::time::Instant;
 use crate::wire::HashKey;
@@ -25,15 +26,17 @@ const BOXES_TOTAL_MAX: usize = 1 << 20;
 const IGNORES_MAX: usize = 8;
 
 /// The rules of one link of the policy chain, or those about outflows.
-#[derive(Debug, Default)]
+///
+/// A clone shares what is compiled and has counts and limits of its own.
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
-    flows: Vec<FlowPlan>,
-    units: Vec<Unit>,
-    index: Index,
-    sources: Ranks,
-    destinations: Ranks,
+    flows: Arc<Vec<FlowPlan>>,
+    units: Arc<Vec<Unit>>,
+    index: Arc<Index>,
+    sources: Arc<Ranks>,
+    destinations: Arc<Ranks>,
     /// The `ignore` rules of each flow that need no unit.
-    ignores: Vec<Ignores>,
+    ignores: Arc<Vec<Ignores>>,
     meters: Vec<(Meter, bool)>,
     /// How often each unit has decided.
     counts: Vec<u64>,
@@ -99,12 +102,12 @@ impl Rules {
         let Compiler { units, entries, ignores, meters, .. } = compiler;
         let (index, counts) = (Index::new(entries), alloc::vec![0; units.len()]);
         Self {
-            flows,
-            units,
-            index,
-            sources,
-            destinations,
-            ignores,
+            flows: Arc::new(flows),
+            units: Arc::new(units),
+            index: Arc::new(index),
+            sources: Arc::new(sources),
+            destinations: Arc::new(destinations),
+            ignores: Arc::new(ignores),
             meters,
             counts,
             needs_dscp,
@@ -114,7 +117,7 @@ impl Rules {
 
     /// Whether these are the rules of `flows`, with this key.
     pub(crate) fn is_of(&self, flows: &[FlowPlan], key: HashKey) -> bool {
-        self.key == Some(key) && self.flows == flows
+        self.key == Some(key) && *self.flows == flows
     }
 
     /// Whether there is no rule at all.
@@ -281,18 +284,6 @@ impl Rules {
                 first.is_some_and(|place| (place as usize) < id.rule)
             }
             None => ignores.rules.iter().take_while(|place| **place < id.rule).any(|place| holds(*place)),
-        }
-    }
-}
-
-impl Policy for Rules {
-    fn name(&self) -> &'static str {
-        "flows"
-    }
-
-    fn decide(&mut self, flows: &[PolicyFlow], verdicts: &mut [PolicyVerdict], now: Instant) {
-        for (flow, verdict) in flows.iter().zip(verdicts) {
-            *verdict = self.decide_one(flow, now).map_or(PolicyVerdict::Skip, |(verdict, _)| verdict);
         }
     }
 }

@@ -12,20 +12,21 @@
 //! hashes again. O(1 + ln(capacity / servers)^2) per flow. Sources: Mendelson, Vargaftik, Barabash, Lorenz, Keslassy, Orda,
 //! "AnchorHash: A Scalable Consistent Hash", IEEE/ACM ToN 2021; the same, "JET", CoNEXT 2021.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::mix;
 use super::held;
 use super::key::Keyed;
 use super::slots::{Slots, capacity};
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
 /// How often a flow whose server is full hashes again before it takes any that is not.
 const TRIES: u64 = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AnchorHash {
     keyed: Keyed,
     wanted: Option<u32>,
@@ -137,6 +138,14 @@ impl AnchorHash {
 impl Scheduler for AnchorHash {
     fn name(&self) -> &'static str {
         "anchor"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn memory_bytes(&self) -> u64 {

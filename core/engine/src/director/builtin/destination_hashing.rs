@@ -4,19 +4,29 @@
 //! behind a network of addresses: one address always meets the same cache. O(1) per flow; a server that comes or goes
 //! moves most addresses. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
+
 use super::ipvs::{fold, hash_bits};
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
 /// Buckets of the table, as a power of two.
 const BITS: u32 = 8;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct DestinationHashing;
 
 impl Scheduler for DestinationHashing {
     fn name(&self) -> &'static str {
         "dh"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        PickInputs::hashed("destination address", u64::from(hash_bits(fold(flow.tuple.destination), BITS)))
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

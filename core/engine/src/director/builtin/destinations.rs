@@ -35,14 +35,14 @@ const FULL_EVERY: u32 = 30;
 /// How long an entry of `lblc` and `lblcr` lives that nobody uses, when the plan does not say: a day, as in IPVS.
 pub const EXPIRATION: Duration = Duration::from_secs(86_400);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<T> {
     used: Instant,
     value: T,
 }
 
 /// A value for each destination.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Destinations<T> {
     entries: BTreeMap<(u16, Address), Entry<T>>,
     expiration: Duration,

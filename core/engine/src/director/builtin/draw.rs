@@ -1,6 +1,8 @@
 //! Where the built-in schedulers that choose at random get their numbers: one stream for each director, from the
 //! plan's seed and the director's name alone, so that nobody else's draws change them.
 
+use alloc::vec::Vec;
+
 use siphasher::sip::SipHasher13;
 
 /// Separates these streams from everything else that is drawn from the plan's seed.
@@ -45,6 +47,17 @@ impl Draw {
             }
         }
     }
+}
+
+/// The numbers that a stream gives on its way from one place to another, at most `most` of them.
+#[must_use]
+pub fn drawn_between(from: u64, to: u64, most: usize) -> Vec<u64> {
+    let mut draw = Draw::new(from);
+    let mut numbers = Vec::new();
+    while draw.place() != to && numbers.len() < most {
+        numbers.push(draw.bits());
+    }
+    numbers
 }
 
 /// Spreads what the bits of `value` say over all of them: the finisher of `SplitMix64`, which is one-to-one.

@@ -10,13 +10,14 @@
 //! no bucket of a server that is down. A flow whose server is full names on. O(capacity / servers) per flow. Source:
 //! Dong and Wang, "DxHash: A Scalable Consistent Hash Based on the Pseudo-Random Sequence", arXiv 2107.07930, 2021.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::mix;
 use super::held;
 use super::key::Keyed;
 use super::slots::capacity;
-use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
@@ -24,7 +25,7 @@ use crate::time::Instant;
 /// in e^8 gets where a single server works.
 const TRIES_PER_BUCKET: u64 = 8;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DxHash {
     keyed: Keyed,
     wanted: Option<u32>,
@@ -56,6 +57,14 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 impl Scheduler for DxHash {
     fn name(&self) -> &'static str {
         "dx"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -2,16 +2,22 @@
 //!
 //! Of equals the first in the list is taken. O(servers) per flow. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
+
 use super::ipvs::walk;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failover;
 
 impl Scheduler for Failover {
     fn name(&self) -> &'static str {
         "fo"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

@@ -49,7 +49,7 @@ pub(super) fn weights(servers: &[ServerView]) -> Vec<u32> {
 
 /// The unit in which a map counts weights. HAProxy finds it once for a list of servers, and keeps it when weights change
 /// later on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Unit {
     ids: Vec<ServerId>,
     unit: u32,
@@ -115,7 +115,7 @@ fn change(saved: &mut BTreeSet<(Reverse<i64>, usize)>, turns: &mut [i64], place:
 }
 
 /// The numbers by which HAProxy tells servers apart: each new one gets the lowest that is free, from 1.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Numbers(BTreeMap<ServerId, u32>);
 
 impl Numbers {
@@ -140,7 +140,7 @@ impl Numbers {
 }
 
 /// The ring: points of all servers, by hash.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
     numbers: Numbers,
     /// What the points were made from.

@@ -5,14 +5,16 @@
 //! O(servers) per flow. Source: Lu, Xie, Kliot, Geller, Larus, Greenberg, "Join-Idle-Queue: A Novel Load Balancing Algorithm for
 //! Dynamically Scalable Web Services", Performance Evaluation, 2011.
 
+use alloc::boxed::Box;
+
 use super::draw::Draw;
 use super::held;
 use super::shares::Shares;
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::time::Instant;
 use crate::wire::Protocol;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct IdleQueue {
     draw: Draw,
     shares: Shares,
@@ -44,6 +46,14 @@ impl IdleQueue {
 impl Scheduler for IdleQueue {
     fn name(&self) -> &'static str {
         "jiq"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn memory_bytes(&self) -> u64 {

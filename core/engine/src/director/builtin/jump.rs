@@ -6,9 +6,11 @@
 //! O(ln servers) per flow. Source: Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm", arXiv 1406.2294,
 //! 2014.
 
+use alloc::boxed::Box;
+
 use super::draw::mix;
 use super::key::Keyed;
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
@@ -16,7 +18,7 @@ use crate::time::Instant;
 /// 2^64 flows gets there.
 const TRIES: u64 = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Jump {
     keyed: Keyed,
 }
@@ -30,6 +32,14 @@ impl Jump {
 impl Scheduler for Jump {
     fn name(&self) -> &'static str {
         "jump"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

@@ -2,7 +2,7 @@
 
 use siphasher::sip::SipHasher13;
 
-use crate::director::NewFlow;
+use crate::director::{NewFlow, PickInputs};
 use crate::plan::{FlowKey, Prefix};
 use crate::wire::Address;
 
@@ -34,6 +34,17 @@ impl Keyed {
             FlowKey::SourcePort => self.of(flow.tuple.source, flow.tuple.source_port),
             FlowKey::Destination => self.of(flow.tuple.destination, 0),
         }
+    }
+
+    /// What of `flow` is hashed, and its hash.
+    pub(super) fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        let key = match self.key {
+            FlowKey::FiveTuple => "addresses, ports and protocol",
+            FlowKey::Source { .. } => "source address",
+            FlowKey::SourcePort => "source address and port",
+            FlowKey::Destination => "destination address",
+        };
+        PickInputs::hashed(key, self.hash(flow))
     }
 
     fn of(&self, address: Address, port: u16) -> u64 {

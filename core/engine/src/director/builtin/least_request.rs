@@ -5,6 +5,7 @@
 //! hundredths: 100 halves the share of a server with one flow, 0 is plain weighted round robin. O(choices * ln servers), or O(ln servers),
 //! per flow. Source: Envoy, `LEAST_REQUEST`.
 
+use alloc::boxed::Box;
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::{Ordering, Reverse};
@@ -13,7 +14,7 @@ use super::draw::Draw;
 use super::held;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
-use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 use crate::wire::Protocol;
@@ -24,7 +25,7 @@ const BIAS: u32 = 100;
 /// How late it may become: a deadline is then still told from one 2^-32 later.
 const TIME_MAX: f64 = 1_048_576.0;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LeastRequest {
     choices: usize,
     /// The exponent.
@@ -129,6 +130,14 @@ impl LeastRequest {
 impl Scheduler for LeastRequest {
     fn name(&self) -> &'static str {
         "least-request"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -3,6 +3,7 @@
 //! A server's place in the queue is (flows + 1) * 4096 / (16 * weight), rounded down, or 0 where it has none. Whoever
 //! changes places goes behind those that are there, so equals take turns. O(servers) per flow. Source: HAProxy 2.6.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -15,7 +16,7 @@ use crate::wire::Protocol;
 /// The highest weight times 16.
 const SCALE: u64 = 4096;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Leastconn {
     /// Of each server: its weight times 16, its place, and when it came there.
     queue: Vec<(u64, u64, u64)>,
@@ -43,6 +44,10 @@ impl Leastconn {
 impl Scheduler for Leastconn {
     fn name(&self) -> &'static str {
         "leastconn"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -5,6 +5,7 @@
 //! where `wlc` would send it, and the address with it. O(ln addresses) per flow, O(servers) where the server
 //! changes. An address that already sticks is given to its server though that is full. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::destinations::Destinations;
@@ -15,7 +16,7 @@ use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Locality {
     known: Destinations<ServerId>,
     places: Places,
@@ -30,6 +31,10 @@ impl Locality {
 impl Scheduler for Locality {
     fn name(&self) -> &'static str {
         "lblc"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -75,7 +80,7 @@ pub(super) fn is_overloaded(selection: &Selection<'_>, place: usize) -> bool {
 }
 
 /// Where each server stands in the plan.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Places(Vec<(ServerId, usize)>);
 
 impl Places {

@@ -5,6 +5,7 @@
 //! weight), the server that `wlc` finds among all joins the set. A set that has not changed for the expiration loses its most
 //! loaded server with the next flow. O(ln addresses + set) per flow, O(servers) where the set grows. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::destinations::Destinations;
@@ -19,14 +20,14 @@ use crate::time::Instant;
 /// leave behind. IPVS keeps each for as long as the set lives.
 const ABSENT_MAX: usize = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LocalityReplicated {
     known: Destinations<Set>,
     places: Places,
 }
 
 /// The servers of a destination, the one that joined last first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Set {
     servers: Vec<ServerId>,
     changed: Instant,
@@ -41,6 +42,10 @@ impl LocalityReplicated {
 impl Scheduler for LocalityReplicated {
     fn name(&self) -> &'static str {
         "lblcr"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn memory_bytes(&self) -> u64 {

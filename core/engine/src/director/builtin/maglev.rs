@@ -13,6 +13,7 @@
 //! instances agree), and permutations come from fixed keys. A flow whose server is full goes to the next slot's.
 //! Lookup O(1); building O(size * ln size) for equal weights.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -21,7 +22,7 @@ use siphasher::sip::SipHasher13;
 use super::held;
 use super::ipvs::gcd;
 use super::key::Keyed;
-use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::{Options, TableWeights};
 use crate::time::Instant;
 
@@ -31,7 +32,7 @@ pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
 /// Marks a slot that nobody has claimed.
 const FREE: u16 = u16::MAX;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Maglev {
     keyed: Keyed,
     size: u32,
@@ -64,6 +65,14 @@ struct Member {
 impl Scheduler for Maglev {
     fn name(&self) -> &'static str {
         "maglev"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -6,6 +6,7 @@
 //! `fallback`, as with IPVS's own default, refused. O(1) per flow, O(size * ln size) to build. Source: IPVS, Linux 6.1
 //! (`mh-fallback`, `mh-port`).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -14,7 +15,7 @@ use siphasher::sip::SipHasher13;
 
 use super::held;
 use super::ipvs::{fold, gcd};
-use crate::director::{NewFlow, Scheduler, Selection, ServerId, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::{FlowKey, Options};
 use crate::time::Instant;
 use crate::wire::Address;
@@ -28,7 +29,7 @@ const KEYS: [u64; 2] = [2_654_435_761, 2_654_446_892];
 /// Marks a slot that nobody has claimed.
 const FREE: u16 = u16::MAX;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MaglevHashing {
     has_port: bool,
     has_fallback: bool,
@@ -61,6 +62,15 @@ impl MaglevHashing {
 impl Scheduler for MaglevHashing {
     fn name(&self) -> &'static str {
         "mh"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        let key = if self.has_port { "source address and port" } else { "source address" };
+        PickInputs::hashed(key, self.slot(flow, 0) as u64)
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -66,7 +66,7 @@ use super::Scheduler;
 use crate::plan::{Builtin, Tuned};
 
 pub use destinations::EXPIRATION;
-pub use draw::seed_of;
+pub use draw::{drawn_between, seed_of};
 pub use maglev::{DEFAULT_TABLE_SIZE, table as maglev_table, weighted_table as weighted_maglev_table};
 
 /// A new scheduler of this kind with its defaults, drawing from seed 0. Give it its servers before the first pick.

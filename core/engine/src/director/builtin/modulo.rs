@@ -4,15 +4,16 @@
 //! (1 - 1/n of them). A flow whose server is full goes to the next one. O(1) per flow. Source: the division method of
 //! hashing, Knuth, "The Art of Computer Programming", volume 3, section 6.4.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::held;
 use super::key::Keyed;
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Modulo {
     keyed: Keyed,
     members: Vec<usize>,
@@ -27,6 +28,14 @@ impl Modulo {
 impl Scheduler for Modulo {
     fn name(&self) -> &'static str {
         "modulo"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -5,19 +5,20 @@
 //! 0. A flow whose server is full goes to the next on the circle. O(probes * ln servers) per flow. Source: Appleton and O'Reilly,
 //! "Multi-Probe Consistent Hashing", arXiv 1505.00062, 2015.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::mix;
 use super::held;
 use super::key::Keyed;
-use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
 /// Probes when the plan does not say; the paper's for 1.05.
 const PROBES: u32 = 21;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MultiProbe {
     keyed: Keyed,
     probes: u32,
@@ -41,6 +42,14 @@ impl MultiProbe {
 impl Scheduler for MultiProbe {
     fn name(&self) -> &'static str {
         "multi-probe"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn memory_bytes(&self) -> u64 {

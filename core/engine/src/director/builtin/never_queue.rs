@@ -3,17 +3,23 @@
 //! A fast server is not made to wait for a slow one that idles, and the other way around. UDP is never active, so all
 //! its flows go to one server. O(servers) per flow. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
+
 use super::ipvs::{least, walk};
 use super::shortest_expected_delay::delay;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NeverQueue;
 
 impl Scheduler for NeverQueue {
     fn name(&self) -> &'static str {
         "nq"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

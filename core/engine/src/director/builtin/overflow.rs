@@ -3,16 +3,22 @@
 //! So a server takes its weight and one more. When all have that many, flows are refused: weights are capacities
 //! here. UDP is never active, so all its flows go to one server. O(servers) per flow. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
+
 use super::failover::heaviest;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Overflow;
 
 impl Scheduler for Overflow {
     fn name(&self) -> &'static str {
         "ovf"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

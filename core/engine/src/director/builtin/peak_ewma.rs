@@ -11,6 +11,7 @@
 //! answered yet is tried when it has no flow, and else not before the others. O(choices * ln servers) per flow. Source: Finagle's `PeakEwma`
 //! balancer, 2015.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -20,7 +21,8 @@ use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
 use crate::director::{
-    FlowClosed, FlowEnd, FlowEvent, Scheduler, Selection, ServerId, ServerLoad, ServerView, Wishes,
+    FlowClosed, FlowEnd, FlowEvent, NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerLoad,
+    ServerView, Wishes,
 };
 use crate::plan::Options;
 use crate::time::{Duration, Instant};
@@ -32,7 +34,7 @@ const DECAY: Duration = Duration::from_secs(10);
 /// The cost of a server with flows that has never answered: above that of any which has, a year.
 const UNKNOWN: f64 = 3.15e16;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PeakEwma {
     choices: usize,
     decay: Duration,
@@ -120,6 +122,14 @@ impl PeakEwma {
 impl Scheduler for PeakEwma {
     fn name(&self) -> &'static str {
         "peak-ewma"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn memory_bytes(&self) -> u64 {

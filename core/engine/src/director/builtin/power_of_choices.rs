@@ -6,13 +6,14 @@
 //! ln servers) per flow. Sources: Azar, Broder, Karlin, Upfal, "Balanced Allocations", STOC 1994; Mitzenmacher, "The Power of
 //! Two Choices in Randomized Load Balancing", IEEE TPDS 2001.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::Draw;
 use super::held;
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 use crate::wire::Protocol;
@@ -26,7 +27,7 @@ pub(super) const CHOICES_MAX: usize = 16;
 /// Draws for one choice at most: where weights differ much the same server is drawn again and again.
 const DRAWS_MAX: usize = 4;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PowerOfChoices {
     choices: usize,
     draw: Draw,
@@ -85,6 +86,14 @@ pub(super) fn shortest(
 impl Scheduler for PowerOfChoices {
     fn name(&self) -> &'static str {
         "p2c"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -22,6 +22,7 @@
 //! The simulator carries them too, a quarter of a millisecond each way. O(pool) per flow. Source: Wydrowski, Kleinberg, Rumble, Archer, "Load is not what you should balance:
 //! Introducing Prequal", NSDI 2024 (arXiv 2312.10172).
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -29,7 +30,9 @@ use super::draw::Draw;
 use super::held;
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
-use crate::director::{FlowEvent, ProbeAnswer, Scheduler, Selection, ServerId, ServerView, Wishes};
+use crate::director::{
+    FlowEvent, NewFlow, PickInputs, ProbeAnswer, Scheduler, Selection, ServerId, ServerView, Wishes,
+};
 use crate::plan::{Options, ProbeSource};
 use crate::time::{Duration, Instant};
 
@@ -61,7 +64,7 @@ const WAITING_MAX: usize = 256;
 /// 6298 s.2).
 const SMOOTHING: u32 = 8;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Prequal {
     pool_max: usize,
     age_max: Duration,
@@ -259,6 +262,14 @@ fn nanoseconds(duration: Duration) -> u64 {
 impl Scheduler for Prequal {
     fn name(&self) -> &'static str {
         "prequal"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn memory_bytes(&self) -> u64 {

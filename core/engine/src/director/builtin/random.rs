@@ -3,13 +3,14 @@
 //! With one choice it is a random server by weight. Where the flows for their weight are the same, the server
 //! that has been given fewer in the last second is taken. O(choices * ln points) per flow. Source: HAProxy 2.6, `balance random(n)`.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use super::draw::Draw;
 use super::haproxy::Ring;
 use super::held;
 use super::power_of_choices::CHOICES;
-use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
 use crate::time::{Duration, Instant};
 use crate::wire::Protocol;
@@ -17,7 +18,7 @@ use crate::wire::Protocol;
 /// Over how long flows are counted to settle a tie.
 const PERIOD: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Random {
     choices: u32,
     draw: Draw,
@@ -83,6 +84,14 @@ impl Random {
 impl Scheduler for Random {
     fn name(&self) -> &'static str {
         "random"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -4,12 +4,14 @@
 //! one), as in IPVS. O(servers) per flow. Sources: IPVS, Linux 6.1; Mitzenmacher, "The Power of Two Choices in
 //! Randomized Load Balancing", 2001.
 
+use alloc::boxed::Box;
+
 use super::draw::Draw;
 use super::ipvs::{overhead, walk};
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RandomTwos {
     draw: Draw,
 }
@@ -47,6 +49,14 @@ impl RandomTwos {
 impl Scheduler for RandomTwos {
     fn name(&self) -> &'static str {
         "twos"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

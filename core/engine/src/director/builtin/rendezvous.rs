@@ -10,15 +10,17 @@
 //! back. O(servers) per flow. Sources: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 1998;
 //! for weights, Mosko, draft-mosko-icnrg-hrw, and Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", SPAA 2005: w / -ln u.
 
+use alloc::boxed::Box;
+
 use core::cmp::Ordering;
 
 use super::draw::mix;
 use super::key::Keyed;
-use crate::director::{Scheduler, Selection, ServerId, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rendezvous {
     keyed: Keyed,
     is_weighted: bool,
@@ -65,6 +67,14 @@ fn unit(hash: u64) -> f64 {
 impl Scheduler for Rendezvous {
     fn name(&self) -> &'static str {
         if self.is_weighted { "weighted-rendezvous" } else { "rendezvous" }
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

@@ -12,6 +12,7 @@
 //! Trees", STOC 1997, in the manner of libketama; Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads",
 //! SODA 2018.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
@@ -19,7 +20,7 @@ use siphasher::sip::SipHasher13;
 use super::held;
 use super::held::Held;
 use super::key::Keyed;
-use crate::director::{Scheduler, Selection, ServerId, ServerLoad, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerLoad, ServerView};
 use crate::plan::Options;
 use crate::time::Instant;
 
@@ -33,7 +34,7 @@ const POINTS_MAX: u64 = 1 << 23;
 const FACTOR: u32 = 125;
 
 /// Points of servers, sorted.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Circle {
     built: Vec<(ServerId, u32)>,
     points: Vec<(u64, u16)>,
@@ -71,7 +72,7 @@ impl Circle {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ring {
     keyed: Keyed,
     points: u32,
@@ -124,6 +125,14 @@ fn all(load: ServerLoad) -> u64 {
 impl Scheduler for Ring {
     fn name(&self) -> &'static str {
         if self.factor.is_some() { "bounded" } else { "ring" }
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        self.keyed.inputs(flow)
     }
 
     fn memory_bytes(&self) -> u64 {

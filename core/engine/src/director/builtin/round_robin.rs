@@ -3,6 +3,7 @@
 //! The walk goes on behind the server that was picked last, also when servers have come or gone in between. One step
 //! for a flow, up to as many as there are servers where some take nothing. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::held;
@@ -11,7 +12,7 @@ use crate::director::state::{Reader, Writer};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RoundRobin {
     list: List,
     /// One behind the place of the last pick in the kernel's list; 0 is its head.
@@ -21,6 +22,10 @@ pub(super) struct RoundRobin {
 impl Scheduler for RoundRobin {
     fn name(&self) -> &'static str {
         "rr"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -7,7 +7,7 @@ use super::held::Held;
 use crate::director::ServerView;
 
 /// The servers that may be picked, with the sum of weights up to each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Shares(Vec<(u64, usize)>);
 
 impl Shares {

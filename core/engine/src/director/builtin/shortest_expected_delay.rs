@@ -3,11 +3,13 @@
 //! Only connections that carry data count, so UDP never does: all its flows go to one server. Of equals the first in
 //! the list is taken. O(servers) per flow. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
+
 use super::ipvs::{least, walk};
 use crate::director::{Scheduler, Selection, ServerLoad, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ShortestExpectedDelay;
 
 /// What a new connection finds, itself included.
@@ -18,6 +20,10 @@ pub(super) fn delay(load: ServerLoad) -> u64 {
 impl Scheduler for ShortestExpectedDelay {
     fn name(&self) -> &'static str {
         "sed"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

@@ -5,13 +5,15 @@
 //! forwarders that do not see each other's flows herd onto the same servers. O(servers) per flow. Source: Winston,
 //! "Optimality of the Shortest Line Discipline", Journal of Applied Probability, 1977.
 
+use alloc::boxed::Box;
+
 use super::draw::Draw;
 use super::power_of_choices::queue;
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::time::Instant;
 use crate::wire::Protocol;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ShortestQueue {
     draw: Draw,
 }
@@ -47,6 +49,14 @@ impl ShortestQueue {
 impl Scheduler for ShortestQueue {
     fn name(&self) -> &'static str {
         "jsq"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, _flow: &NewFlow) -> PickInputs {
+        PickInputs::drawn(self.draw.place())
     }
 
     fn update(&mut self, _servers: &[ServerView], _now: Instant) {}

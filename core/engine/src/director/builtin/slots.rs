@@ -7,7 +7,7 @@ use super::held::Held;
 use crate::director::{ServerId, ServerView};
 
 /// Who has which bucket.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Slots {
     /// The server of each bucket: its identity, and its place in the list of the last update.
     taken: Vec<Option<(ServerId, usize)>>,
@@ -15,7 +15,7 @@ pub(super) struct Slots {
 }
 
 /// What an update asks of the hash.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     /// Buckets whose servers have gone.
     pub(super) gone: Vec<usize>,

@@ -7,6 +7,7 @@
 //! In every whole turn each server gets exactly its weight, as far apart as they can be. Of equals the first of the plan wins. A server that is
 //! full gets no credit meanwhile. O(servers) per flow. Source: nginx (`ngx_http_upstream_round_robin`), 2012.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -14,7 +15,7 @@ use super::held;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SmoothRoundRobin {
     credits: Vec<(ServerId, i64)>,
 }
@@ -22,6 +23,10 @@ pub(super) struct SmoothRoundRobin {
 impl Scheduler for SmoothRoundRobin {
     fn name(&self) -> &'static str {
         "swrr"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn memory_bytes(&self) -> u64 {

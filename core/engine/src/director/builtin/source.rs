@@ -7,25 +7,26 @@
 //! takes more than that many hundredths of its share of flows, and the next on the ring does. A flow whose server is
 //! full goes on to the next. O(1) or O(ln points) per flow. Source: HAProxy 2.6.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::haproxy::{Ring, Unit, avalanche, map};
 use super::held;
 use super::held::Held;
 use super::ipvs::fold;
-use crate::director::{Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::{HashType, Options};
 use crate::time::Instant;
 use crate::wire::Protocol;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Source {
     is_spread: bool,
     balance_factor: Option<u32>,
     table: Table,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Table {
     Map { unit: Unit, weights: Vec<u32>, map: Vec<u16> },
     Ring(Ring),
@@ -46,6 +47,15 @@ impl Source {
 impl Scheduler for Source {
     fn name(&self) -> &'static str {
         "source"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        let key = fold(flow.tuple.source);
+        PickInputs::hashed("source address", u64::from(if self.is_spread { avalanche(key) } else { key }))
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -5,11 +5,12 @@
 //! server of weight 0 keeps one slot. O(1) per flow, 256 steps at most; a server that comes or goes, or another weight, moves
 //! most clients. Source: IPVS, Linux 6.1 (`sh-fallback`, `sh-port`).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::held;
 use super::ipvs::{fold, hash_bits};
-use crate::director::{NewFlow, Scheduler, Selection, ServerView};
+use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::{FlowKey, Options};
 use crate::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::time::Instant;
 const BITS: u32 = 8;
 const SLOTS: usize = 1 << BITS;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SourceHashing {
     has_port: bool,
     has_fallback: bool,
@@ -44,6 +45,15 @@ impl SourceHashing {
 impl Scheduler for SourceHashing {
     fn name(&self) -> &'static str {
         "sh"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn inputs(&self, flow: &NewFlow) -> PickInputs {
+        let key = if self.has_port { "source address and port" } else { "source address" };
+        PickInputs::hashed(key, self.slot(flow, 0) as u64)
     }
 
     fn memory_bytes(&self) -> u64 {

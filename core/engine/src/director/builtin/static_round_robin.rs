@@ -3,6 +3,7 @@
 //! The map is that of `source`; a weight that changes does not change the unit in which weights count. A server that is full
 //! is passed over. O(1) per flow. Source: HAProxy 2.6.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::haproxy::{Unit, map};
@@ -10,7 +11,7 @@ use super::held;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StaticRoundRobin {
     unit: Unit,
     weights: Vec<u32>,
@@ -21,6 +22,10 @@ pub(super) struct StaticRoundRobin {
 impl Scheduler for StaticRoundRobin {
     fn name(&self) -> &'static str {
         "static-rr"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn memory_bytes(&self) -> u64 {

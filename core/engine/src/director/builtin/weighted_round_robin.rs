@@ -5,12 +5,14 @@
 //! after the other therefore starts on its lowest pass. Constant time on average, one pass at most while a
 //! server of full weight takes flows. Source: IPVS, Linux 6.1.
 
+use alloc::boxed::Box;
+
 use super::held;
 use super::ipvs::{List, gcd};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct WeightedRoundRobin {
     list: List,
     pass: Pass,
@@ -94,6 +96,10 @@ impl Pass {
 impl Scheduler for WeightedRoundRobin {
     fn name(&self) -> &'static str {
         "wrr"
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn memory_bytes(&self) -> u64 {
