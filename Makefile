@@ -24,7 +24,7 @@ INSTALL := CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 
 .DEFAULT_GOAL := help
 .PHONY: help toolchain build demo test test-exhaustive lint lint-format lint-clippy lint-engine lint-deny \
-        bench bench-instructions bench-memory bench-sim bench-e2e truth reproduce docs fuzz clean
+        bench swaps bench-instructions bench-memory bench-sim bench-e2e truth reproduce docs fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,10 @@ bench-memory: toolchain ## resident memory of 1,048,576 established flows
 
 bench-sim: toolchain ## speed and memory of the simulator, beside the bars
 	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed -- --ignored --nocapture --test-threads 1
+
+swaps: toolchain ## a thousand changes of the scheduler under load, through the real forwarder (half a minute)
+	$(CARGO) build --locked --package evenkeel-cli
+	$(CARGO) test --locked --package evenkeel-netns-lab --test lab -- --ignored --nocapture --exact scheduler_changes_a_thousand_times_under_load
 
 truth: toolchain ## the simulator against theory, at full length: writes docs/src/truth.md (some minutes)
 	$(CARGO) test --release --locked --package evenkeel-sim --test truth -- --ignored --nocapture --exact write_the_page

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::CHILD;
 use crate::host::pipes;
-use crate::network::Network;
+use crate::network::{self, Network};
 use crate::orders::{
     Answer, Deed, Due, Findings, HostPlan, LabPlan, Leg, LoadResult, Note, Order, Role, hear, say,
 };
@@ -121,6 +121,12 @@ impl Lab {
         let network = Network::open()?;
         let (hosts, ports, wires) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let mut lab = Self { network, hosts, ports, wires, lost: Lost::default() };
+        // The cables' own ends are no stations: their kernel has nothing to say on a segment.
+        for scope in ["default", "all"].map(|scope| format!("net/ipv6/conf/{scope}/disable_ipv6")) {
+            if network::has(&scope) {
+                network::set(&scope, "1")?;
+            }
+        }
         for number in 0..plan.bridges {
             lab.network.add_bridge(&bridge(number)).await?;
         }

@@ -48,7 +48,10 @@ use evenkeel_engine::wire::Protocol;
 use evenkeel_sim::scenario::{Scenario, ScenarioErrors, Service};
 use serde::{Deserialize, Serialize};
 
-pub use comparison::{Comparison, ServerComparison, TOLERANCE_POINTS, compare};
+pub use comparison::{
+    Comparison, DROPS_MIN, DropComparison, ServerComparison, TOLERANCE_BROKEN_PERCENT, TOLERANCE_FLOWS,
+    TOLERANCE_POINTS, compare,
+};
 pub use orders::Cause;
 pub use outcome::{Judgement, Outcome, SCHEMA};
 pub use plan::{DURATION_MAX, FLOWS_MAX, MACHINES_MAX};

@@ -222,7 +222,7 @@ fn bypassed(directors: &[Vec<DirectorPlan>], servers: &[ServerReport], findings:
 
 fn forwarder_metrics(findings: &Findings, drops: &BTreeMap<String, u64>) -> BTreeMap<String, f64> {
     let mut guests = [("calls", 0), ("faults", 0), ("fallbacks", 0)];
-    let mut is_conserved = true;
+    let (mut is_conserved, mut changes) = (true, 0);
     for stats in findings.stats.values() {
         let lists = ["directors", "policies"].map(|key| stats.get(key).and_then(Value::as_array));
         for entry in lists.into_iter().flatten().flatten() {
@@ -231,6 +231,7 @@ fn forwarder_metrics(findings: &Findings, drops: &BTreeMap<String, u64>) -> BTre
                 *sum += number(guest, key);
             }
         }
+        changes += number(stats, "scheduler_changes");
         let packets = stats.get("packets").unwrap_or(&Value::Null);
         let ends: u64 = ["forwarded", "answered", "consumed", "dropped", "waiting"]
             .iter()
@@ -246,6 +247,7 @@ fn forwarder_metrics(findings: &Findings, drops: &BTreeMap<String, u64>) -> BTre
         metrics.insert(format!("drops.{}", reason.name()), count as f64);
     }
     metrics.insert("drops.total".to_owned(), drops.values().sum::<u64>() as f64);
+    metrics.insert("scheduler.changes".to_owned(), changes as f64);
     metrics.insert("conserved".to_owned(), f64::from(u8::from(is_conserved)));
     metrics
 }
@@ -423,6 +425,7 @@ equals = "0123456789abcdef"
                     { "name": "s2", "flows": 2, "packets_to": 10, "packets_from": 9 },
                 ] }],
             "policies": [],
+            "scheduler_changes": 7,
         });
         Findings {
             loads: vec![load],
@@ -448,6 +451,7 @@ equals = "0123456789abcdef"
         assert_eq!(outcome.metrics["packets.retransmitted"], 3.0);
         assert_eq!(outcome.metrics["share.deviation"], 0.0);
         assert_eq!(outcome.metrics["conserved"], 1.0);
+        assert_eq!(outcome.metrics["scheduler.changes"], 7.0);
     }
 
     #[test]

@@ -245,6 +245,30 @@ fn flow_rules_permit_direct_and_deny_real_packets() {
     assert_eq!(outcome["metrics"]["flows.broken"], 15.0, "{outcome:#}");
 }
 
+/// Runs a scenario in which the scheduler changes under load: each change took place, and nobody on the wires could tell.
+fn swap_under_load(name: &str, file: &str, changes: u64, flows: u64) {
+    let Some(outcome) = run_well(name, file) else { return };
+    let number = |metric: &str| outcome["metrics"][metric].as_f64();
+    assert_eq!(number("scheduler.changes"), Some(changes as f64), "{outcome:#}");
+    assert_eq!(number("flows.completed"), Some(flows as f64), "{outcome:#}");
+    assert_eq!(outcome["broken"], serde_json::json!({}), "no flow has moved");
+    assert_eq!(number("packets.lost"), Some(0.0), "{outcome:#}");
+    assert_eq!(number("share.deviation"), Some(0.0), "whose turn it is goes over: {outcome:#}");
+    assert_eq!(outcome["exits"]["lb"], 0, "the forwarder stops cleanly");
+}
+
+#[test]
+fn scheduler_changes_under_load_and_no_packet_is_lost_and_no_flow_moves() {
+    swap_under_load("swaps-few", "swaps-few.toml", 50, 240);
+}
+
+/// Half a minute; `make swaps` runs it.
+#[test]
+#[ignore = "half a minute, by the clock: make swaps"]
+fn scheduler_changes_a_thousand_times_under_load() {
+    swap_under_load("swaps", "swaps.toml", 1_000, 3_600);
+}
+
 /// Starts a long run, ends it by `how`, and checks that nothing is left.
 fn end_by(name: &str, how: Signal) -> Option<Output> {
     let run = Run::new(lab()?, name);

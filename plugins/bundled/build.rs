@@ -15,6 +15,8 @@ const PROFILE: &str = "guest";
 
 /// The guests: the folder, and whether users are told of it.
 const GUESTS: &[(&str, bool)] = &[
+    ("flowmgr", true),
+    ("geo-prefix", true),
     ("least-connections", true),
     ("maglev", true),
     ("maglev-pick", true),
@@ -26,6 +28,7 @@ const GUESTS: &[(&str, bool)] = &[
     ("rendezvous", true),
     ("round-robin", true),
     ("rr", true),
+    ("syn-guard", true),
     ("wlc", true),
 ];
 

@@ -6,6 +6,8 @@
 //! ```
 //! The kernel is told what `setup = "auto"` tells a real one: the same list of changes, made from the same plan.
 
+use evenkeel_config::scheduler_by_name;
+use evenkeel_engine::director::Scheduler;
 use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Layer, MidStream, Mode, Plan, SchedulerPlan};
 use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
@@ -157,6 +159,29 @@ impl ForwarderNode {
         let found = directors.iter().find(|known| known.name == director)?;
         let before = found.servers.iter().find(|known| known.name == server)?.weight;
         self.engine.set_weight(director, server, weight, now.after(self.ahead)).ok().map(|()| before)
+    }
+
+    /// The plan of the scheduler with this name, in the place of the one that a director has.
+    ///
+    /// # Errors
+    /// When there is no such director, or no such scheduler.
+    pub(crate) fn plan_scheduler(&self, director: &str, name: &str) -> Result<SchedulerPlan, String> {
+        let found = self.engine.plan().directors.iter().find(|known| known.name == director);
+        let found = found.ok_or_else(|| format!("no director {director}"))?;
+        scheduler_by_name(name, &found.scheduler)
+    }
+
+    /// Changes who schedules for a director; the faults tell when the engine refuses.
+    pub(crate) fn set_scheduler(
+        &mut self,
+        director: &str,
+        plan: SchedulerPlan,
+        guest: Option<Box<dyn Scheduler>>,
+        now: Instant,
+    ) {
+        if let Err(error) = self.engine.set_scheduler(director, plan, guest, now.after(self.ahead)) {
+            self.tell(format!("director {director}: {error}"));
+        }
     }
 
     /// The machine loses power: what waits is gone.

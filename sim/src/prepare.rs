@@ -8,7 +8,8 @@ use std::path::Path;
 
 use evenkeel_config::Loaded;
 use evenkeel_engine::Guests;
-use evenkeel_engine::plan::Plan;
+use evenkeel_engine::director::Scheduler;
+use evenkeel_engine::plan::{Plan, SchedulerPlan};
 
 use crate::random::Stream;
 use crate::scenario::Scenario;
@@ -72,10 +73,22 @@ pub trait Supply {
     /// # Errors
     /// When the configuration is not readable or wrong, or the loader refuses.
     fn equipment(&mut self, forwarder: usize, config: Option<&Path>) -> Result<Equipment, PrepareError>;
+
+    /// A component that is to schedule for a director of the forwarder with this number.
+    ///
+    /// # Errors
+    /// When the forwarder's own configuration is not readable any more, has no such director, or the loader refuses.
+    fn scheduler(
+        &mut self,
+        forwarder: usize,
+        director: &str,
+        plan: &SchedulerPlan,
+    ) -> Result<Box<dyn Scheduler>, PrepareError>;
 }
 
-impl Supply for Supplier<'_, '_> {
-    fn equipment(&mut self, forwarder: usize, config: Option<&Path>) -> Result<Equipment, PrepareError> {
+impl Supplier<'_, '_> {
+    /// The configuration of a forwarder with the seed of this run, edited. With the forwarder's name.
+    fn configuration(&self, forwarder: usize, config: Option<&Path>) -> Result<(&str, Loaded), PrepareError> {
         let unknown =
             || PrepareError { forwarder: forwarder.to_string(), message: "no such forwarder".to_owned() };
         let forwarder = self.scenario.forwarders.get(forwarder).ok_or_else(unknown)?;
@@ -89,7 +102,43 @@ impl Supply for Supplier<'_, '_> {
         if let Some(edit) = self.edit {
             edit(&mut loaded.plan).map_err(refused)?;
         }
-        let guests = (self.loader)(&loaded).map_err(refused)?;
+        Ok((&forwarder.name, loaded))
+    }
+}
+
+impl Supply for Supplier<'_, '_> {
+    fn equipment(&mut self, forwarder: usize, config: Option<&Path>) -> Result<Equipment, PrepareError> {
+        let (name, loaded) = self.configuration(forwarder, config)?;
+        let name = name.to_owned();
+        let guests = (self.loader)(&loaded).map_err(|message| PrepareError { forwarder: name, message })?;
         Ok(Equipment { plan: loaded.plan, guests })
     }
+
+    fn scheduler(
+        &mut self,
+        forwarder: usize,
+        director: &str,
+        plan: &SchedulerPlan,
+    ) -> Result<Box<dyn Scheduler>, PrepareError> {
+        let (name, loaded) = self.configuration(forwarder, None)?;
+        let name = name.to_owned();
+        one_scheduler(loaded, director, plan, self.loader)
+            .map_err(|message| PrepareError { forwarder: name, message })
+    }
+}
+
+/// Makes the component of one director ready, and nobody else's.
+pub(crate) fn one_scheduler(
+    mut loaded: Loaded,
+    director: &str,
+    plan: &SchedulerPlan,
+    loader: &mut Loader<'_>,
+) -> Result<Box<dyn Scheduler>, String> {
+    loaded.plan.directors.retain(|known| known.name == director);
+    loaded.plan.policies.clear();
+    let own = loaded.plan.directors.first_mut().ok_or_else(|| format!("no director {director}"))?;
+    own.scheduler = plan.clone();
+    own.shadow = None;
+    let mut guests = loader(&loaded)?;
+    guests.schedulers.remove(director).ok_or_else(|| format!("director {director}: no scheduler was made"))
 }

@@ -233,6 +233,12 @@ pub struct ForwarderReport {
     pub flows_opened: u64,
     /// Calls to schedulers.
     pub scheduler_calls: u64,
+    /// Instructions that components took to decide, where they were counted.
+    pub instructions: Option<u64>,
+    /// Bytes that the schedulers of its directors keep.
+    pub memory_bytes: u64,
+    /// How often a director got another scheduler, by the timeline.
+    pub scheduler_changes: u64,
     /// How often it began anew, with an empty flow table.
     pub restarts: u64,
     /// What the kernel around the engine did.
@@ -429,6 +435,7 @@ fn forwarders(world: &World<'_>) -> Vec<ForwarderReport> {
     let forwarders = world.scenario.forwarders.iter().zip(world.forwarders());
     let report = forwarders.map(|(written, (machine, node))| {
         let sum = |count: fn(&Counters) -> u64| node.counters().map(count).sum();
+        let directors = node.engine.directors();
         let mut dropped = BTreeMap::new();
         for (reason, count) in node.counters().flat_map(Counters::drops).filter(|(_, count)| *count > 0) {
             *dropped.entry(reason.name()).or_insert(0) += count;
@@ -443,6 +450,9 @@ fn forwarders(world: &World<'_>) -> Vec<ForwarderReport> {
             born: sum(|counters| counters.born),
             flows_opened: sum(|counters| counters.flows_opened),
             scheduler_calls: sum(|counters| counters.scheduler_calls),
+            instructions: instructions(directors.iter().map(|director| director.guest)),
+            memory_bytes: directors.iter().fold(0, |sum, director| director.memory_bytes.saturating_add(sum)),
+            scheduler_changes: sum(|counters| counters.scheduler_changes),
             restarts: node.restarts(),
             kernel: KernelCounts { queue_full: node.queue_full, ..machine.counts },
             guests: guests(node),
@@ -450,6 +460,11 @@ fn forwarders(world: &World<'_>) -> Vec<ForwarderReport> {
         }
     });
     report.collect()
+}
+
+/// What components have taken together; nothing where no component counts its instructions.
+pub(crate) fn instructions(guests: impl Iterator<Item = GuestStats>) -> Option<u64> {
+    guests.map(|stats| stats.fuel).filter(|fuel| *fuel > 0).reduce(u64::saturating_add)
 }
 
 fn guests(node: &ForwarderNode) -> Vec<GuestReport> {

@@ -32,7 +32,7 @@ pub use network::{
     Attachment, Ecmp, Forwarder, Host, Link, Network, Route, RouteAction, Router, Rule, Segment, SegmentKind,
     Stack, Subnet, SynPlan, Sysctl, TABLE_MAIN,
 };
-pub use timeline::{Action, Happening, When};
+pub use timeline::{Action, Happening, Turn, When};
 pub use traffic::{Arrivals, Discipline, Exchange, Extent, Load, Service, ServiceModel};
 pub use written::schema;
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -144,7 +144,7 @@ const READERS: [&[&str]; 4] = [&["check"], &["run"], &["routes"], &["sim", "stdi
 fn ways_to_no_file() -> Vec<(&'static [&'static str], &'static str)> {
     let mut ways: Vec<(&[&str], _)> = vec![(&["--config", "absent.toml"], "absent.toml")];
     let default = "/etc/evenkeel/evenkeel.toml";
-    if std::path::Path::new(default).exists() {
+    if Path::new(default).exists() {
         println!("SKIPPED: without --config, because this machine has {default}");
     } else {
         ways.push((&[], default));
@@ -354,4 +354,22 @@ fn the_demo_needs_no_file_and_agrees_with_itself() {
         assert!(value["comparison"]["largest_difference"].as_f64().unwrap() <= 2.0);
     }
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_simulator_and_the_lab_are_compared() {
+    let scenario =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../netns-lab/tests/scenarios/balanced.toml");
+    let output = evenkeel().args(["lab", "compare"]).arg(scenario).output().unwrap();
+    let (answer, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if said.contains("a lab can not run here") {
+        println!("SKIPPED: the comparison with the lab: {said}");
+        return;
+    }
+    assert!(output.status.success(), "{answer}{said}");
+    assert!(answer.contains("shares agree: the largest difference is 0.00 points"), "{answer}");
+    assert!(
+        answer.contains("broken flows agree: 0 of 280 in the simulator, 0 of 280 in the lab"),
+        "{answer}"
+    );
 }

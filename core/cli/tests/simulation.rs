@@ -106,7 +106,17 @@ fn schedulers_are_compared_on_one_scenario() {
     let out = folder.0.join("out");
     let run = |jobs: &str| {
         let schedulers = "wrr,p2c:choices=3,sh";
-        let arguments = ["compare", word(&path), "--schedulers", schedulers, "--seeds", "3", "--jobs", jobs];
+        let arguments = [
+            "compare",
+            word(&path),
+            "--schedulers",
+            schedulers,
+            "--seeds",
+            "3",
+            "--no-clock",
+            "--jobs",
+            jobs,
+        ];
         let output = sim(&[&arguments[..], &["--out", word(&out)]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
         (said(&output), std::fs::read_to_string(out.join("comparison.json")).unwrap())
@@ -117,7 +127,31 @@ fn schedulers_are_compared_on_one_scenario() {
     }
     assert!(out.join("report.html").exists());
     assert_eq!(run("2"), first);
+    assert!(!first.0.contains("a decision"), "{}", first.0);
     let refused = sim(&["compare", word(&path), "--schedulers", "magle"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(complained(&refused).contains("magle"));
+}
+
+#[test]
+fn every_column_of_a_comparison_is_there_and_cost_is_a_component_s_and_a_clock_s() {
+    let folder = Folder::new();
+    let path = folder.scenario("nat-udp-snat");
+    let schedulers = "wrr,bundled:rr,maglev";
+    let timed = sim(&["compare", word(&path), "--schedulers", schedulers, "--seeds", "2", "--json"]);
+    let timed: serde_json::Value = serde_json::from_slice(&timed.stdout).unwrap();
+    for row in timed["rows"].as_array().unwrap() {
+        let mean =
+            |key: &str| row["metrics"][key]["mean"].as_f64().unwrap_or_else(|| panic!("{key}: {row:#}"));
+        assert!(mean("decision_ns") > 0.0 && mean("memory_bytes") > 0.0, "{row:#}");
+        assert!(mean("imbalance") >= 1.0 && mean("jain") <= 1.0, "{row:#}");
+        assert!(mean("p50_ns") <= mean("p99_ns") && mean("p99_ns") <= mean("p999_ns"), "{row:#}");
+        assert!(mean("broken") < 1.0, "{row:#}");
+        let is_component = row["label"] == "bundled:rr";
+        assert_eq!(row["metrics"]["instructions"].is_object(), is_component, "{row:#}");
+    }
+    let memory = |row: usize| timed["rows"][row]["metrics"]["memory_bytes"]["mean"].as_f64().unwrap();
+    assert!(memory(0) < 1_000.0, "a list of two: {}", memory(0));
+    assert!((131_074.0..150_000.0).contains(&memory(2)), "the table of Maglev: {}", memory(2));
+    assert!(timed["notes"].as_array().unwrap().iter().any(|note| note.as_str().unwrap().contains("clock")));
 }

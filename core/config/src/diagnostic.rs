@@ -117,6 +117,8 @@ codes! {
     Error BadPortRange = "bad-port-range",
     /// Something that is not `address:ports/protocol`.
     Error BadBind = "bad-bind",
+    /// A policy component that is not there.
+    Error UnknownComponent = "unknown-component",
     /// A protocol that can not stand here.
     Error UnknownProtocol = "unknown-protocol",
     /// Something that is not a duration.

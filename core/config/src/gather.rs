@@ -1,4 +1,5 @@
-//! Rules that stand elsewhere: as text within the file, in files that it names, sets in files of their own. They become
+//! What stands elsewhere: rules as text within the file and in files that it names, sets and the data of components in
+//! files of their own. They become
 //! part of the file as written, and their texts part of the source, so that every mistake is shown where it is.
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use crate::forms::{nearest, quote};
 use crate::read::{self, FILE_BYTES_MAX};
 use crate::sheet::{self, Sheet};
 use crate::source::Source;
-use crate::written::{At, File, InterfaceAddressText, Named, OneOrMany, Set};
+use crate::written::{At, File, InterfaceAddressText, Named, OneOrMany, PolicyComponent, Set};
 
 /// The most files that a configuration may name for its rules and sets.
 const FILES_MAX: usize = 64;
@@ -38,8 +39,9 @@ pub(crate) fn gather(
         .policy
         .as_ref()
         .is_some_and(|policy| policy.value.rules.is_some() || policy.value.file.is_some());
+    let has_data = components(file).any(|component| component.data.is_some());
     let sets = Named::entries(file.set.as_ref().map(|sets| &sets.value));
-    if !has_more && sets.iter().all(|(_, set)| set.value.file.is_none()) {
+    if !has_more && !has_data && sets.iter().all(|(_, set)| set.value.file.is_none()) {
         return source;
     }
     let mut gathering = Gathering { source: (*source).clone(), files, count: 0, misfits: Vec::new() };
@@ -51,11 +53,21 @@ pub(crate) fn gather(
             gathering.read_set(&mut set.value);
         }
     }
+    for component in components(file) {
+        let Some(At { span, value }) = component.data.clone() else { continue };
+        component.content = gathering.open(&span, &value).map(|(_, text)| text);
+    }
     let source = Arc::new(gathering.source);
     for misfit in gathering.misfits {
         found.push(misfit.into_diagnostic(&source));
     }
     source
+}
+
+/// The policy components.
+fn components(file: &mut File) -> impl Iterator<Item = &mut PolicyComponent> {
+    let components = file.policy.as_mut().and_then(|policy| policy.value.component.as_mut());
+    components.into_iter().flat_map(|list| &mut list.value).map(|component| &mut component.value)
 }
 
 struct Gathering<'a> {

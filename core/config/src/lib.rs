@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod by_name;
 mod diagnostic;
 pub mod document;
 mod forms;
@@ -34,14 +35,10 @@ mod sheet;
 mod source;
 mod written;
 
+pub use by_name::{is_component, scheduler_by_name};
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use evenkeel_engine::Plan;
 pub use loaded::{ForwarderConfig, Io, Loaded, Setup, Subject};
 pub use read::{FILE_BYTES_MAX, load, parse, parse_in};
-/// The most time of a component's call where a file does not say.
-pub const GUEST_BUDGET_DEFAULT: std::time::Duration = meant::BUDGET_DEFAULT;
-/// The most linear memory of a component where a file does not say, in bytes.
-pub const GUEST_MEMORY_DEFAULT: u64 = meant::MEMORY_DEFAULT;
-
 pub use schema::schema;
 pub use source::Position;

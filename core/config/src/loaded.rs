@@ -182,13 +182,15 @@ impl Loaded {
     }
 
     fn uses_policy(&self, wanted: &str, component: &str) -> bool {
-        use evenkeel_engine::plan::{PolicyPlan, SchedulerPlan};
+        use evenkeel_engine::plan::{PolicyGuestPlan, PolicyPlan, SchedulerPlan};
         let by_director = self.plan.directors.iter().any(|director| match &director.scheduler {
             SchedulerPlan::Guest(guest) => director.name == wanted && guest.component == component,
             SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => false,
         });
         let by_policy = self.plan.policies.iter().any(|policy| match policy {
-            PolicyPlan::Guest { name, guest, .. } => name == wanted && guest.component == component,
+            PolicyPlan::Guest(PolicyGuestPlan { name, guest, .. }) => {
+                name == wanted && guest.component == component
+            }
             PolicyPlan::Rules(_) => false,
         });
         by_policy && !by_director

@@ -25,8 +25,8 @@ pub(crate) use director::{
 };
 pub use either::{OneOrMany, TextOrTable};
 pub(crate) use policy::{
-    Conditions, Dscp, Flow, IcmpType, Negated, NumberOr, Permission, Policy, PolicyComponent, Ports, Rule,
-    Set,
+    Conditions, Dscp, FaultPolicy, Flow, IcmpType, Negated, NumberOr, Per, Permission, Policy,
+    PolicyComponent, Ports, Rule, Set,
 };
 pub(crate) use scheduler::{
     Fallback, HashType, Key, ProbeSource, Scheduler, SchedulerTable, SlowStart, Weights,
@@ -162,7 +162,7 @@ texts! {
     /// configuration file.
     ComponentText: "component", r"^.+$", ["bundled:maglev", "schedulers/mine.wasm"];
     /// `permit`, `deny`, `skip`, `director NAME`, or `table ID`.
-    FlowPolicyText: "flow policy", r"^(permit|deny|skip|director [A-Za-z0-9_-]{1,27}|table [0-9]+)$", ["permit", "deny", "skip", "director web", "table 200"];
+    FlowPolicyText: "flow policy", r"^(permit|deny|skip|director [A-Za-z0-9_-]{1,27}|table [0-9]+|component [A-Za-z0-9_-]{1,27})$", ["permit", "deny", "skip", "director web", "table 200", "component guard"];
     /// How packets reach the real servers: `nat` replaces their destination; `gateway` hands them, unchanged, to the
     /// real server as the next hop; `tunnel` sends them, unchanged, inside other packets.
     ModeText: "mode", r"^(nat|gateway|tunnel)$", ["nat", "gateway", "tunnel"];
@@ -192,7 +192,8 @@ pub(crate) struct File {
     /// Components that decide about new flows, and what happens when nothing decides.
     pub(crate) policy: Option<At<Policy>>,
     /// Flow rules: who may pass, and to which director. They are asked in the order of the file, those of `policy.rules`
-    /// and `policy.file` behind them, and then the policy components; the first that does not skip decides.
+    /// and `policy.file` behind them, each policy component where a flow names it, and then the other policy components;
+    /// the first that does not skip decides.
     pub(crate) flow: Option<At<Vec<At<Flow>>>>,
     /// Outflow rules: by which routing table packets leave, or that they do not. Asked once for each direction of a flow,
     /// about packets as they leave, at the interface that the main routes have chosen.

@@ -11,7 +11,7 @@ use evenkeel_engine::InterfaceId;
 use evenkeel_engine::forward::tunnel::Encapsulation;
 use evenkeel_engine::plan::{
     ANY_PORT, Binding, Builtin, Condition, FlowAction, FlowKey, GuestPlan, Handling, Layer, MidStream, Mode,
-    Options, Persistence, Ping, PolicyPlan, Prefix, SchedulerPlan, Setting, SlowStart, SourceNat,
+    OnFault, Options, Persistence, Ping, PolicyPlan, Prefix, SchedulerPlan, Setting, SlowStart, SourceNat,
     TableWeights, Test, Timeouts, Tuned,
 };
 use evenkeel_engine::wire::Protocol;
@@ -242,6 +242,57 @@ fn relative_paths_start_from_the_folder_of_the_file() {
     assert_eq!(loaded.file(), path.display().to_string());
 }
 
+/// Directors, then flows as text.
+fn chained(components: &str, rules: &str) -> String {
+    format!(
+        "[policy]\nrules = '''\n{rules}'''\n{components}[interface.tun0]\nkind = 'tun'\n\
+         [director.a]\nbind = '10.0.0.3:80/tcp'\n{SERVER}"
+    )
+}
+
+#[test]
+fn a_flow_that_asks_a_component_gives_it_its_place() {
+    let components = "[[policy.component]]\nname = 'last'\ncomponent = 'bundled:rate-guard'\n\
+                      [[policy.component]]\nname = 'geo'\ncomponent = 'bundled:rate-guard'\non_fault = 'native'\n\
+                      [[policy.component]]\nname = 'guard'\ncomponent = 'bundled:rate-guard'\nper = 'packet'\n";
+    let rules = "flow ssh permit\n match proto tcp dstport 22\nflow ask-geo component geo\n match proto tcp\n\
+                 flow dns permit\n match proto udp dstport 53\nflow ask-guard component guard\n match\n\
+                 flow rest deny\n match\n";
+    let plan = loaded(&chained(components, rules)).plan;
+    let names: Vec<_> = plan
+        .policies
+        .iter()
+        .map(|policy| match policy {
+            PolicyPlan::Rules(flows) => {
+                flows.iter().map(|flow| flow.name.as_str()).collect::<Vec<_>>().join(",")
+            }
+            PolicyPlan::Guest(guest) => {
+                let gate = guest.gate.as_ref().map_or(0, |gate| gate.rules.len());
+                format!("{} {gate} {:?} {:?}", guest.name, guest.on_fault, guest.packets)
+            }
+        })
+        .collect();
+    let expected =
+        ["ssh", "geo 1 Native None", "dns", "guard 0 Permit Some(true)", "rest", "last 0 Permit None"];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn the_data_of_a_component_is_the_content_of_its_file() {
+    let folder = std::env::temp_dir().join(format!("evenkeel-data-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("prefixes.txt"), "192.0.2.0/24 a\n").unwrap();
+    let components =
+        "[[policy.component]]\nname = 'geo'\ncomponent = 'bundled:rate-guard'\ndata = 'prefixes.txt'\n";
+    let path = folder.join("evenkeel.toml");
+    std::fs::write(&path, chained(components, "flow f deny\n match src 192.0.2.1\n")).unwrap();
+    let loaded = load(&path);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let plan = loaded.unwrap().plan;
+    let [_, PolicyPlan::Guest(geo)] = &plan.policies[..] else { panic!("{:?}", plan.policies) };
+    assert_eq!(geo.data, "192.0.2.0/24 a\n");
+}
+
 #[test]
 fn flows_come_before_components_and_resolve_their_names() {
     let text = format!(
@@ -254,11 +305,11 @@ fn flows_come_before_components_and_resolve_their_names() {
     );
     let plan = loaded(&text).plan;
     assert!(!plan.default_permit);
-    let [PolicyPlan::Rules(flows), PolicyPlan::Guest { name, permit_on_fault, .. }] = &plan.policies[..]
-    else {
+    let [PolicyPlan::Rules(flows), PolicyPlan::Guest(guard)] = &plan.policies[..] else {
         panic!("{:?}", plan.policies)
     };
-    assert_eq!((name.as_str(), *permit_on_fault), ("guard", false));
+    assert_eq!((guard.name.as_str(), guard.on_fault), ("guard", OnFault::Deny));
+    assert_eq!((&guard.gate, guard.packets), (&None, None));
     assert_eq!((&flows[0].action, &flows[1].action), (&FlowAction::Director(1), &FlowAction::Skip));
     let rules = &flows[0].rules;
     assert_eq!((rules[0].is_match, rules[1].is_match), (false, true));

@@ -159,6 +159,9 @@ const MISTAKES: &[Mistake] = &[
     ("flow a permit match src @nowhere", Code::UnknownSet, (1, 25), "set.NAME"),
     ("set p 80 443\nflow a permit match src @p", Code::UnknownSet, (2, 25), "set.NAME"),
     ("flow a table 7 match", Code::UnknownTable, (1, 8), "table = 7"),
+    ("flow a component guard match", Code::UnknownComponent, (1, 8), "policy.component"),
+    ("flow a component\n match", Code::BadWord, (1, 8), "`component NAME`"),
+    ("outflow a component guard match", Code::Conflict, (1, 11), "make it a flow"),
     ("flow a permit match limit 9/d", Code::BadCondition, (1, 27), "per src"),
     ("flow a permit match proto icmp icmptype 256", Code::BadCondition, (1, 41), "0 to 255"),
     ("flow a permit match dscp best", Code::BadCondition, (1, 26), "`ef`"),
@@ -311,6 +314,32 @@ fn a_text_is_printed_in_one_form_with_its_comments() {
     assert_eq!(rules::format(printed, "t").unwrap(), printed);
     let (tables, _) = rules::to_tables(text, "t").unwrap();
     assert!(tables.contains("# The rest.\n[[flow]]\nname = \"rest\"\npolicy = \"deny\""), "{tables}");
+}
+
+#[test]
+fn what_needs_quotes_keeps_them() {
+    for text in
+        ["set names\n  a \",\" b\n", "flow f permit\n  match src \"a,b\"\n", "set names\n  a \"\" \"#\"\n"]
+    {
+        assert_eq!(rules::format(text, "t").unwrap(), text);
+    }
+    for policy in ["table \"a # b\"", "director \"a b\"", "table 200"] {
+        let text = format!("flow f {policy}\n  match\n");
+        assert_eq!(rules::format(&text, "t").unwrap(), text);
+    }
+    let flags = "flow f permit\n  match proto tcp tcpflags syn/syn,ack\n";
+    assert_eq!(rules::format(flags, "t").unwrap(), flags);
+}
+
+#[test]
+fn lines_of_a_set_are_measured_as_they_are_printed() {
+    // A control character of two bytes is printed as a space.
+    for count in 1..60 {
+        let text = format!("set names\n  {}", "\"a\u{87},b\" c\n".repeat(count));
+        let printed = rules::format(&text, "t").unwrap();
+        assert_eq!(rules::format(&printed, "t").unwrap(), printed);
+        assert!(printed.lines().all(|line| line.len() <= 99), "{printed}");
+    }
 }
 
 /// A rule in words, of conditions that all parts of the language have.

@@ -24,5 +24,5 @@ mod prepare;
 mod service;
 pub mod setup;
 
-pub use prepare::{Components, Mistakes, Prepared, draw_seed, load_guests, prepare};
+pub use prepare::{Components, GuestLoader, Mistakes, Prepared, draw_seed, load_guests, prepare};
 pub use service::{Options, RunError, add_next_hops, default_config, run};

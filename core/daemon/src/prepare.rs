@@ -3,7 +3,8 @@
 //! In: a path and where components come from. Out: a plan with its guests, or every mistake at its place in
 //! the file. Takes as long as components take to compile, so never on the data path's thread.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use evenkeel_config::{Diagnostic, Diagnostics, Loaded};
 use evenkeel_engine::{Engine, Guests, Instant};
@@ -128,28 +129,61 @@ pub(crate) fn prepare_with_host(
     let loaded = evenkeel_config::load(path)?;
     let written_seed = loaded.forwarder.seed;
     let loaded = loaded.with_seed(seed(written_seed));
-    let mut host = host(&loaded, components, Mode::Epoch);
+    let mut host = host_for(&loaded, components, Mode::Epoch);
     let guests = guests_of(&loaded, &mut host)?;
     Ok((Prepared { loaded, guests, written_seed }, host))
 }
 
-/// Loads the components that a configuration names: by the clock for a forwarder, by counted instructions for
-/// a simulation.
+/// Makes components ready for one configuration after the other. What it has compiled stays compiled.
+#[derive(Debug)]
+pub struct GuestLoader {
+    components: Components,
+    mode: Mode,
+    /// By the folder that relative paths start from.
+    hosts: BTreeMap<PathBuf, Host>,
+}
+
+/// Loads the components that one configuration names; see [`GuestLoader`].
 ///
 /// # Errors
 /// With each component that can not be used, at its place in the file.
 pub fn load_guests(loaded: &Loaded, components: &Components, mode: Mode) -> Result<Guests, Mistakes> {
-    guests_of(loaded, &mut host(loaded, components, mode))
+    GuestLoader::new(components.clone(), mode).load(loaded)
 }
 
-fn host(loaded: &Loaded, components: &Components, mode: Mode) -> Host {
+impl GuestLoader {
+    /// One that has compiled nothing yet. Budgets are by the clock for a forwarder, by counted instructions for a
+    /// simulation.
+    #[must_use]
+    pub const fn new(components: Components, mode: Mode) -> Self {
+        Self { components, mode, hosts: BTreeMap::new() }
+    }
+
+    /// Loads the components that a configuration names.
+    ///
+    /// # Errors
+    /// With each component that can not be used, at its place in the file.
+    pub fn load(&mut self, loaded: &Loaded) -> Result<Guests, Mistakes> {
+        let (components, mode) = (&self.components, self.mode);
+        let host = self.hosts.entry(loaded.base_dir().to_owned());
+        let host = host.or_insert_with(|| host_for(loaded, components, mode));
+        placed(loaded, host.load_beside(&loaded.plan, 0))
+    }
+}
+
+fn host_for(loaded: &Loaded, components: &Components, mode: Mode) -> Host {
     let base_dir = loaded.base_dir().to_owned();
     Host::new(Settings { mode, base_dir, bundled: components.bundled })
 }
 
 fn guests_of(loaded: &Loaded, host: &mut Host) -> Result<Guests, Mistakes> {
     // The data path has one thread, so there is one worker.
-    host.load(&loaded.plan, 0).map_err(|errors| {
+    placed(loaded, host.load(&loaded.plan, 0))
+}
+
+/// What is wrong with components, at its place in the file.
+fn placed(loaded: &Loaded, guests: Result<Guests, Vec<LoadError>>) -> Result<Guests, Mistakes> {
+    guests.map_err(|errors| {
         let place = |error: &LoadError| loaded.component_error(&error.name, &error.component, &error.reason);
         Mistakes::Later(errors.iter().map(place).collect())
     })

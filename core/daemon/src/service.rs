@@ -16,8 +16,8 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use evenkeel_config::{ForwarderConfig, Io, Loaded, Setup as Who, Subject};
-use evenkeel_engine::plan::{Builtin, GuestPlan, Layer, SchedulerPlan};
+use evenkeel_config::{ForwarderConfig, Io, Loaded, Setup as Who, Subject, scheduler_by_name};
+use evenkeel_engine::plan::Layer;
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{Event, Plan};
 use evenkeel_io::{Backend, DeviceError, IoChoice, MonotonicClock};
@@ -395,7 +395,7 @@ impl Forwarder {
             (Some("director"), Some(director)) => {
                 let rest: Vec<&str> = words.collect();
                 match rest.as_slice() {
-                    ["scheduler", component] if control::is_component(component) => {
+                    ["scheduler", component] if evenkeel_config::is_component(component) => {
                         self.schedule(director, component).await
                     }
                     _ => self.data_path.execute(line).await,
@@ -444,8 +444,8 @@ impl Forwarder {
         let Some(wanted) = plan.directors.iter_mut().find(|wanted| wanted.name == director) else {
             return Err(format!("no director {director}"));
         };
-        let guest = guest_like(&wanted.scheduler, component);
-        wanted.scheduler = SchedulerPlan::Guest(guest.clone());
+        let replacement = scheduler_by_name(component, &wanted.scheduler)?;
+        wanted.scheduler = replacement.clone();
         wanted.shadow = None;
         // Nobody else's components begin anew.
         plan.directors.retain(|wanted| wanted.name == director);
@@ -461,8 +461,7 @@ impl Forwarder {
         let Some(scheduler) = guests.schedulers.remove(director) else {
             return Err(format!("{component} is not a scheduler"));
         };
-        let schedule =
-            Schedule { director: director.to_owned(), plan: SchedulerPlan::Guest(guest), scheduler };
+        let schedule = Schedule { director: director.to_owned(), plan: replacement, scheduler };
         self.data_path.schedule(schedule).await?;
         tracing::info!(director, component, "another scheduler");
         Ok(json!({ "director": director, "scheduler": component }))
@@ -535,21 +534,6 @@ impl Forwarder {
         ];
         let note = |(key, _): &(&str, bool)| format!("forwarder.{key} changes at the next start");
         changed.iter().filter(|(_, is_changed)| *is_changed).map(note).collect()
-    }
-}
-
-/// A component as scheduler, with the bounds of the one before it where that was a component, and no options.
-fn guest_like(before: &SchedulerPlan, component: &str) -> GuestPlan {
-    let component = component.to_owned();
-    match before {
-        SchedulerPlan::Guest(before) => GuestPlan { component, options: String::new(), ..before.clone() },
-        SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => GuestPlan {
-            component,
-            options: String::new(),
-            call_budget: evenkeel_config::GUEST_BUDGET_DEFAULT,
-            memory_limit_bytes: evenkeel_config::GUEST_MEMORY_DEFAULT,
-            fallback: before.native().map_or(Builtin::WeightedLeastConnections, |tuned| tuned.kind),
-        },
     }
 }
 

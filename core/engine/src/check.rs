@@ -10,9 +10,11 @@ use crate::engine::Guests;
 use crate::error::PlanError;
 use crate::forward::Ways;
 use crate::plan::{
-    Binding, Condition, DirectorPlan, FlowAction, FlowPlan, LimitKey, Mode, Plan, PolicyPlan, SchedulerPlan,
-    ServerPlan, Test,
+    Binding, Condition, DirectorPlan, FlowAction, FlowPlan, Limit, LimitKey, Mode, Plan, PolicyGuestPlan,
+    PolicyPlan, SchedulerPlan, ServerPlan, Test,
 };
+use crate::policy::GUEST_LIMITS_MAX;
+use crate::policy::chain::PACKET_GUESTS_MAX;
 use crate::wire::Protocol;
 
 /// The most directors, and servers of one director: their places are 16 bits wide.
@@ -28,6 +30,24 @@ impl Plan {
     /// When the plan contradicts itself or lacks a guest.
     pub fn check(&self, guests: &Guests) -> Result<(), PlanError> {
         check(self, guests, |_| false)
+    }
+}
+
+impl Limit {
+    /// Whether its values are in their ranges; `name` is whose limit it is.
+    ///
+    /// # Errors
+    /// When one of them is not.
+    pub fn check(&self, name: &str) -> Result<(), PlanError> {
+        in_range(&format!("{name} limit"), self.count as usize, 1, EVENTS_MAX, "1 to 1000000000")?;
+        in_range(&format!("{name} burst"), self.burst as usize, 1, EVENTS_MAX, "1 to 1000000000")?;
+        let seconds = usize::try_from(self.period.as_secs()).unwrap_or(usize::MAX);
+        in_range(&format!("{name} period"), seconds, 1, 86_400, "1 s to 1 day")?;
+        if let LimitKey::Source(v4, v6) | LimitKey::Destination(v4, v6) = self.key {
+            in_range(&format!("{name} prefix length"), usize::from(v4), 0, 32, "0 to 32")?;
+            in_range(&format!("{name} prefix length for IPv6"), usize::from(v6), 0, 128, "0 to 128")?;
+        }
+        Ok(())
     }
 }
 
@@ -84,7 +104,15 @@ pub(crate) fn check(
         }
     }
     plan.outflows.iter().try_for_each(|flow| check_flow(plan, flow, true))?;
-    plan.policies.iter().try_for_each(|policy| check_policy(plan, policy, guests))
+    plan.policies.iter().try_for_each(|policy| check_policy(plan, policy, guests))?;
+    let judges = plan.policies.iter().filter(|policy| match policy {
+        PolicyPlan::Rules(_) => false,
+        PolicyPlan::Guest(guest) => {
+            let wishes = guests.policies.get(&guest.name).is_some_and(|policy| policy.wishes().packets);
+            guest.packets.unwrap_or(wishes)
+        }
+    });
+    in_range("policies that judge every packet", judges.count(), 0, PACKET_GUESTS_MAX, "0 to 2")
 }
 
 fn check_director(plan: &Plan, director: &DirectorPlan) -> Result<(), PlanError> {
@@ -191,12 +219,18 @@ fn check_server(director: &DirectorPlan, server: &ServerPlan) -> Result<(), Plan
 
 fn check_policy(plan: &Plan, policy: &PolicyPlan, guests: &Guests) -> Result<(), PlanError> {
     match policy {
-        PolicyPlan::Guest { name, guest, .. } => {
+        PolicyPlan::Guest(PolicyGuestPlan { name, guest, gate, .. }) => {
+            gate.iter().try_for_each(|flow| check_flow(plan, flow, false))?;
             // A policy has no place that it keeps across plans, so each plan brings its own.
-            if guests.policies.contains_key(name) {
-                return Ok(());
-            }
-            Err(PlanError::MissingGuest { name: name.clone(), component: guest.component.clone() })
+            let Some(policy) = guests.policies.get(name) else {
+                return Err(PlanError::MissingGuest {
+                    name: name.clone(),
+                    component: guest.component.clone(),
+                });
+            };
+            let limits = policy.wishes().limits;
+            in_range(&format!("{name} limits"), limits.len(), 0, GUEST_LIMITS_MAX, "0 to 16")?;
+            limits.iter().try_for_each(|limit| limit.check(name))
         }
         PolicyPlan::Rules(flows) => flows.iter().try_for_each(|flow| check_flow(plan, flow, false)),
     }
@@ -252,16 +286,7 @@ fn check_flow(plan: &Plan, flow: &FlowPlan, is_outflow: bool) -> Result<(), Plan
                     "an outflow decides once for both directions, so it has neither `dscp` nor `limit`",
                 );
             }
-            Test::Limit(limit) => {
-                in_range(&format!("{name} limit"), limit.count as usize, 1, EVENTS_MAX, "1 to 1000000000")?;
-                in_range(&format!("{name} burst"), limit.burst as usize, 1, EVENTS_MAX, "1 to 1000000000")?;
-                let seconds = usize::try_from(limit.period.as_secs()).unwrap_or(usize::MAX);
-                in_range(&format!("{name} period"), seconds, 1, 86_400, "1 s to 1 day")?;
-                if let LimitKey::Source(v4, v6) | LimitKey::Destination(v4, v6) = limit.key {
-                    in_range(&format!("{name} prefix length"), usize::from(v4), 0, 32, "0 to 32")?;
-                    in_range(&format!("{name} prefix length for IPv6"), usize::from(v6), 0, 128, "0 to 128")?;
-                }
-            }
+            Test::Limit(limit) => limit.check(name)?,
             Test::Protocol(_)
             | Test::Source(_)
             | Test::Destination(_)

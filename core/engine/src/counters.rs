@@ -39,6 +39,8 @@ pub struct Counters {
     pub resets: u64,
     /// Calls to schedulers, native or guest. Packets of established flows cause none.
     pub scheduler_calls: u64,
+    /// How often a director got another scheduler while it worked, by an operator's word.
+    pub scheduler_changes: u64,
     /// Events that were lost because nobody fetched them.
     pub events_lost: u64,
     dropped: [u64; REASONS],

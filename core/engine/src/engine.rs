@@ -19,18 +19,20 @@ use crate::flow::fragments::Fragments;
 use crate::flow::{Clients, Departed, Direction, FlowEntry, FlowId, FlowState, FlowTable, Traits};
 use crate::forward::{Routes, Ways};
 use crate::journal::Journal;
+use crate::judge::Judging;
 use crate::nat::{PoolKey, PortPools};
 use crate::open::Opening;
 use crate::outbox::Kind;
-use crate::plan::{FlowPlan, Plan, PolicyPlan, SchedulerPlan};
+use crate::plan::{Plan, SchedulerPlan};
+use crate::policy::Policy;
+use crate::policy::chain::{Chain, compiled};
 use crate::policy::rules::{RuleCount, Rules};
-use crate::policy::{Policy, PolicyFlow, PolicyVerdict};
 use crate::reply::AnswerLimit;
 use crate::status::{DirectorStatus, FlowStatus, PolicyStatus};
 use crate::time::Instant;
 use crate::verdict::{DropReason, InterfaceId};
 use crate::walk::Walk;
-use crate::wire::{Address, FiveTuple, HashKey};
+use crate::wire::{Address, FiveTuple};
 
 /// Flows that one call of [`Engine::handle_timeout`] takes out at most, so that the end of many flows at once
 /// holds up no packet for more than a fraction of a millisecond. The rest is due in the next call.
@@ -47,47 +49,6 @@ pub struct Guests {
     pub policies: BTreeMap<String, Box<dyn Policy>>,
 }
 
-/// One link of the policy chain at work.
-#[derive(Debug)]
-pub(crate) enum Stage {
-    /// Native rules: cheap and without a state, so they are asked again about old flows after a change.
-    Rules(Box<Rules>),
-    /// A component.
-    Guest(Box<dyn Policy>),
-    /// A component that can not be asked, in an engine that only explains.
-    Absent(Absent),
-}
-
-/// The name of a policy that decides nothing.
-#[derive(Debug)]
-pub(crate) struct Absent(pub(crate) String);
-
-impl Policy for Absent {
-    fn name(&self) -> &str {
-        &self.0
-    }
-
-    fn decide(&mut self, _flows: &[PolicyFlow], _verdicts: &mut [PolicyVerdict], _now: Instant) {}
-}
-
-impl Stage {
-    pub(crate) fn policy(&self) -> &dyn Policy {
-        match self {
-            Self::Rules(rules) => &**rules,
-            Self::Guest(policy) => &**policy,
-            Self::Absent(absent) => absent,
-        }
-    }
-
-    pub(crate) fn policy_mut(&mut self) -> &mut dyn Policy {
-        match self {
-            Self::Rules(rules) => &mut **rules,
-            Self::Guest(policy) => &mut **policy,
-            Self::Absent(absent) => absent,
-        }
-    }
-}
-
 /// Packets in, verdicts out. See the [crate] for the order of calls.
 #[derive(Debug)]
 pub struct Engine {
@@ -99,7 +60,7 @@ pub struct Engine {
     pub(crate) flows: FlowTable,
     pub(crate) fragments: Fragments,
     pub(crate) clients: Clients,
-    pub(crate) stages: Vec<Stage>,
+    pub(crate) chain: Chain,
     pub(crate) outflows: Rules,
     pub(crate) directors: Directors,
     pub(crate) sticky: Sticky,
@@ -114,6 +75,7 @@ pub struct Engine {
     pub(crate) opening: Opening,
     /// Where walks say what they do, while somebody wants to know.
     pub(crate) journal: Option<Box<Journal>>,
+    pub(crate) judging: Judging,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -130,7 +92,7 @@ impl Engine {
             flows: FlowTable::new(1, 1, plan.hash_key),
             fragments: Fragments::default(),
             clients: Clients::default(),
-            stages: Vec::new(),
+            chain: Chain::default(),
             outflows: Rules::default(),
             directors: Directors::default(),
             sticky: Sticky::default(),
@@ -141,6 +103,7 @@ impl Engine {
             walks: vec![Walk::NONE; BATCH_MAX],
             opening: Opening::new(),
             journal: None,
+            judging: Judging::default(),
             events: VecDeque::new(),
         };
         engine.apply(plan, guests, now)?;
@@ -223,21 +186,13 @@ impl Engine {
     /// How often each native rule has decided about a new flow: those about flows, in the order in which they are asked,
     /// then those about outflows.
     pub fn rule_counts(&self) -> impl Iterator<Item = RuleCount<'_>> {
-        let stages = self.stages.iter().filter_map(|stage| match stage {
-            Stage::Rules(rules) => Some(&**rules),
-            Stage::Guest(_) | Stage::Absent(_) => None,
-        });
-        stages.chain([&self.outflows]).flat_map(Rules::counts)
+        self.chain.rule_counts().chain(self.outflows.counts())
     }
 
     /// The policies, in the order in which they are asked.
     #[must_use]
     pub fn policies(&self) -> Vec<PolicyStatus> {
-        let status = |stage: &Stage| PolicyStatus {
-            name: stage.policy().name().to_string(),
-            guest: stage.policy().stats(),
-        };
-        self.stages.iter().map(status).collect()
+        self.chain.status().collect()
     }
 
     // Handle. Batches are in `walk`.
@@ -289,10 +244,9 @@ impl Engine {
                 self.sticky.forget(place);
             }
         }
-        let old = core::mem::take(&mut self.stages);
-        self.stages = stages(&plan, guests, old);
-        self.outflows =
-            rules(plan.outflows.clone(), plan.hash_key, Some(core::mem::take(&mut self.outflows)));
+        self.chain = Chain::new(&plan, &mut guests, core::mem::take(&mut self.chain));
+        let outflows = core::mem::take(&mut self.outflows);
+        self.outflows = compiled(plan.outflows.clone(), plan.hash_key, Some(outflows));
         self.exit.routes = Routes::new(&plan);
         self.exit.ways = Ways::new(&plan);
         let has_new_links = plan.interfaces != self.exit.plan.interfaces;
@@ -398,6 +352,7 @@ impl Engine {
         found.set_scheduler(scheduler, plan, now);
         let scheduler = found.scheduler().name().to_string();
         self.directors.note_wishes();
+        self.exit.counters.scheduler_changes += 1;
         self.push_event(Event::SchedulerChanged { director: director.to_string(), scheduler });
         Ok(())
     }
@@ -544,34 +499,5 @@ pub(crate) const fn pool_key(entry: &FlowEntry) -> PoolKey {
         server: entry.server,
         server_port: entry.server_port,
         protocol: entry.protocol(),
-    }
-}
-
-/// The policy chain of a plan. The guests have been checked to be there. Native rules take over what those of the old
-/// chain have counted.
-fn stages(plan: &Plan, mut guests: Guests, old: Vec<Stage>) -> Vec<Stage> {
-    let mut old = old.into_iter().filter_map(|stage| match stage {
-        Stage::Rules(rules) => Some(*rules),
-        Stage::Guest(_) | Stage::Absent(_) => None,
-    });
-    let stage = |policy: &PolicyPlan| match policy {
-        PolicyPlan::Rules(flows) => {
-            Some(Stage::Rules(Box::new(rules(flows.clone(), plan.hash_key, old.next()))))
-        }
-        PolicyPlan::Guest { name, .. } => guests.policies.remove(name).map(Stage::Guest),
-    };
-    plan.policies.iter().filter_map(stage).collect()
-}
-
-/// Compiled rules; the old ones where nothing has changed.
-fn rules(flows: Vec<FlowPlan>, key: HashKey, old: Option<Rules>) -> Rules {
-    match old {
-        Some(old) if old.is_of(&flows, key) => old,
-        Some(old) => {
-            let mut rules = Rules::new(flows, key);
-            rules.inherit(&old);
-            rules
-        }
-        None => Rules::new(flows, key),
     }
 }

@@ -11,17 +11,16 @@
 //!
 //! A component can not be copied. Where one would be asked, the account ends.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::device::{Device, HEADROOM_BYTES, Offload, PacketBuffer};
-use crate::engine::{Absent, Engine, Stage};
+use crate::engine::Engine;
 use crate::flow::fragments::Fragments;
 use crate::journal::{Account, Filter, Journal, Step, Touched, Wish};
+use crate::judge::Judging;
 use crate::open::Opening;
 use crate::time::Instant;
 use crate::verdict::InterfaceId;
@@ -116,12 +115,7 @@ impl Engine {
             flows: self.flows.fork(&ids.collect::<Vec<_>>()),
             fragments,
             clients: self.clients.fork(known.tuples.iter().map(|tuple| tuple.source)),
-            stages: self
-                .stages
-                .iter()
-                .enumerate()
-                .map(|(number, stage)| fork(stage, number, known))
-                .collect(),
+            chain: self.chain.fork(&known.policies),
             outflows: self.outflows.clone(),
             directors: self.directors.fork(&known.schedulers),
             sticky: self.sticky.fork(&known.sticks),
@@ -132,20 +126,9 @@ impl Engine {
             walks: vec![Walk::NONE],
             opening: Opening::new(),
             journal: None,
+            judging: Judging::default(),
             events: VecDeque::new(),
         }
-    }
-}
-
-/// A stage of the policy chain in the same state; a component only where it will be asked and there can be another.
-fn fork(stage: &Stage, number: usize, known: &Touched) -> Stage {
-    match stage {
-        Stage::Rules(rules) => Stage::Rules(Box::new(Clone::clone(&**rules))),
-        Stage::Guest(policy) => {
-            let other = known.policies.contains(&number).then(|| policy.fork()).flatten();
-            other.map_or_else(|| Stage::Absent(Absent(policy.name().to_string())), Stage::Guest)
-        }
-        Stage::Absent(absent) => Stage::Absent(Absent(String::from(&*absent.0))),
     }
 }
 

@@ -53,6 +53,7 @@ mod engine;
 mod enter;
 mod exit;
 mod explain;
+mod judge;
 mod link;
 mod memory;
 mod open;

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::director::builtin::seed_of;
 use crate::director::{Directors, native};
-use crate::engine::{Engine, Stage};
+use crate::engine::Engine;
 use crate::explain::Explanation;
 use crate::flow::tcp_track::TcpTrack;
 use crate::flow::{Birth, FlowEntry, FlowState, FlowTable, Tally, Traits};
@@ -19,6 +19,7 @@ use crate::journal::{Route, Step};
 use crate::nat::PoolKey;
 use crate::plan::{Layer, Plan};
 use crate::policy::PolicyFlow;
+use crate::policy::chain::Stage;
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::wire::ethernet::MacAddress;
@@ -136,6 +137,14 @@ impl Engine {
                 return Err(MemoryError::Scheduler);
             }
         }
+        let fork = self.fork(touched);
+        let is_native = |stage: &Stage| match stage {
+            Stage::Rules(_) => true,
+            Stage::Guest(guest) => guest.is_absent(),
+        };
+        if !fork.chain.stages().iter().all(is_native) {
+            return Err(MemoryError::Component);
+        }
         let mut write = Write::default();
         let HashKey([one, other]) = self.exit.plan.hash_key;
         write.numbers(&[FORM, one, other, self.exit.plan.seed]);
@@ -149,7 +158,6 @@ impl Engine {
         write.numbers(&[told.account.at.as_nanos(), u64::from(told.account.interface.0)]);
         write.bytes(&told.account.before);
         self.write_pick(told, &mut write);
-        let fork = self.fork(touched);
         write.numbers(&fork.exit.answers.state());
         fork.write_flows(&mut write)?;
         let sources = touched.tuples.iter().map(|tuple| tuple.source);
@@ -255,10 +263,9 @@ impl Engine {
     /// The limits that have counted whom this packet counts for.
     fn write_limits(&self, told: &Explanation, write: &mut Write) -> Result<(), MemoryError> {
         let flow = told.touched.asked.map(flow_of);
-        let counted = self.stages.iter().enumerate().filter_map(|(place, stage)| match stage {
-            Stage::Rules(rules) => Some((place, rules.counted(flow.as_ref()?))),
-            Stage::Guest(_) | Stage::Absent(_) => None,
-        });
+        let counted = self.chain.stages().iter().enumerate();
+        let counted =
+            counted.filter_map(|(place, stage)| Some((place, stage.rules()?.counted(flow.as_ref()?))));
         let ends = told.touched.asked.unwrap_or_default();
         write.address(ends.0);
         write.address(ends.1);
@@ -301,7 +308,7 @@ impl Engine {
             for _ in 0..read.count()? {
                 let (meter, used_up) =
                     (usize::try_from(read.number()?).unwrap_or(usize::MAX), read.number()?);
-                if let Some(Stage::Rules(rules)) = self.stages.get_mut(place) {
+                if let Some(rules) = self.chain.rules_mut(place) {
                     rules.set_counted(meter, &flow, used_up);
                 }
             }

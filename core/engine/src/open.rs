@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::device::{BATCH_MAX, Device, PacketBuffer};
 use crate::director::sticky;
-use crate::director::{Directors, NewFlow, Pinged};
+use crate::director::{Director, Directors, NewFlow, Pinged, Server};
 use crate::engine::{Engine, pool_key};
 use crate::event::Event;
 use crate::flow::tcp_track::TcpTrack;
@@ -32,7 +32,6 @@ use crate::wire::{FiveTuple, Protocol, checksum};
 pub(crate) struct Opening {
     leaders: Vec<Leader>,
     asking: Vec<PolicyFlow>,
-    verdicts: Vec<PolicyVerdict>,
     picking: Vec<NewFlow>,
     /// Who sticks to a real server and is asked about now, so that another flow of the same client waits its turn.
     sticking: Vec<sticky::Key>,
@@ -49,6 +48,8 @@ struct Leader {
     asking: PolicyFlow,
     /// The routing table by which it leaves.
     table: u8,
+    /// The guests that judge its packets.
+    judges: u8,
     kind: Opener,
     /// Whether its sender is to get a reset if it opens nothing.
     is_reset: bool,
@@ -98,7 +99,6 @@ impl Opening {
         Self {
             leaders: Vec::with_capacity(BATCH_MAX),
             asking: Vec::with_capacity(BATCH_MAX),
-            verdicts: vec![PolicyVerdict::Skip; BATCH_MAX],
             picking: Vec::with_capacity(BATCH_MAX),
             sticking: Vec::with_capacity(BATCH_MAX),
             asked: Vec::with_capacity(BATCH_MAX),
@@ -119,7 +119,15 @@ impl Opening {
                 let is_later = walk.subject == Subject::LaterFragment;
                 let fate = if is_later { fate_by_binding(directors, &walk.tuple) } else { Fate::Asked };
                 let kind = Opener::of(walk);
-                self.leaders.push(Leader { slot, asking, table: MAIN, kind, is_reset: false, fate });
+                self.leaders.push(Leader {
+                    slot,
+                    asking,
+                    table: MAIN,
+                    judges: 0,
+                    kind,
+                    is_reset: false,
+                    fate,
+                });
             }
         }
     }
@@ -147,13 +155,34 @@ impl Engine {
         self.ask_policies(&mut opening, now);
         self.find_directors(&mut opening);
         self.ask_schedulers(&mut opening, now);
-        for slot in 0..walks.len() {
-            let Some(walk) = walks.get_mut(slot).filter(|walk| walk.end.is_none()) else { continue };
+        let is_judged = self.chain.judges_packets();
+        if is_judged {
+            // Where packets are judged, those that follow the first one are as well, once the flow is there.
+            self.finish(&opening, device, walks, |leader, slot| leader.slot == slot, now);
+            self.judge_packets(device, walks, now);
+        }
+        self.finish(&opening, device, walks, |_, _| true, now);
+        self.opening = opening;
+    }
+
+    /// Gives an end to those `walks` that have none and that `is_due` names.
+    fn finish<D: Device>(
+        &mut self,
+        opening: &Opening,
+        device: &mut D,
+        walks: &mut [Walk],
+        is_due: impl Fn(&Leader, usize) -> bool,
+        now: Instant,
+    ) {
+        for (slot, walk) in walks.iter_mut().enumerate().filter(|(_, walk)| walk.end.is_none()) {
+            let leader = opening.leader_of(walk, slot).copied();
+            if !leader.as_ref().is_none_or(|leader| is_due(leader, slot)) {
+                continue;
+            }
             if let Some(journal) = &mut self.journal {
                 journal.turn(slot);
             }
             let mut packet = device.packet(slot);
-            let leader = opening.leader_of(walk, slot).copied();
             if !self.pass(&mut packet, walk, now) {
                 self.open_or_refuse(&mut packet, walk, leader, slot, now);
             } else if let Some(Leader { fate: Fate::Picked(place, view), slot: own, .. }) = leader
@@ -164,58 +193,40 @@ impl Engine {
                 director.unassign(view, walk.protocol, now);
             }
         }
-        self.opening = opening;
     }
 
     fn ask_policies(&mut self, opening: &mut Opening, now: Instant) {
-        for number in 0..self.stages.len() {
-            opening.asking.clear();
-            let asked = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
-            opening.asking.extend(asked.map(|leader| leader.asking));
-            let (Some(stage), Some(verdicts)) =
-                (self.stages.get_mut(number), opening.verdicts.get_mut(..opening.asking.len()))
-            else {
-                continue;
-            };
-            verdicts.fill(PolicyVerdict::Skip);
-            if let Some(journal) = &mut self.journal {
-                journal.touch(|touched| {
-                    touched.policies.insert(number);
-                    let first = opening.asking.first();
-                    touched.asked = first.map(|flow| (flow.tuple.source, flow.tuple.destination));
-                });
-                journal.turn(0);
-                let rulings = decide_aloud(stage, &opening.asking, verdicts, journal.is_thorough(), now);
-                let took = journal.share(rulings.len());
-                let asked = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
-                for (leader, ruling) in asked.zip(rulings) {
-                    let name = String::from(stage.policy().name());
-                    journal.note_at(leader.slot, Step::Policy { place: number, name, ruling }, took);
-                }
-            } else {
-                stage.policy_mut().decide(&opening.asking, verdicts, now);
-            }
-            let policy = stage.policy_mut();
-            let fault = policy.take_fault().map(|fault| (String::from(policy.name()), fault));
-            let asked = opening.leaders.iter_mut().filter(|leader| leader.fate == Fate::Asked);
-            for (leader, verdict) in asked.zip(verdicts) {
-                leader.fate = match *verdict {
-                    PolicyVerdict::Skip => Fate::Asked,
-                    PolicyVerdict::Deny => Fate::Refused(DropReason::PolicyDenied),
-                    PolicyVerdict::Permit => fate_by_binding(&self.directors, &leader.asking.tuple),
-                    PolicyVerdict::Table(place) => {
-                        leader.table = permit::table_number(place);
-                        fate_by_binding(&self.directors, &leader.asking.tuple)
-                    }
-                    PolicyVerdict::Director(number) => {
-                        self.directors.of_plan(number).map_or(Fate::Refused(DropReason::NoDirector), Fate::To)
-                    }
-                };
-            }
-            if let Some((name, fault)) = fault {
-                self.push_fault(&name, Some(fault));
-            }
+        if self.chain.is_empty() {
+            return;
         }
+        opening.asking.clear();
+        let asked = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
+        opening.asking.extend(asked.map(|leader| leader.asking));
+        if let Some(journal) = &mut self.journal {
+            let slots = opening.leaders.iter().filter(|leader| leader.fate == Fate::Asked);
+            let slots: Vec<usize> = slots.map(|leader| leader.slot).collect();
+            decide_aloud(&mut self.chain, journal, &opening.asking, &slots, now);
+        } else {
+            self.chain.decide(&opening.asking, now);
+        }
+        let decided = self.chain.decided();
+        let asked = opening.leaders.iter_mut().filter(|leader| leader.fate == Fate::Asked);
+        for (leader, decided) in asked.zip(decided) {
+            leader.judges = decided.met;
+            leader.fate = match decided.verdict {
+                PolicyVerdict::Skip => Fate::Asked,
+                PolicyVerdict::Deny => Fate::Refused(DropReason::PolicyDenied),
+                PolicyVerdict::Permit => fate_by_binding(&self.directors, &leader.asking.tuple),
+                PolicyVerdict::Table(place) => {
+                    leader.table = permit::table_number(place);
+                    fate_by_binding(&self.directors, &leader.asking.tuple)
+                }
+                PolicyVerdict::Director(number) => {
+                    self.directors.of_plan(number).map_or(Fate::Refused(DropReason::NoDirector), Fate::To)
+                }
+            };
+        }
+        self.fetch_policy_faults();
     }
 
     /// Applies the default to flows that no policy decided, and refuses segments that open nothing.
@@ -384,8 +395,8 @@ impl Engine {
         let is_leader = leader.is_some_and(|leader| leader.slot == slot);
         let result = match fate {
             Fate::Picked(director, view) if is_leader => {
-                let table = leader.map_or(MAIN, |leader| leader.table);
-                self.open_checked(packet, walk, (director, view), table, now)
+                let way = leader.map_or((MAIN, 0), |leader| (leader.table, leader.judges));
+                self.open_checked(packet, walk, (director, view), way, now)
             }
             // The flow of its leader could not be opened, so neither can this one.
             Fate::Picked(..) | Fate::Asked | Fate::To(_) => Err(DropReason::NoServer),
@@ -454,7 +465,7 @@ impl Engine {
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
         (place, view): (u16, u16),
-        table: u8,
+        (table, judges): (u8, u8),
         now: Instant,
     ) -> Result<Option<Verdict>, DropReason> {
         let is_one_packet = walk.protocol == Protocol::UDP
@@ -464,7 +475,7 @@ impl Engine {
         } else if is_one_packet {
             self.send_one(packet, walk, (place, view), table, now).map(Some)
         } else {
-            self.open_flow(walk, (place, view), table, now).map(|()| None)
+            self.open_flow(walk, (place, view), (table, judges), now).map(|()| None)
         };
         if (result.is_err() || is_one_packet)
             && let Some(director) = self.directors.at_mut(place)
@@ -540,7 +551,7 @@ impl Engine {
         &mut self,
         walk: &Walk,
         (place, view): (u16, u16),
-        table: u8,
+        (table, judges): (u8, u8),
         now: Instant,
     ) -> Result<(), DropReason> {
         let client = walk.tuple.source;
@@ -548,6 +559,7 @@ impl Engine {
             return Err(DropReason::ClientLimit);
         }
         let mut entry = self.make_entry(walk, (place, view), table, now)?;
+        entry.traits = entry.traits.judged_by(judges);
         let director = self.directors.at_mut(place).ok_or(DropReason::NoDirector)?;
         entry.server_slot = director.identity(view).ok_or(DropReason::NoServer)?.0;
         if let Some(journal) = &mut self.journal
@@ -594,44 +606,16 @@ impl Engine {
         let director = self.directors.at(place).ok_or(DropReason::NoDirector)?;
         let server = director.viewed(view).ok_or(DropReason::NoServer)?;
         let out = self.exit.routes.find_in(table, server.address).ok_or(DropReason::NoRoute)?;
-        let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
-        let is_one_sided = director.mode.is_one_sided();
-        if !is_one_sided && server.address.is_v4() != destination.is_v4() {
+        let is_v4 = walk.tuple.destination.is_v4();
+        if !director.mode.is_one_sided() && server.address.is_v4() != is_v4 {
             return Err(DropReason::NoServer);
         }
-        let state = match protocol {
-            Protocol::UDP => FlowState::Udp,
-            Protocol::TCP if is_one_sided => FlowState::SynReceived,
-            Protocol::TCP => FlowState::SynSent,
-            _ => FlowState::Icmp,
-        };
-        let is_query = state == FlowState::Icmp;
-        let keeps_port = server.port == 0 || is_query || is_one_sided;
-        let mut traits = Traits::HALF_OPEN;
-        if is_one_sided {
-            traits = traits.with(Traits::ONE_SIDED);
-        }
-        if director.persistence.is_some() {
-            traits = traits.with(Traits::STICKS);
-        }
-        let lifetime = self.exit.lifetime(state);
-        let mut entry = FlowEntry {
-            client: source,
-            service: destination,
-            server: server.address,
-            mapped: source,
-            client_port: source_port,
-            service_port: destination_port,
-            server_port: if keeps_port { destination_port } else { server.port },
-            mapped_port: source_port,
-            traits,
-            director: place,
-            expires: Instant::from_nanos(now.as_nanos().saturating_add(lifetime)),
-            interface_in: number_of(walk.interface),
-            track: TcpTrack::default(),
-            ..FlowEntry::new(state, self.generation)
-        };
-        let nat = director.source_nat(walk.interface, out.interface, destination_port, source.is_v4());
+        let mut entry = FlowEntry { director: place, ..towards(director, server, walk, self.generation) };
+        let lifetime = self.exit.lifetime(entry.state);
+        entry.expires = Instant::from_nanos(now.as_nanos().saturating_add(lifetime));
+        let source_port = walk.tuple.source_port;
+        let service_port = walk.tuple.destination_port;
+        let nat = director.source_nat(walk.interface, out.interface, service_port, is_v4);
         if let Some(nat) = nat {
             entry.mapped = nat.address.into();
             let key = pool_key(&entry);
@@ -701,6 +685,40 @@ impl Engine {
             self.was_exhausted = true;
             self.push_event(Event::PortsExhausted { director, server });
         }
+    }
+}
+
+/// The flow that `walk` would begin with `server`, before its source is translated.
+fn towards(director: &Director, server: &Server, walk: &Walk, generation: u8) -> FlowEntry {
+    let FiveTuple { source, destination, source_port, destination_port, protocol } = walk.tuple;
+    let is_one_sided = director.mode.is_one_sided();
+    let state = match protocol {
+        Protocol::UDP => FlowState::Udp,
+        Protocol::TCP if is_one_sided => FlowState::SynReceived,
+        Protocol::TCP => FlowState::SynSent,
+        _ => FlowState::Icmp,
+    };
+    let keeps_port = server.port == 0 || state == FlowState::Icmp || is_one_sided;
+    let mut traits = Traits::HALF_OPEN;
+    if is_one_sided {
+        traits = traits.with(Traits::ONE_SIDED);
+    }
+    if director.persistence.is_some() {
+        traits = traits.with(Traits::STICKS);
+    }
+    FlowEntry {
+        client: source,
+        service: destination,
+        server: server.address,
+        mapped: source,
+        client_port: source_port,
+        service_port: destination_port,
+        server_port: if keeps_port { destination_port } else { server.port },
+        mapped_port: source_port,
+        traits,
+        interface_in: number_of(walk.interface),
+        track: TcpTrack::default(),
+        ..FlowEntry::new(state, generation)
     }
 }
 

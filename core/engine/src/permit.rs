@@ -1,10 +1,8 @@
 //! What policies and outflow rules decide about a flow apart from its director: whether it may still go on, whether a
 //! message without a flow may be answered, and by which ways packets leave.
 
-use alloc::string::String;
-
 use crate::device::PacketBuffer;
-use crate::engine::{Engine, Stage};
+use crate::engine::Engine;
 use crate::flow::{Direction, FlowEntry};
 use crate::forward::{DEAD_END, MAIN, NextHop};
 use crate::journal::Step;
@@ -44,7 +42,8 @@ pub(crate) fn asking(packet: &PacketBuffer<'_>, walk: &Walk) -> PolicyFlow {
         _ => known.icmp_kind,
     };
     let flags = if walk.subject.has_ports() { walk.segment.flags } else { known.flags };
-    PolicyFlow { icmp_kind, flags, dscp: Some(dscp), ..known }
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    PolicyFlow { icmp_kind, flags, dscp: Some(dscp), length, ..known }
 }
 
 /// The number of the routing table at this place of the plan.
@@ -56,52 +55,46 @@ impl Engine {
     /// Whether the policies let a message in that opens no flow: one that is answered here, or is of no use.
     #[cold]
     pub(crate) fn lets_in(&mut self, packet: &PacketBuffer<'_>, walk: &Walk, now: Instant) -> bool {
-        if self.stages.is_empty() {
+        if self.chain.is_empty() {
             return self.exit.plan.default_permit;
         }
-        let asking = asking(packet, walk);
-        for (number, stage) in self.stages.iter_mut().enumerate() {
-            let mut verdict = [PolicyVerdict::Skip];
-            if let Some(journal) = &mut self.journal {
-                journal.touch(|touched| {
-                    touched.policies.insert(number);
-                    touched.asked = Some((asking.tuple.source, asking.tuple.destination));
-                });
-                let rulings = decide_aloud(stage, &[asking], &mut verdict, journal.is_thorough(), now);
-                let name = String::from(stage.policy().name());
-                rulings.into_iter().for_each(|ruling| {
-                    journal.note(Step::Policy { place: number, name: name.clone(), ruling })
-                });
-            } else {
-                stage.policy_mut().decide(&[asking], &mut verdict, now);
-            }
-            match verdict {
-                [PolicyVerdict::Skip] => {}
-                [PolicyVerdict::Deny] => return false,
-                [PolicyVerdict::Permit | PolicyVerdict::Director(_) | PolicyVerdict::Table(_)] => {
-                    return true;
-                }
-            }
+        let asking = [asking(packet, walk)];
+        if let Some(journal) = &mut self.journal {
+            let slot = journal.slot();
+            decide_aloud(&mut self.chain, journal, &asking, &[slot], now);
+        } else {
+            self.chain.decide(&asking, now);
         }
-        self.exit.plan.default_permit
+        let decided = self.chain.decided().first().map(|decided| decided.verdict);
+        self.fetch_policy_faults();
+        match decided {
+            None | Some(PolicyVerdict::Skip) => self.exit.plan.default_permit,
+            Some(PolicyVerdict::Deny) => false,
+            Some(PolicyVerdict::Permit | PolicyVerdict::Director(_) | PolicyVerdict::Table(_)) => true,
+        }
     }
 
-    /// What the rules in force say of the open flow of `entry`. Guests are not asked again: what they count would count
-    /// twice.
-    pub(crate) fn standing(&self, entry: &FlowEntry) -> Standing {
-        let tuple = entry.tuple(Direction::Original);
-        let flow = PolicyFlow::new(0, tuple, entry.interface_in());
-        for stage in &self.stages {
-            let Stage::Rules(rules) = stage else { return Standing::Unknown };
-            match rules.evaluate(&flow) {
-                Some(PolicyVerdict::Skip) => {}
-                Some(PolicyVerdict::Deny) => return Standing::Denied,
-                Some(PolicyVerdict::Permit | PolicyVerdict::Director(_)) => return Standing::Permitted(MAIN),
-                Some(PolicyVerdict::Table(place)) => return Standing::Permitted(table_number(place)),
-                None => return Standing::Unknown,
-            }
+    /// Turns the faults of policies into events.
+    pub(crate) fn fetch_policy_faults(&mut self) {
+        while let Some((name, fault)) = self.chain.poll_fault() {
+            self.push_fault(&name, Some(fault));
         }
-        if self.exit.plan.default_permit { Standing::Permitted(MAIN) } else { Standing::Denied }
+    }
+
+    /// What the rules in force say of the open flow of `entry`, and the guests that judge its packets.
+    pub(crate) fn standing(&self, entry: &FlowEntry) -> (Standing, u8) {
+        let tuple = entry.tuple(Direction::Original);
+        let review = self.chain.review(&PolicyFlow::new(0, tuple, entry.interface_in()));
+        let standing = match review.verdict {
+            None => Standing::Unknown,
+            Some(PolicyVerdict::Skip) if !self.exit.plan.default_permit => Standing::Denied,
+            Some(PolicyVerdict::Deny) => Standing::Denied,
+            Some(PolicyVerdict::Skip | PolicyVerdict::Permit | PolicyVerdict::Director(_)) => {
+                Standing::Permitted(MAIN)
+            }
+            Some(PolicyVerdict::Table(place)) => Standing::Permitted(table_number(place)),
+        };
+        (standing, review.met)
     }
 
     /// By which ways packets of `entry` leave, to the client and to the real server, where `hop` is what the routes say of

@@ -255,14 +255,51 @@ pub enum PolicyPlan {
     /// Native flow rules.
     Rules(Vec<FlowPlan>),
     /// A guest, found under its name among the [`Guests`](crate::Guests).
-    Guest {
-        /// The name that users know.
-        name: String,
-        /// What the host needs to run it.
-        guest: GuestPlan,
-        /// What a packet gets when the guest fails on it: permit, or else deny.
-        permit_on_fault: bool,
-    },
+    Guest(PolicyGuestPlan),
+}
+
+/// A guest in the policy chain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyGuestPlan {
+    /// The name that users know; unique.
+    pub name: String,
+    /// What the host needs to run it.
+    pub guest: GuestPlan,
+    /// What a flow gets when the guest fails on it.
+    pub on_fault: OnFault,
+    /// The flow whose packets it is asked about, whatever that flow's action; without one, about all.
+    pub gate: Option<FlowPlan>,
+    /// Whether it is asked about every packet of a flow; nothing to let the guest say.
+    pub packets: Option<bool>,
+    /// The content of its file, which it is given beside its options.
+    pub data: String,
+}
+
+impl PolicyGuestPlan {
+    /// A guest that is asked about every flow, and permits where it fails.
+    #[must_use]
+    pub fn new(name: &str, guest: GuestPlan) -> Self {
+        Self {
+            name: String::from(name),
+            guest,
+            on_fault: OnFault::Permit,
+            gate: None,
+            packets: None,
+            data: String::new(),
+        }
+    }
+}
+
+/// What a flow gets when a guest fails on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFault {
+    /// It may pass.
+    #[default]
+    Permit,
+    /// It is dropped.
+    Deny,
+    /// Those behind the guest decide, as if it had skipped.
+    Native,
 }
 
 /// One virtual service.

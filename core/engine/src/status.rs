@@ -20,6 +20,8 @@ pub struct DirectorStatus {
     pub scheduler: String,
     /// How the scheduler's component did; zero for a native scheduler.
     pub guest: GuestStats,
+    /// The bytes that the scheduler keeps.
+    pub memory_bytes: u64,
     /// How its shadow compares, where it has one.
     pub shadow: Option<ShadowStatus>,
     /// The servers of the plan, in its order.
@@ -71,12 +73,18 @@ pub struct FlowStatus<'a> {
 }
 
 /// A policy as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyStatus {
     /// The name that users know.
     pub name: String,
     /// How its component did; zero for native rules.
     pub guest: GuestStats,
+    /// Whether its component is asked about every packet of a flow.
+    pub judges_packets: bool,
+    /// Flows and packets that its component has denied, those beyond its limits included.
+    pub denied: u64,
+    /// Flows and packets among them that were beyond its limits.
+    pub limited: u64,
 }
 
 impl From<&Director> for DirectorStatus {
@@ -86,6 +94,7 @@ impl From<&Director> for DirectorStatus {
             binds: director.binds.clone(),
             scheduler: director.scheduler().name().to_string(),
             guest: director.scheduler().stats(),
+            memory_bytes: director.scheduler().memory_bytes(),
             shadow: director.shadow(),
             servers: director.members().map(ServerStatus::from).collect(),
         }

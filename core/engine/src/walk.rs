@@ -2,8 +2,8 @@
 //! [`open`](crate::open).
 //!
 //! Passes over the batch, so that what one packet waits for from memory, the next ones wait for at the same time:
-//! read headers; touch the index; touch the entries; send packets of known flows on; open new flows. Then every packet
-//! leaves in the order in which it came.
+//! read headers; touch the index; touch the entries; let policies judge packets, where one wants to; send packets of
+//! known flows on; open new flows. Then every packet leaves in the order in which it came.
 
 use alloc::vec;
 use core::ops::Range;
@@ -133,6 +133,9 @@ impl Engine {
         }
         for walk in walks.iter_mut() {
             walk.hint = self.flows.touch_entry(walk.hint);
+        }
+        if self.chain.judges_packets() {
+            self.judge_packets(device, walks, now);
         }
         let mut has_new = false;
         for (slot, walk) in walks.iter_mut().enumerate() {
@@ -331,7 +334,7 @@ impl Engine {
 
     /// Whether the plan in force still permits a flow of an older one.
     #[cold]
-    fn revalidate(&mut self, id: FlowId) -> Validity {
+    pub(crate) fn revalidate(&mut self, id: FlowId) -> Validity {
         let generation = self.generation;
         let Some(entry) = self.flows.entry(id) else { return Validity::Gone };
         let director = self.directors.at(entry.director).filter(|director| !director.is_removed);
@@ -341,7 +344,7 @@ impl Engine {
         let is_same_mode =
             director.is_none_or(|director| director.mode.is_one_sided() == entry.is_one_sided());
         let has_director = director.is_some();
-        let standing = self.standing(entry);
+        let (standing, judges) = self.standing(entry);
         if standing == Standing::Denied {
             self.end_flow(id);
             return Validity::Refused(DropReason::PolicyDenied);
@@ -353,6 +356,7 @@ impl Engine {
             }
             if let Some(entry) = self.flows.entry_mut(id) {
                 entry.generation = generation;
+                entry.traits = entry.traits.judged_by(judges);
             }
             return Validity::Valid;
         }
@@ -492,7 +496,7 @@ impl Engine {
 
 /// What the plan in force says of a flow of an older one.
 #[derive(Clone, Copy)]
-enum Validity {
+pub(crate) enum Validity {
     /// It goes on.
     Valid,
     /// It has ended, and the packet may open another.

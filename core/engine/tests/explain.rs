@@ -13,9 +13,10 @@ use evenkeel_engine::director::{Scheduler, Selection, ServerView};
 use evenkeel_engine::journal::{Account, Filter, Journal, Quality, Step, Wish};
 use evenkeel_engine::plan::{
     Builtin, Condition, FlowAction, FlowPlan, FlowRule, GuestPlan, Layer, Limit, LimitKey, MidStream, Mode,
-    Persistence, Ping, Plan, PolicyPlan, Prefix, RoutePlan, SchedulerPlan, SourceNat, TablePlan, Test,
+    Persistence, Ping, Plan, PolicyGuestPlan, PolicyPlan, Prefix, RoutePlan, SchedulerPlan, SourceNat,
+    TablePlan, Test,
 };
-use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
+use evenkeel_engine::policy::{Policy, PolicyAnswer, PolicyFlow, PolicyVerdict};
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::wire::{HashKey, Protocol};
 use evenkeel_engine::{
@@ -397,14 +398,19 @@ fn a_new_flow_is_told_of_from_its_rules_to_its_next_hop() {
             Step::Opened { .. } => "open",
             Step::Carried(_) => "carry",
             Step::Ended(_) => "end",
-            _ => "other",
+            Step::Reviewed(_)
+            | Step::Lapsed
+            | Step::Default { .. }
+            | Step::Stuck(_)
+            | Step::Mapped { .. }
+            | Step::Outflow { .. } => "other",
         })
         .collect();
     assert_eq!(kinds, ["read", "miss", "policy", "director", "pick", "open", "hit", "carry", "end"]);
-    let policy = told.account.steps().find_map(|step| match step {
-        Step::Policy { ruling, .. } => ruling.study.clone(),
-        _ => None,
-    });
+    let policy = told
+        .account
+        .steps()
+        .find_map(|step| if let Step::Policy { ruling, .. } = step { ruling.study.clone() } else { None });
     assert_eq!(policy.unwrap().findings.len(), 2, "each rule that was looked at");
     let pick =
         told.account.steps().find_map(|step| if let Step::Picked(pick) = step { Some(pick) } else { None });
@@ -433,9 +439,9 @@ impl Policy for Sealed {
     fn name(&self) -> &'static str {
         "sealed.wasm"
     }
-    fn decide(&mut self, _: &[PolicyFlow], verdicts: &mut [PolicyVerdict], _: Instant) {
+    fn decide(&mut self, _: &[PolicyFlow], answers: &mut [PolicyAnswer], _: Instant) {
         self.questions += 1;
-        verdicts.fill(PolicyVerdict::Permit);
+        answers.fill(PolicyVerdict::Permit.into());
     }
 }
 
@@ -466,13 +472,13 @@ fn where_a_component_decides_the_account_ends_and_says_so() {
     assert_eq!((told.unknown(), told.account.end), (None, Some(Verdict::Forward(TUN))));
 
     plan.directors[0].scheduler = SchedulerPlan::Builtin(Builtin::RoundRobin);
-    let guest = PolicyPlan::Guest { name: "gate".to_owned(), guest: component(), permit_on_fault: false };
+    let guest = PolicyPlan::Guest(PolicyGuestPlan::new("gate", component()));
     plan.policies = vec![guest];
     let mut guests = Guests::default();
     guests.policies.insert("gate".to_owned(), Box::new(Sealed::default()));
     let engine = Engine::new(plan, guests, Instant::ZERO).unwrap();
     let told = engine.explain(&syn, TUN, at(1));
-    assert_eq!((told.unknown(), told.account.end), (Some("sealed.wasm"), None));
+    assert_eq!((told.unknown(), told.account.end), (Some("gate"), None));
 }
 
 #[test]

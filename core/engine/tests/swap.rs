@@ -108,6 +108,7 @@ fn a_thousand_changes_under_load_lose_no_packet_and_move_no_flow() {
     }
     let shares = ["s1", "s2"].map(|name| servers.iter().filter(|(_, server)| server == name).count());
     assert!(shares.iter().all(|share| *share > 300), "{shares:?}");
+    assert_eq!(engine.counters().scheduler_changes, SWAPS);
     let changed = events(&mut engine).iter().filter(|e| matches!(e, Event::SchedulerChanged { .. })).count();
     assert!(changed > 100, "{changed}, and the others had no room");
 }

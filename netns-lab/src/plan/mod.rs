@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evenkeel_engine::plan::DirectorPlan;
 use evenkeel_engine::wire::Protocol;
-use evenkeel_sim::scenario::{Action, Network, Scenario, Service as ScenarioService, Stack};
+use evenkeel_sim::scenario::{Action, Mode, Network, Scenario, Service as ScenarioService, Stack};
 use evenkeel_sim::wires::{Delay, Loss, Quality};
 
 use crate::LabError;
@@ -148,6 +148,11 @@ fn check_size(scenario: &Scenario) -> Result<(), LabError> {
 /// Refuses what a lab can not do, by its name in the file.
 fn check_abilities(scenario: &Scenario) -> Result<(), LabError> {
     let unable = |what: String| Err(LabError::Unable(what));
+    if scenario.mode == Mode::Flow {
+        return unable(
+            "mode = \"flow\" is without packets, and a lab has nothing else; leave it out".to_owned(),
+        );
+    }
     if let Some(host) = scenario.hosts.iter().find(|host| host.stack != Stack::Minimal) {
         return unable(format!("host {}: its stack is the kernel's own, not {:?}", host.name, host.stack));
     }
@@ -311,6 +316,14 @@ flows = 10
         let wire = plan.hosts[3].legs[0].wire.unwrap();
         assert_eq!(wire.up.delay, Delay::Fixed(Duration::from_millis(2)));
         assert_eq!(wire.down.loss, Loss::Even { millionths: 10_000 });
+    }
+
+    #[test]
+    fn what_is_without_packets_is_refused() {
+        let text = SCENARIO.replace("duration = \"10s\"", "duration = \"10s\"\nmode = \"flow\"");
+        let text = text.replace("delay = \"2ms\"\nloss = 0.01", "delay = \"2ms\"");
+        let error = lay_out(&scenario(&text), &[file()], Path::new("evenkeel"), 1).unwrap_err();
+        assert!(error.to_string().starts_with("mode = \"flow\" is without packets"), "{error}");
     }
 
     #[test]

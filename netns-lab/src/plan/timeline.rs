@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel_sim::random::Stream;
-use evenkeel_sim::scenario::{Action, Scenario, When};
+use evenkeel_sim::scenario::{Action, Scenario, Turn, When};
 
 use super::{ForwarderFile, forwarder_number, microseconds, network};
 use crate::LabError;
@@ -58,6 +58,7 @@ struct Timeline<'s> {
     agenda: BTreeMap<(Duration, u64), Step>,
     steps: u64,
     fates: Vec<Stream>,
+    turns: Vec<Turn>,
     /// The weights as they are, by forwarder, director and real server.
     weights: BTreeMap<(usize, String, String), u32>,
     /// The wires as they are, by host and leg.
@@ -88,8 +89,17 @@ impl<'s> Timeline<'s> {
             wires.extend(its.filter_map(|(leg, plan)| Some(((host, leg), plan.wire?))));
         }
         let (agenda, deeds) = (BTreeMap::new(), Vec::new());
-        let mut timeline =
-            Self { scenario, hosts, agenda, steps: 0, fates: Vec::new(), weights, wires, deeds };
+        let mut timeline = Self {
+            scenario,
+            hosts,
+            agenda,
+            steps: 0,
+            fates: Vec::new(),
+            turns: Vec::new(),
+            weights,
+            wires,
+            deeds,
+        };
         for (index, happening) in scenario.timeline.iter().enumerate() {
             timeline.check(&happening.action)?;
             let mut fate = When::fate(seed, index);
@@ -97,6 +107,7 @@ impl<'s> Timeline<'s> {
                 timeline.add(at, Step::Happen(index));
             }
             timeline.fates.push(fate);
+            timeline.turns.push(Turn::default());
         }
         Ok(timeline)
     }
@@ -121,6 +132,7 @@ impl<'s> Timeline<'s> {
             | Action::Hang { .. }
             | Action::Slow { .. }
             | Action::Weight { .. }
+            | Action::Scheduler { .. }
             | Action::Reload { .. }
             | Action::LinkDown { .. }
             | Action::LinkUp { .. }
@@ -144,6 +156,12 @@ impl<'s> Timeline<'s> {
 
     fn tell(&mut self, at: Duration, host: usize, order: Order) {
         self.act(at, Deed::Tell(host, order));
+    }
+
+    fn tell_all(&mut self, at: Duration, hosts: &[usize], order: &Order) {
+        for host in hosts {
+            self.tell(at, *host, order.clone());
+        }
     }
 
     fn act(&mut self, at: Duration, deed: Deed) {
@@ -199,10 +217,14 @@ impl<'s> Timeline<'s> {
                     self.change_weight(at, *forwarder, (director, server), *weight, *downtime);
                 }
             }
+            Action::Scheduler { forwarders, director, schedulers } => {
+                let next = self.turns.get_mut(index).and_then(|turn| turn.next(schedulers));
+                let Some(scheduler) = next else { return };
+                let words = ["director", director, "scheduler", scheduler].map(str::to_owned);
+                self.tell_all(at, forwarders, &Order::Control(words.to_vec()));
+            }
             Action::Reload { targets, config: _ } => {
-                for host in targets {
-                    self.tell(at, *host, Order::Control(vec!["reload".to_owned()]));
-                }
+                self.tell_all(at, targets, &Order::Control(vec!["reload".to_owned()]));
             }
             Action::LinkDown { targets, segment, downtime } => {
                 let Some(host) = fate.pick(targets).copied() else { return };
@@ -224,14 +246,10 @@ impl<'s> Timeline<'s> {
                 }
             }
             Action::RouteSet { targets, route } => {
-                for host in targets {
-                    self.tell(at, *host, Order::Ip(vec![network::set_route(route)]));
-                }
+                self.tell_all(at, targets, &Order::Ip(vec![network::set_route(route)]));
             }
             Action::RouteDelete { targets, to, table } => {
-                for host in targets {
-                    self.tell(at, *host, Order::Ip(vec![network::delete_route(to, *table)]));
-                }
+                self.tell_all(at, targets, &Order::Ip(vec![network::delete_route(to, *table)]));
             }
             // Refused before.
             Action::ClockJump { .. } => {}

@@ -22,8 +22,8 @@ use std::hint::black_box;
 use common::{at, flows, guest, load_plan, plan_of, policy_plan, servers, settings};
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenkeel_engine::director::{NewFlow, Scheduler, Selection, ServerLoad, builtin};
-use evenkeel_engine::plan::Builtin;
-use evenkeel_engine::policy::{PolicyFlow, PolicyVerdict};
+use evenkeel_engine::plan::{Builtin, OnFault};
+use evenkeel_engine::policy::{PolicyAnswer, PolicyFlow};
 use evenkeel_engine::{InterfaceId, Plan};
 use evenkeel_plugin_host::{Host, Mode};
 use farm::{Farm, component};
@@ -49,12 +49,12 @@ fn picks(criterion: &mut Criterion) {
 
 fn policies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decide");
-    let plan = policy_plan(guest("bundled:rate-guard", ""), true);
+    let plan = policy_plan(guest("bundled:rate-guard", ""), OnFault::Permit);
     for batch in [1, 32] {
         let mut policy = load_plan(&plan, Mode::Epoch).unwrap().policies.remove("guard").unwrap();
         let flow = |new: &NewFlow| PolicyFlow::new(new.hash, new.tuple, InterfaceId(0));
         let flows: Vec<PolicyFlow> = flows(0, batch).iter().map(flow).collect();
-        let mut verdicts = vec![PolicyVerdict::Skip; flows.len()];
+        let mut verdicts = vec![PolicyAnswer::SKIP; flows.len()];
         group.bench_function(format!("rate-guard-{batch}"), |bencher| {
             bencher.iter(|| {
                 policy.decide(&flows, &mut verdicts, at(1));

@@ -55,7 +55,10 @@ pub(crate) use bindings::listener::exports::evenkeel::plugin::feedback::{
     FlowEvent, Happening, Hearing, ProbeAnswer,
 };
 pub(crate) use bindings::listener::{Listener, ListenerIndices};
-pub(crate) use bindings::policy::exports::evenkeel::plugin::decide::{Arrival, PolicySetup};
+pub(crate) use bindings::policy::exports::evenkeel::plugin::decide::{
+    Answer, Arrival, Limit as LimitWish, LimitKey as LimitKeyWish, Moment as MomentOf, PolicySetup,
+    PolicyWishes as PolicyWish,
+};
 pub(crate) use bindings::policy::{Policy, PolicyPre};
 pub(crate) use bindings::scheduler::{Scheduler, SchedulerIndices, SchedulerPre};
 pub(crate) use bindings::table_scheduler::{TableScheduler, TableSchedulerPre};
@@ -66,6 +69,10 @@ pub(crate) const NO_ANSWER: u32 = u32::MAX;
 pub(crate) const VERDICT_SKIP: u32 = u32::MAX;
 pub(crate) const VERDICT_PERMIT: u32 = u32::MAX - 1;
 pub(crate) const VERDICT_DENY: u32 = u32::MAX - 2;
+/// Where the indexes of routing tables begin among verdicts.
+pub(crate) const VERDICT_TABLES: u32 = 65_536;
+/// "No limit" of a policy.
+pub(crate) const NO_LIMIT: u32 = u32::MAX;
 /// The largest table of a table scheduler.
 pub(crate) const TABLE_MAX: usize = 1 << 20;
 

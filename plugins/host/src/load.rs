@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evenkeel_engine::director::builtin::seed_of;
 use evenkeel_engine::director::native;
-use evenkeel_engine::plan::{GuestPlan, PolicyPlan, SchedulerPlan, Tuned};
+use evenkeel_engine::plan::{GuestPlan, PolicyGuestPlan, PolicyPlan, SchedulerPlan, Tuned};
 use evenkeel_engine::{Guests, Plan};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -188,14 +188,14 @@ impl Host {
 struct User<'a> {
     name: &'a str,
     plan: &'a GuestPlan,
-    role: Role,
+    role: Role<'a>,
 }
 
 #[derive(Clone, Copy)]
-enum Role {
+enum Role<'a> {
     Scheduler,
     Shadow,
-    Policy { permit_on_fault: bool },
+    Policy(&'a PolicyGuestPlan),
 }
 
 fn named(plan: &Plan) -> Vec<User<'_>> {
@@ -208,8 +208,8 @@ fn named(plan: &Plan) -> Vec<User<'_>> {
     });
     let policies = plan.policies.iter().filter_map(|policy| match policy {
         PolicyPlan::Rules(_) => None,
-        PolicyPlan::Guest { name, guest, permit_on_fault } => {
-            Some(User { name, plan: guest, role: Role::Policy { permit_on_fault: *permit_on_fault } })
+        PolicyPlan::Guest(policy) => {
+            Some(User { name: &policy.name, plan: &policy.guest, role: Role::Policy(policy) })
         }
     });
     schedulers.chain(policies).collect()
@@ -261,19 +261,21 @@ impl User<'_> {
                 let scheduler = ComponentScheduler::new(offer, setup, fallback)?;
                 let place = match self.role {
                     Role::Shadow => &mut guests.shadows,
-                    Role::Scheduler | Role::Policy { .. } => &mut guests.schedulers,
+                    Role::Scheduler | Role::Policy(_) => &mut guests.schedulers,
                 };
                 place.insert(self.name.to_owned(), Box::new(scheduler));
             }
-            Role::Policy { permit_on_fault } => {
+            Role::Policy(policy) => {
                 check_policy(&compiled.component)?;
                 let setup = PolicySetup {
                     common: setup,
                     directors: plan.directors.iter().map(|director| director.name.clone()).collect(),
                     interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+                    tables: plan.tables.iter().map(|table| table.id).collect(),
+                    data: policy.data.clone(),
                 };
                 let terms = self.terms(workshop, PolicyPre::new(compiled.pre.clone()))?;
-                let policy = ComponentPolicy::new(terms, setup, permit_on_fault)?;
+                let policy = ComponentPolicy::new(terms, setup, policy.on_fault)?;
                 guests.policies.insert(self.name.to_owned(), Box::new(policy));
             }
         }

@@ -5,9 +5,10 @@
 
 mod common;
 
-use common::{Director, Guard, MODES, guest};
-use evenkeel_engine::Duration;
-use evenkeel_engine::policy::PolicyVerdict;
+use common::{Director, Guard, MODES, guest, load_plan, policy_plan};
+use evenkeel_engine::plan::{Limit, LimitKey, OnFault};
+use evenkeel_engine::policy::{PolicyAnswer, PolicyFlow, PolicyVerdict};
+use evenkeel_engine::{Duration, InterfaceId};
 use evenkeel_plugin_host::Mode;
 
 /// Kind of fault, words that its reason has, calls of 8 flows that fail until the breaker opens.
@@ -189,10 +190,14 @@ fn a_budget_of_fuel_is_exact() {
 #[test]
 fn a_policy_that_fails_says_what_the_configuration_says() {
     for mode in MODES {
-        for (permit, verdict) in [(true, PolicyVerdict::Permit), (false, PolicyVerdict::Deny)] {
+        for (on_fault, verdict) in [
+            (OnFault::Permit, PolicyVerdict::Permit),
+            (OnFault::Deny, PolicyVerdict::Deny),
+            (OnFault::Native, PolicyVerdict::Skip),
+        ] {
             for kind in ["loop", "memory", "stack", "short", "long"] {
                 let options = format!("kind = \"{kind}\"");
-                let mut guard = Guard::new("bundled:misbehave", &options, mode, permit);
+                let mut guard = Guard::new("bundled:misbehave", &options, mode, on_fault);
                 assert_eq!(guard.decide(&[1, 2, 3]), [verdict; 3], "{kind}");
                 assert_eq!(guard.policy.stats().faults, 1, "{kind}");
                 assert_eq!(guard.policy.stats().fallbacks, 3, "{kind}");
@@ -205,7 +210,7 @@ fn a_policy_that_fails_says_what_the_configuration_says() {
 
 #[test]
 fn a_verdict_for_a_director_that_does_not_exist_is_refused_alone() {
-    let mut guard = Guard::new("bundled:misbehave", "kind = \"missing\"", Mode::Fuel, false);
+    let mut guard = Guard::new("bundled:misbehave", "kind = \"missing\"", Mode::Fuel, OnFault::Deny);
     use PolicyVerdict::{Deny, Skip};
     assert_eq!(guard.decide(&[1, 2, 3]), [Deny, Skip, Deny]);
     let fault = guard.policy.take_fault().unwrap();
@@ -214,8 +219,45 @@ fn a_verdict_for_a_director_that_does_not_exist_is_refused_alone() {
 }
 
 #[test]
+fn a_table_or_a_limit_that_does_not_exist_is_refused() {
+    let cases = [
+        ("table", "it chose routing table 7, and there are 0, counted from 0"),
+        ("limit", "it named limit 1, and it wished 1, counted from 0"),
+    ];
+    for (kind, reason) in cases {
+        let options = format!("kind = \"{kind}\"");
+        let mut guard = Guard::new("bundled:misbehave", &options, Mode::Fuel, OnFault::Deny);
+        assert_eq!(guard.decide(&[1, 2]), [PolicyVerdict::Deny; 2], "{kind}");
+        assert_eq!(guard.policy.take_fault().unwrap().reason, reason);
+        assert_eq!(guard.policy.stats().fallbacks, 2);
+    }
+}
+
+#[test]
+fn wishes_that_can_not_be_are_told_when_the_policy_is_loaded() {
+    let plan = policy_plan(guest("bundled:misbehave", "kind = \"wish\""), OnFault::Permit);
+    let [error] = &load_plan(&plan, Mode::Fuel).unwrap_err()[..] else { panic!("one error") };
+    let reason = "its wishes can not be: limit number 0, limit: 0 is outside of 1 to 1000000000";
+    assert_eq!(error.reason, reason);
+}
+
+#[test]
+fn wishes_and_limits_of_a_policy_reach_the_engine() {
+    let guard = Guard::new("bundled:misbehave", "kind = \"packets\"", Mode::Fuel, OnFault::Permit);
+    let wishes = guard.policy.wishes();
+    assert!(wishes.packets);
+    let key = LimitKey::Source(32, 64);
+    assert_eq!(wishes.limits, [Limit { count: 5, period: Duration::from_secs(1), burst: 2, key }]);
+    let mut guard = Guard::new("bundled:misbehave", "kind = \"limited\"", Mode::Fuel, OnFault::Permit);
+    assert!(!guard.policy.wishes().packets);
+    let flow = PolicyFlow::new(1, common::tuple(1), InterfaceId(0));
+    let answer = PolicyAnswer { verdict: PolicyVerdict::Permit, limit: Some(0) };
+    assert_eq!(guard.answer(&[flow, flow, flow]), [answer; 3], "the engine meters, not the host");
+}
+
+#[test]
 fn the_breaker_of_a_policy_opens_too() {
-    let mut guard = Guard::new("bundled:misbehave", "kind = \"loop\"", Mode::Fuel, true);
+    let mut guard = Guard::new("bundled:misbehave", "kind = \"loop\"", Mode::Fuel, OnFault::Permit);
     for _ in 0..20 {
         assert_eq!(guard.decide(&[1]), [PolicyVerdict::Permit]);
     }

@@ -14,17 +14,16 @@ use common::{Director, Guard, MODES, flows, servers};
 use evenkeel_engine::Duration;
 use evenkeel_engine::director::builtin::maglev_table;
 use evenkeel_engine::director::{FlowClosed, FlowEvent, NewFlow, Selection, ServerLoad, Wishes, builtin};
-use evenkeel_engine::plan::Builtin;
+use evenkeel_engine::plan::{Builtin, OnFault};
 use evenkeel_engine::policy::PolicyVerdict;
 use evenkeel_plugin_host::Mode;
 
 #[test]
 fn every_bundled_component_is_a_scheduler_or_a_policy() {
     for name in evenkeel_plugins_bundled::names() {
-        let component = format!("bundled:{name}");
-        let scheduler = common::load_plan(&common::plan_of(common::guest(&component, "")), Mode::Epoch);
-        let policy =
-            common::load_plan(&common::policy_plan(common::guest(&component, ""), true), Mode::Epoch);
+        let guest = common::guest(&format!("bundled:{name}"), "");
+        let scheduler = common::load_plan(&common::plan_of(guest.clone()), Mode::Epoch);
+        let policy = common::load_plan(&common::policy_plan(guest, OnFault::Permit), Mode::Epoch);
         assert_ne!(scheduler.is_ok(), policy.is_ok(), "{name}");
     }
 }
@@ -125,7 +124,8 @@ fn a_table_guest_is_called_once_per_change_and_never_per_flow() {
 #[test]
 fn rate_guard_lets_the_burst_pass_and_denies_the_rest() {
     for mode in MODES {
-        let mut guard = Guard::new("bundled:rate-guard", "flows_per_second = 10\nburst = 3", mode, true);
+        let mut guard =
+            Guard::new("bundled:rate-guard", "flows_per_second = 10\nburst = 3", mode, OnFault::Permit);
         let verdicts = guard.decide(&[1, 1, 1, 1, 2]);
         use PolicyVerdict::{Deny, Skip};
         assert_eq!(verdicts, [Skip, Skip, Skip, Deny, Skip]);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use common::{Director, guest, load_plan, plan_of, policy_plan, settings};
 use evenkeel_engine::Plan;
-use evenkeel_engine::plan::{Builtin, GuestPlan, SchedulerPlan};
+use evenkeel_engine::plan::{Builtin, GuestPlan, OnFault, SchedulerPlan};
 use evenkeel_plugin_host::{Host, LoadError, Mode, Settings};
 
 fn refusal(guest: GuestPlan) -> String {
@@ -66,7 +66,8 @@ fn a_policy_is_no_scheduler_and_the_other_way_round() {
         reason.starts_with("it is not a scheduler: it must export one of evenkeel:plugin/schedule@0.1.0")
     );
     assert!(reason.ends_with("it exports evenkeel:plugin/decide@0.1.0"), "{reason}");
-    let errors = load_plan(&policy_plan(guest("bundled:maglev", ""), true), Mode::Fuel).unwrap_err();
+    let errors =
+        load_plan(&policy_plan(guest("bundled:maglev", ""), OnFault::Permit), Mode::Fuel).unwrap_err();
     assert_eq!(errors[0].name, "guard");
     assert!(errors[0].reason.starts_with("it is not a policy: it must export evenkeel:plugin/decide@0.1.0"));
 }
@@ -128,7 +129,7 @@ fn every_wrong_guest_has_its_own_error() {
     let mut plan = plan_of(guest("bundled:nothing", ""));
     plan.directors.push(common::director("dns", guest("bundled:maglev", "size = 9")));
     plan.directors.push(common::director("ok", guest("bundled:maglev", "")));
-    plan.policies = policy_plan(guest("bundled:maglev", ""), true).policies;
+    plan.policies = policy_plan(guest("bundled:maglev", ""), OnFault::Permit).policies;
     let errors = load_plan(&plan, Mode::Epoch).unwrap_err();
     let names: Vec<&str> = errors.iter().map(|error| error.name.as_str()).collect();
     assert_eq!(names, ["web", "dns", "guard"]);

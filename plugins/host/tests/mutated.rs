@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 use common::{at, flows, guest, servers, settings};
 use evenkeel_engine::director::{NewFlow, Selection, ServerLoad};
-use evenkeel_engine::policy::{PolicyFlow, PolicyVerdict};
+use evenkeel_engine::plan::OnFault;
+use evenkeel_engine::policy::{PolicyAnswer, PolicyFlow};
 use evenkeel_engine::{Duration, Guests, InterfaceId, Plan};
 use evenkeel_plugin_host::{Host, Mode, Settings};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -72,7 +73,7 @@ fn exercise(guests: &mut Guests) {
     for policy in guests.policies.values_mut() {
         let flow = |new: &NewFlow| PolicyFlow::new(new.hash, new.tuple, InterfaceId(0));
         let flows: Vec<PolicyFlow> = flows(0, 8).iter().map(flow).collect();
-        policy.decide(&flows, &mut [PolicyVerdict::Skip; 8], at(3));
+        policy.decide(&flows, &mut [PolicyAnswer::SKIP; 8], at(3));
     }
 }
 
@@ -80,7 +81,7 @@ fn plans() -> [Plan; 2] {
     let mut mutant = guest("mutant.wasm", "");
     mutant.call_budget = Duration::from_micros(200);
     [common::plan_of(mutant.clone()), {
-        let mut plan = common::policy_plan(mutant, true);
+        let mut plan = common::policy_plan(mutant, OnFault::Permit);
         plan.directors.clear();
         plan
     }]

@@ -8,8 +8,8 @@ pub mod glue {
     use alloc::vec::Vec;
 
     use crate::{
-        Arrival, ConfigureError, Flow, FlowEvent, HashScheduler, Instant, Load, NO_ANSWER, Options, Policy,
-        PolicySetup, ProbeAnswer, Scheduler, Server, Setup, TableScheduler, Wishes,
+        Answer, Arrival, ConfigureError, Flow, FlowEvent, HashScheduler, Instant, Load, NO_ANSWER, Options,
+        Policy, PolicySetup, ProbeAnswer, Scheduler, Server, Setup, TableScheduler, Wishes,
     };
 
     pub use crate::bindings::scheduler::exports::evenkeel::plugin::feedback::Hearing;
@@ -195,14 +195,14 @@ pub mod glue {
     }
 
     /// Decides about a batch.
-    pub fn decide<G: Policy>(guest: &mut G, arrivals: &[Arrival], now: u64) -> Vec<u32> {
+    pub fn decide<G: Policy>(guest: &mut G, arrivals: &[Arrival], now: u64) -> Vec<Answer> {
         let now = Instant::from_nanos(now);
-        arrivals.iter().map(|arrival| guest.decide(arrival, now).code()).collect()
+        arrivals.iter().map(|arrival| guest.decide(arrival, now).answer()).collect()
     }
 
     /// Decides about one flow.
-    pub fn decide_one<G: Policy>(guest: &mut G, arrival: &Arrival, now: u64) -> u32 {
-        guest.decide(arrival, Instant::from_nanos(now)).code()
+    pub fn decide_one<G: Policy>(guest: &mut G, arrival: &Arrival, now: u64) -> Answer {
+        guest.decide(arrival, Instant::from_nanos(now)).answer()
     }
 }
 
@@ -370,20 +370,22 @@ macro_rules! export_policy {
             extern crate alloc;
             use alloc::vec::Vec;
             use $crate::bindings::policy as world;
-            use $crate::{Arrival, ConfigureError, PolicySetup, glue};
+            use $crate::{Answer, Arrival, ConfigureError, Policy, PolicySetup, PolicyWishes, glue};
 
             static GUEST: glue::Slot<$guest> = glue::Slot::new();
             struct Component;
 
             impl world::exports::evenkeel::plugin::decide::Guest for Component {
-                fn configure(setup: PolicySetup) -> Result<(), ConfigureError> {
-                    GUEST.fill(glue::policy(&setup)?);
-                    Ok(())
+                fn configure(setup: PolicySetup) -> Result<PolicyWishes, ConfigureError> {
+                    let guest: $guest = glue::policy(&setup)?;
+                    let wishes = guest.wishes();
+                    GUEST.fill(guest);
+                    Ok(wishes)
                 }
-                fn decide(arrivals: Vec<Arrival>, now: u64) -> Vec<u32> {
+                fn decide(arrivals: Vec<Arrival>, now: u64) -> Vec<Answer> {
                     GUEST.with(|guest| glue::decide(guest, &arrivals, now))
                 }
-                fn decide_one(arrival: Arrival, now: u64) -> u32 {
+                fn decide_one(arrival: Arrival, now: u64) -> Answer {
                     GUEST.with(|guest| glue::decide_one(guest, &arrival, now))
                 }
             }

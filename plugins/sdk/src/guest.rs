@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::{
-    Arrival, ConfigureError, Flow, FlowEvent, Instant, Load, Options, PolicySetup, ProbeAnswer, Server, Setup,
+    Answer, Arrival, ConfigureError, Flow, FlowEvent, Instant, Load, Options, PolicySetup, PolicyWishes,
+    ProbeAnswer, Server, Setup,
 };
 
 /// The entry of a table, or the answer for a flow, that leaves the choice to the native fallback.
@@ -141,11 +142,16 @@ pub enum Verdict {
     Deny,
     /// It may pass, to the director with this index in [`PolicySetup::directors`] (0 to 65,534).
     Director(u16),
+    /// It may pass as with `Permit`, and leaves by the routing table with this index in [`PolicySetup::tables`].
+    Table(u16),
     /// Another policy, or else the default, decides.
     Skip,
 }
 
 impl Verdict {
+    /// Where the numbers of routing tables begin in the contract.
+    const TABLES: u32 = 65_536;
+
     /// The number that stands for this verdict in the contract.
     #[must_use]
     pub const fn code(self) -> u32 {
@@ -154,11 +160,46 @@ impl Verdict {
             Self::Permit => u32::MAX - 1,
             Self::Deny => u32::MAX - 2,
             Self::Director(index) => index as u32,
+            Self::Table(index) => Self::TABLES + index as u32,
         }
+    }
+
+    /// This verdict as long as the limit with this index in [`PolicyWishes::limits`] is not reached; beyond, the flow is
+    /// denied.
+    #[must_use]
+    pub const fn within(self, limit: u16) -> Decision {
+        Decision { verdict: self, limit: Some(limit) }
     }
 }
 
-/// Decides which new flows may pass.
+/// A verdict, with the limit within which it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What becomes of the flow.
+    pub verdict: Verdict,
+    /// The index of a limit in [`PolicyWishes::limits`].
+    pub limit: Option<u16>,
+}
+
+impl Decision {
+    /// The record that stands for it in the contract.
+    #[must_use]
+    pub const fn answer(self) -> Answer {
+        let limit = match self.limit {
+            Some(index) => index as u32,
+            None => u32::MAX,
+        };
+        Answer { verdict: self.verdict.code(), limit }
+    }
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, limit: None }
+    }
+}
+
+/// Decides which new flows may pass, and where they go.
 pub trait Policy: Sized {
     /// As in [`Scheduler::configure`], with the names of the directors and interfaces.
     ///
@@ -166,6 +207,12 @@ pub trait Policy: Sized {
     /// When the options cannot be used.
     fn configure(setup: &PolicySetup, options: &mut Options) -> Result<Self, ConfigureError>;
 
-    /// Decides about one flow.
-    fn decide(&mut self, arrival: &Arrival, now: Instant) -> Verdict;
+    /// What the guest wants: limits that the forwarder counts, or to be asked about every packet. Asked once, after
+    /// `configure`.
+    fn wishes(&self) -> PolicyWishes {
+        PolicyWishes::NONE
+    }
+
+    /// Decides about one flow, or about one packet of it.
+    fn decide(&mut self, arrival: &Arrival, now: Instant) -> Decision;
 }

@@ -17,8 +17,9 @@ use core::time::Duration;
 use crate::export::glue;
 use crate::types::{describe, halves};
 use crate::{
-    Arrival, ConfigureError, Flow, FlowEvent, Happening, HashScheduler, Instant, Load, NO_ANSWER,
-    PROTOCOL_TCP, Policy, PolicySetup, Scheduler, Server, Setup, TableScheduler, Verdict, Wishes,
+    Arrival, ConfigureError, Decision, Flow, FlowEvent, Happening, HashScheduler, Instant, Load, NO_ANSWER,
+    PROTOCOL_TCP, Policy, PolicySetup, PolicyWishes, Scheduler, Server, Setup, TableScheduler, Verdict,
+    Wishes,
 };
 
 /// How many flows a batch of [`Kit::shares`] has.
@@ -421,10 +422,12 @@ impl<G: TableScheduler> TableSchedulerKit<G> {
     }
 }
 
-/// A forwarder with two directors, `web` and `dns`, and two interfaces, `tun0` and `tun1`, as a policy sees it.
+/// A forwarder with two directors, `web` and `dns`, two interfaces, `tun0` and `tun1`, and a routing table, 200, as a
+/// policy sees it.
 #[derive(Debug)]
 pub struct PolicyKit<G> {
     guest: G,
+    wishes: PolicyWishes,
     now: Instant,
 }
 
@@ -434,25 +437,52 @@ impl<G: Policy> PolicyKit<G> {
     /// # Errors
     /// What the operator would read.
     pub fn new(options: &str) -> Result<Self, ConfigureError> {
+        Self::with_data(options, "")
+    }
+
+    /// The same with the content of a file.
+    ///
+    /// # Errors
+    /// What the operator would read.
+    pub fn with_data(options: &str, data: &str) -> Result<Self, ConfigureError> {
         let names = |names: [&str; 2]| names.map(ToOwned::to_owned).to_vec();
         let (directors, interfaces) = (names(["web", "dns"]), names(["tun0", "tun1"]));
-        let guest = glue::policy(&PolicySetup { common: setup(options), directors, interfaces })?;
-        Ok(Self { guest, now: Instant::default() })
+        let (common, data) = (setup(options), data.to_owned());
+        let setup = PolicySetup { common, directors, interfaces, tables: vec![200], data };
+        let guest: G = glue::policy(&setup)?;
+        let wishes = guest.wishes();
+        Ok(Self { guest, wishes, now: Instant::default() })
     }
 
     /// Lets one batch of flows arrive on `tun0` and tells what becomes of each.
     ///
     /// # Panics
-    /// When a verdict names a director that does not exist.
+    /// As [`PolicyKit::arrive`].
     pub fn decide(&mut self, flows: &[Flow]) -> Vec<Verdict> {
-        let decide = |flow: &Flow| {
-            let verdict = self.guest.decide(&Arrival { flow: *flow, interface: 0 }, self.now);
-            if let Verdict::Director(index) = verdict {
-                assert!(index < 2, "director {index} does not exist");
-            }
-            verdict
-        };
-        flows.iter().map(decide).collect()
+        flows.iter().map(|flow| self.arrive(&Arrival::from(*flow)).verdict).collect()
+    }
+
+    /// Lets one flow or packet arrive. Limits are not counted here.
+    ///
+    /// # Panics
+    /// When the answer names a director, table or limit that does not exist.
+    pub fn arrive(&mut self, arrival: &Arrival) -> Decision {
+        let decision = self.guest.decide(arrival, self.now);
+        match decision.verdict {
+            Verdict::Director(index) => assert!(index < 2, "director {index} does not exist"),
+            Verdict::Table(index) => assert!(index < 1, "routing table {index} does not exist"),
+            Verdict::Permit | Verdict::Deny | Verdict::Skip => {}
+        }
+        let limits = self.wishes.limits.len();
+        let is_known = decision.limit.is_none_or(|limit| usize::from(limit) < limits);
+        assert!(is_known, "limit {:?} does not exist", decision.limit);
+        decision
+    }
+
+    /// What the guest wants.
+    #[must_use]
+    pub const fn wishes(&self) -> &PolicyWishes {
+        &self.wishes
     }
 
     /// Lets time pass.

@@ -59,6 +59,8 @@ mod hash;
 pub mod kit;
 pub mod log;
 pub mod maglev;
+pub mod meter;
+pub mod network;
 mod options;
 pub mod random;
 #[cfg(target_arch = "wasm32")]
@@ -67,14 +69,16 @@ mod state;
 mod types;
 
 pub use bindings::guest::evenkeel::plugin::types::{BadOption, ConfigureError, Flow, Load, Server, Setup};
-pub use bindings::policy::exports::evenkeel::plugin::decide::{Arrival, PolicySetup};
+pub use bindings::policy::exports::evenkeel::plugin::decide::{
+    Answer, Arrival, Limit, LimitKey, Moment, PolicySetup, PolicyWishes,
+};
 pub use bindings::scheduler::exports::evenkeel::plugin::feedback::{FlowEvent, Happening, ProbeAnswer};
 #[doc(hidden)]
 pub use export::glue;
-pub use guest::{HashScheduler, NO_ANSWER, Policy, Scheduler, TableScheduler, Verdict, Wishes};
+pub use guest::{Decision, HashScheduler, NO_ANSWER, Policy, Scheduler, TableScheduler, Verdict, Wishes};
 pub use hash::keyed_hash;
 pub use options::Options;
 pub use state::{State, StateWriter};
-pub use types::{Instant, PROTOCOL_TCP, PROTOCOL_UDP};
+pub use types::{Instant, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 #[doc(hidden)]
 pub use wit_bindgen;

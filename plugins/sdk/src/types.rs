@@ -1,16 +1,21 @@
 //! What the generated records can say about themselves.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use crate::{BadOption, ConfigureError, Flow, Load, Server};
+use crate::{Arrival, BadOption, ConfigureError, Flow, Limit, LimitKey, Load, Moment, PolicyWishes, Server};
 
 /// The number of TCP in [`Flow::protocol`].
 pub const PROTOCOL_TCP: u8 = 6;
 /// The number of UDP in [`Flow::protocol`].
 pub const PROTOCOL_UDP: u8 = 17;
+/// The number of ICMP in [`Flow::protocol`].
+pub const PROTOCOL_ICMP: u8 = 1;
+/// The number of ICMP for IPv6 in [`Flow::protocol`].
+pub const PROTOCOL_ICMPV6: u8 = 58;
 
 /// A point in time, in nanoseconds since an origin that the forwarder chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +106,41 @@ impl Load {
     pub const fn outstanding(&self, protocol: u8) -> u64 {
         let (active, inactive) = (self.active as u64, self.inactive as u64);
         if protocol == PROTOCOL_TCP { active } else { active + inactive }
+    }
+}
+
+impl From<Flow> for Arrival {
+    /// The arrival of the first packet of a flow, a SYN or an echo request, by the first interface.
+    fn from(flow: Flow) -> Self {
+        let is_icmpv6 = flow.protocol == PROTOCOL_ICMPV6;
+        Self {
+            flow,
+            interface: 0,
+            icmp_kind: if is_icmpv6 { 128 } else { 8 },
+            tcp_flags: if flow.is_tcp() { 2 } else { 0 },
+            dscp: 0,
+            moment: Moment::First,
+            length: 40,
+        }
+    }
+}
+
+impl PolicyWishes {
+    /// Nothing.
+    pub const NONE: Self = Self { packets: false, limits: Vec::new() };
+}
+
+impl Limit {
+    /// So many of all flows together in each second, and `burst` of them at once.
+    #[must_use]
+    pub const fn per_second(count: u32, burst: u32) -> Self {
+        Self { count, period: 1_000_000_000, burst, key: LimitKey::All, length_v4: 0, length_v6: 0 }
+    }
+
+    /// The same for each source: by this many bits of its address (IPv4, IPv6).
+    #[must_use]
+    pub const fn for_each_source(self, length_v4: u8, length_v6: u8) -> Self {
+        Self { key: LimitKey::Source, length_v4, length_v6, ..self }
     }
 }
 

@@ -18,6 +18,9 @@ const WAY_MAX: usize = 8;
 /// a closed or idle flow of UDP (300 s).
 const FRESH: Duration = Duration::from_secs(600);
 
+/// How long packets of a call are under way after its last one at most: they wait for neighbours, and on slow cables.
+const LATE: Duration = Duration::from_secs(60);
+
 /// The client's end of a call.
 pub(crate) type Key = (Protocol, AnyEnd);
 
@@ -101,6 +104,11 @@ impl Call {
             Some(Mark::Number(_)) => self.mark == mark,
             Some(Mark::Head(..)) | None => true,
         }
+    }
+
+    /// Whether packets of it may still be under way.
+    pub(super) fn is_recent(&self, now: Instant) -> bool {
+        now.since(self.last) <= LATE
     }
 
     /// A packet of it was seen.

@@ -65,7 +65,7 @@ pub struct Counts {
     pub arp_conflicts: u64,
     /// Frames for a VIP that reached a real server past every forwarder.
     pub vip_bypassed: u64,
-    /// Answers to a client from an address that it had not called.
+    /// Answers to a client from an address that it had not called, of a real server that its forwarder has.
     pub foreign_answers: u64,
     /// Answers that reached another forwarder than the requests.
     pub strayed_answers: u64,
@@ -101,6 +101,8 @@ enum Finding {
     BadPackets { machine: usize },
     /// A client that called one address is answered by another.
     Foreign { client: usize, called: IpAddr, from: IpAddr },
+    /// A real server that a reload has removed goes on answering, and nobody translates it any more.
+    Removed { server: IpAddr, forwarder: usize },
     /// A real server gets flows that a rule denies.
     Denied { server: usize, called: IpAddr, forwarder: usize },
     /// A real server gets new flows while it is drained or down.
@@ -126,6 +128,8 @@ pub(crate) struct Checker {
     plans: BTreeMap<usize, Plan>,
     /// The real servers that each forwarder knows; since when it gives them no new flows, where that is so.
     service: BTreeMap<(usize, IpAddr), Option<Instant>>,
+    /// When a forwarder lost a real server, for the last time.
+    removed: BTreeMap<(usize, IpAddr), Instant>,
     said: BTreeSet<Finding>,
     findings: Findings,
 }
@@ -140,6 +144,7 @@ impl Checker {
             tuples: Tuples::default(),
             plans: BTreeMap::new(),
             service: BTreeMap::new(),
+            removed: BTreeMap::new(),
             said: BTreeSet::new(),
             findings: Findings::default(),
         }
@@ -167,8 +172,16 @@ impl Checker {
     }
 
     /// A forwarder goes by this plan from now on.
-    pub(crate) fn told(&mut self, forwarder: usize, plan: &Plan) {
-        self.plans.insert(forwarder, plan.clone());
+    pub(crate) fn told(&mut self, now: Instant, forwarder: usize, plan: &Plan) {
+        let servers = |plan: &Plan| -> BTreeSet<IpAddr> {
+            plan.directors.iter().flat_map(|director| &director.servers).map(|one| one.address).collect()
+        };
+        let are_known = servers(plan);
+        let before = self.plans.insert(forwarder, plan.clone());
+        for server in before.iter().flat_map(servers).filter(|server| !are_known.contains(server)) {
+            self.serves(now, forwarder, server, false);
+            self.removed.insert((forwarder, server), now);
+        }
     }
 
     /// Whether a forwarder gives new flows to a real server from now on.
@@ -212,7 +225,9 @@ impl Checker {
             self.findings.counts.vip_bypassed += 1;
             self.say(Finding::Bypassed { host: machine, vip: address, from });
         }
-        let inside = inner::inner(bytes);
+        // Tunnels end at real servers. A client, or a forwarder in its name, may have the port of a tunnel as its own.
+        let is_server = !to.is_client && to.owner.is_some_and(|(owner, _)| self.names.is_host(owner));
+        let inside = if is_server { inner::inner(bytes) } else { None };
         match packet::view(inside.unwrap_or(bytes)) {
             Ok(view) => {
                 let to = if inside.is_some() { self.names.known(view.destination.address) } else { to };
@@ -266,6 +281,15 @@ impl Checker {
     fn note_call(&mut self, now: Instant, key: Key, view: &View<'_>, segment: Option<&Segment>) {
         let known = self.calls.get(&key);
         if segment.is_none() && known.is_some_and(|call| !call.is_over) {
+            return;
+        }
+        // What was translated, and comes late, is no call of the real server.
+        let is_late = known.is_some_and(|call| {
+            let is_server =
+                |(forwarder, _)| self.service.contains_key(&(forwarder, view.destination.address));
+            call.called != view.destination && call.is_recent(now) && call.forwarder.is_some_and(is_server)
+        });
+        if is_late {
             return;
         }
         let mark = Mark::of(segment, view.payload);
@@ -369,16 +393,19 @@ impl Checker {
         let Some(call) = self.calls.get_mut(&key) else { return };
         call.touch(now);
         call.answers_at = Some(machine);
-        let (called, from) = (call.called, view.source);
+        let (called, opened, from) = (call.called, call.opened, view.source);
         let is_foreign = is_at_client && called != from;
         call.is_foreign |= is_foreign;
-        if let Some((expected, _)) =
-            call.forwarder.filter(|(expected, _)| is_forwarder && *expected != machine)
-        {
+        let owner = call.forwarder.map(|(forwarder, _)| forwarder);
+        if let Some(expected) = owner.filter(|expected| is_forwarder && *expected != machine) {
             self.findings.counts.strayed_answers += 1;
             self.say(Finding::Strayed { server: from.address, expected, at: machine });
         }
-        if is_foreign {
+        let removed = |owner: &usize| self.removed.get(&(*owner, from.address));
+        let has_removed = |owner: &usize| is_foreign && removed(owner).is_some_and(|at| opened <= *at);
+        if let Some(forwarder) = owner.filter(has_removed) {
+            self.say(Finding::Removed { server: from.address, forwarder });
+        } else if is_foreign {
             self.findings.counts.foreign_answers += 1;
             self.say(Finding::Foreign { client: machine, called: called.address, from: from.address });
         }

@@ -201,6 +201,13 @@ impl Names {
                 let name = self.of(machine);
                 format!("{name} gets packets whose checksum or length is wrong, and no cable corrupts")
             }
+            Finding::Removed { server, forwarder } => {
+                let (server, forwarder) = (self.owner(server), self.of(forwarder));
+                format!(
+                    "{server} was removed from {forwarder} with flows open: its answers to them are no longer \
+                     translated; drain it first (weight 0)"
+                )
+            }
             Finding::Foreign { client, called, from } => {
                 let (who, server) = (self.of(client), self.owner(from));
                 format!(

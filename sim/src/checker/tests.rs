@@ -1,7 +1,9 @@
 //! What should not be on the wires, put there on purpose: each violation is found once, and named.
 
 use evenkeel_engine::Duration;
-use evenkeel_engine::plan::{FlowAction, FlowPlan, FlowRule, PolicyPlan};
+use evenkeel_engine::plan::{
+    Binding, Builtin, DirectorPlan, FlowAction, FlowPlan, FlowRule, PolicyPlan, ServerPlan,
+};
 
 use super::*;
 use crate::packet::{AnyEnd, End, Header, Packet};
@@ -120,6 +122,73 @@ fn a_new_flow_to_a_drained_server_is_found_and_an_old_one_is_none() {
 }
 
 #[test]
+fn answers_of_a_removed_server_are_its_removals() {
+    let real = ServerPlan::new("s1", server().address, server().port, 1);
+    let bind = Binding::of(vip().address, 80, Protocol::TCP);
+    let director = DirectorPlan::new("web", bind, Builtin::RoundRobin, vec![real]);
+    let plan = Plan { directors: vec![director], ..Plan::empty() };
+    let mut checker = checker();
+    checker.told(at(0), LB_A, &plan);
+    checker.open(1, client(1), client(1), 100);
+    checker.told(at(2), LB_A, &Plan::empty());
+    let answer = tcp(server(), client(1), 7, Flags::ACK);
+    checker.see(3, CLIENT, LB_A, &answer);
+    assert_eq!(checker.findings.counts.foreign_answers, 0);
+    let removed = "server was removed from lb-a with flows open: its answers to them are no longer translated; drain it \
+                   first (weight 0)";
+    assert_eq!(checker.sentences(), [removed]);
+    checker.open(4, client(2), client(2), 200);
+    assert_eq!(checker.findings.counts.out_of_service, 1, "it gets no new flows");
+    checker.told(at(5), LB_A, &plan);
+    checker.serves(at(5), LB_A, server().address, true);
+    checker.see(6, CLIENT, LB_A, &answer);
+    assert_eq!(
+        checker.findings.counts.foreign_answers, 0,
+        "the forwarder has forgotten the flow all the same"
+    );
+    checker.open(7, client(3), client(3), 300);
+    checker.see(8, CLIENT, LB_A, &tcp(server(), client(3), 7, Flags::ACK));
+    assert_eq!(checker.findings.counts.foreign_answers, 1, "it is there again, and not translated");
+}
+
+#[test]
+fn a_late_translated_packet_is_no_new_call() {
+    for is_datagram in [false, true] {
+        let mut checker = checker();
+        checker.serves(at(0), LB_A, server().address, true);
+        let protocol = if is_datagram { Protocol::UDP } else { Protocol::TCP };
+        let packet = |to| match is_datagram {
+            true => request(client(1), to, 9),
+            false => tcp(client(1), to, 100, Flags::SYN),
+        };
+        checker.see(1, LB_A, CLIENT, &packet(vip()));
+        checker.ended(CLIENT, Some((protocol, client(1))), None, &|_| Witness::default());
+        checker.see(2, SERVER, LB_A, &packet(server()));
+        assert_eq!(checker.calls.get(&(protocol, client(1))).unwrap().called, vip());
+        let another = match is_datagram {
+            true => request(client(1), server(), 11),
+            false => tcp(client(1), server(), 900, Flags::SYN),
+        };
+        checker.see(200, SERVER, CLIENT, &another);
+        assert_eq!(
+            checker.calls.get(&(protocol, client(1))).unwrap().called,
+            server(),
+            "nothing is that late"
+        );
+    }
+}
+
+#[test]
+fn the_port_of_a_tunnel_is_a_client_s_as_any_other() {
+    for (there, at_machine) in [(client(6_080), CLIENT), (end("10.0.3.1", 6_080), LB_A)] {
+        let mut checker = checker();
+        let answer = packet::build(Vec::new(), (server(), there), Header::Udp, 64, |bytes| bytes.fill(0x45));
+        checker.see(1, at_machine, SERVER, &answer);
+        assert_eq!(checker.findings.counts.bad_packets, 0);
+    }
+}
+
+#[test]
 fn in_gateway_mode_a_drained_server_is_found_by_its_own_address() {
     let mut checker = checker();
     checker.serves(at(0), LB_A, server().address, false);
@@ -134,7 +203,7 @@ fn a_denied_flow_that_reaches_a_server_is_found() {
     let rules = vec![FlowRule::matching(Vec::new())];
     let flow = FlowPlan { name: "thieves".to_owned(), action: FlowAction::Deny, rules };
     let plan = Plan { policies: vec![PolicyPlan::Rules(vec![flow])], ..Plan::empty() };
-    checker.told(LB_A, &plan);
+    checker.told(at(0), LB_A, &plan);
     checker.see(1, LB_A, CLIENT, &tcp(client(1), vip(), 100, Flags::SYN));
     assert_eq!(checker.findings.counts.denied, 0, "it may knock");
     checker.see(1, SERVER, LB_A, &tcp(end("10.0.3.1", 5_000), server(), 100, Flags::SYN));

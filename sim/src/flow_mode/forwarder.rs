@@ -19,9 +19,8 @@ use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestS
 use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
-use evenkeel_engine::plan::{Mode, Plan, PolicyPlan};
-use evenkeel_engine::policy::Policy;
-use evenkeel_engine::policy::rules::Rules;
+use evenkeel_engine::plan::{Mode, Plan};
+use evenkeel_engine::policy::chain::Chain;
 use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{Guests, Instant};
 
@@ -116,7 +115,7 @@ pub(super) struct Forwarder {
     /// The machine of each slot of each director.
     machines: Vec<Vec<u32>>,
     directors: Directors,
-    policies: Vec<Box<dyn Policy>>,
+    policies: Chain,
     table: Table,
     sticky: Sticky,
     clients: Clients,
@@ -174,7 +173,7 @@ impl Forwarder {
             machine_of: machine_of.clone(),
             machines: Vec::new(),
             directors: Directors::default(),
-            policies: policies(&plan, &mut guests),
+            policies: Chain::new(&plan, &mut guests, Chain::default()),
             table: Table::new(connections, &plan),
             sticky: Sticky::default(),
             clients: Clients::default(),
@@ -475,11 +474,16 @@ impl Forwarder {
         u64::from(self.epoch) - u64::from(!self.is_up)
     }
 
+    /// Bytes that the schedulers of its directors keep.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.directors.iter().fold(0, |sum, director| director.scheduler().memory_bytes().saturating_add(sum))
+    }
+
     /// How often each director's and policy's component was called, and how it did.
     pub(super) fn guests(&self) -> impl Iterator<Item = (String, GuestStats)> {
         let directors =
             self.directors.iter().map(|director| (director.name.clone(), director.scheduler().stats()));
-        directors.chain(self.policies.iter().map(|policy| (policy.name().to_owned(), policy.stats())))
+        directors.chain(self.policies.status().map(|policy| (policy.name, policy.guest)))
     }
 
     /// Its directors, in the plan's order.
@@ -676,16 +680,6 @@ impl Forwarder {
             })
             .collect();
     }
-}
-
-fn policies(plan: &Plan, guests: &mut Guests) -> Vec<Box<dyn Policy>> {
-    let policy = |policy: &PolicyPlan| -> Option<Box<dyn Policy>> {
-        match policy {
-            PolicyPlan::Rules(flows) => Some(Box::new(Rules::new(flows.clone(), plan.hash_key))),
-            PolicyPlan::Guest { name, .. } => guests.policies.remove(name),
-        }
-    };
-    plan.policies.iter().filter_map(policy).collect()
 }
 
 /// A flow with a packet from either side.

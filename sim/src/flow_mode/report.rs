@@ -113,6 +113,11 @@ fn forwarders(world: &World) -> Vec<ForwarderReport> {
         born: 0,
         flows_opened: forwarder.opened(),
         scheduler_calls: forwarder.scheduler_calls,
+        instructions: report::instructions(
+            forwarder.directors().map(|director| director.scheduler().stats()),
+        ),
+        memory_bytes: forwarder.memory_bytes(),
+        scheduler_changes: 0,
         restarts: forwarder.restarts(),
         kernel: KernelCounts::default(),
         guests: report::guests_of(forwarder.guests()),

@@ -333,7 +333,8 @@ impl Happens<'_> {
                     changes.extend(self.routes(action, *target, route)?);
                 }
             }
-            Action::Reload { .. }
+            Action::Scheduler { .. }
+            | Action::Reload { .. }
             | Action::LinkDown { .. }
             | Action::LinkUp { .. }
             | Action::LinkSet { .. }

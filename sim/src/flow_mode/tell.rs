@@ -10,6 +10,7 @@ use super::setup::Setup;
 use crate::record::RunRecord;
 use crate::record::data::{Cost, ForwarderRecord, GuestRecord, Hashes, Mode, SCHEMA};
 use crate::record::recorder::{self, BrokenFlow, Completed, Recorder, TableSetup};
+use crate::report::instructions;
 
 /// A recorder that may not be there.
 #[derive(Debug, Default)]
@@ -146,7 +147,11 @@ fn forwarder_record(forwarder: &Forwarder) -> ForwarderRecord {
     ForwarderRecord {
         name: forwarder.name.clone(),
         flows_opened: forwarder.outcome(0).opened,
-        cost: Cost { decisions: forwarder.scheduler_calls, ..Cost::default() },
+        cost: Cost {
+            decisions: forwarder.scheduler_calls,
+            instructions: instructions(forwarder.directors().map(|director| director.scheduler().stats())),
+            memory_bytes: Some(forwarder.memory_bytes()),
+        },
         guests: guests.filter(|guest| guest.calls > 0).collect(),
         ..ForwarderRecord::default()
     }

@@ -73,6 +73,8 @@ pub struct Summary {
     pub latency: Histogram,
     /// What decisions of all forwarders cost.
     pub cost: Cost,
+    /// Nanoseconds of a decision by the clock of a machine, where somebody measured it; no run and no hash depends on it.
+    pub decision_ns: Option<f64>,
     /// Packets that were dropped.
     pub dropped: u64,
     /// The length of an interval, and broken flows in each.
@@ -126,7 +128,7 @@ pub struct Metric {
 }
 
 /// Every metric, in the order of the table.
-pub const METRICS: [Metric; 12] = [
+pub const METRICS: [Metric; 13] = [
     Metric {
         key: "completed",
         name: "flows completed",
@@ -162,7 +164,20 @@ pub const METRICS: [Metric; 12] = [
         better: Better::Lower,
         value: instructions,
     },
-    Metric { key: "memory_bytes", name: "memory", unit: Unit::Bytes, better: Better::Lower, value: memory },
+    Metric {
+        key: "decision_ns",
+        name: "a decision, by the clock",
+        unit: Unit::Time,
+        better: Better::Lower,
+        value: decision,
+    },
+    Metric {
+        key: "memory_bytes",
+        name: "memory of schedulers",
+        unit: Unit::Bytes,
+        better: Better::Lower,
+        value: memory,
+    },
 ];
 
 fn completed(run: &Summary) -> Option<f64> {
@@ -210,6 +225,10 @@ fn instructions(run: &Summary) -> Option<f64> {
     (run.cost.decisions > 0).then(|| float(sum) / float(run.cost.decisions))
 }
 
+fn decision(run: &Summary) -> Option<f64> {
+    run.decision_ns
+}
+
 fn memory(run: &Summary) -> Option<f64> {
     run.cost.memory_bytes.map(float)
 }
@@ -234,6 +253,7 @@ impl Summary {
             balance: record.balance.map(|balance| (balance.max_over_mean, balance.jain)),
             latency: record.latency.clone(),
             cost,
+            decision_ns: None,
             dropped: record.drops.iter().fold(0, |sum, drop| sum.saturating_add(drop.count)),
             breaks: (record.series.interval_ns, record.series.broken.clone()),
             elapsed_ns: record.elapsed_ns,
@@ -342,6 +362,14 @@ impl Comparison {
             self.left_out += 1;
         } else {
             row.runs.insert(record.seed, Summary::of(record));
+        }
+    }
+
+    /// Notes what a decision of the row with these parameters took by the clock, beside the run with this seed.
+    pub fn add_measured(&mut self, parameters: &[Parameter], seed: u64, nanoseconds: f64) {
+        let rows = self.rows.iter_mut().filter(|row| row.parameters == parameters);
+        for run in rows.filter_map(|row| row.runs.get_mut(&seed)) {
+            run.decision_ns = nanoseconds.is_finite().then_some(nanoseconds);
         }
     }
 

@@ -259,7 +259,7 @@ pub struct Cost {
     pub decisions: u64,
     /// Instructions of components in all of them; nothing where none were counted.
     pub instructions: Option<u64>,
-    /// Bytes of memory for flows and schedulers together; nothing where it was not counted.
+    /// Bytes that the schedulers keep at the end; nothing where they were not counted.
     pub memory_bytes: Option<u64>,
 }
 

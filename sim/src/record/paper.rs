@@ -7,8 +7,8 @@ use serde::Serialize;
 use siphasher::sip::SipHasher13;
 
 use super::data::{
-    Drop, ExpectationRecord, Flows, ForwarderRecord, LoadRecord, Mark, Mode, Packets, Parameter, RunRecord,
-    SCHEMA, Series, ServerRecord,
+    Cost, Drop, ExpectationRecord, Flows, ForwarderRecord, LoadRecord, Mark, Mode, Packets, Parameter,
+    RunRecord, SCHEMA, Series, ServerRecord,
 };
 use super::histogram::Histogram;
 
@@ -51,12 +51,19 @@ struct Hashed<'a> {
     drops: &'a [Drop],
     loads: &'a [LoadRecord],
     servers: &'a [ServerRecord],
-    forwarders: &'a [ForwarderRecord],
+    forwarders: Vec<ForwarderRecord>,
     latency: &'a Histogram,
     series: &'a Series,
     timeline: &'a [Mark],
     findings: &'a [String],
     expectations: &'a [ExpectationRecord],
+}
+
+/// A forwarder without what its schedulers cost: instructions and bytes are those of one build of a component, and a run
+/// is the same when they are not.
+fn without_cost(forwarder: &ForwarderRecord) -> ForwarderRecord {
+    let cost = Cost { instructions: None, memory_bytes: None, ..forwarder.cost };
+    ForwarderRecord { cost, ..forwarder.clone() }
 }
 
 /// A writer into a hash.
@@ -90,7 +97,7 @@ impl RunRecord {
             drops: &self.drops,
             loads: &self.loads,
             servers: &self.servers,
-            forwarders: &self.forwarders,
+            forwarders: self.forwarders.iter().map(without_cost).collect(),
             latency: &self.latency,
             series: &self.series,
             timeline: &self.timeline,

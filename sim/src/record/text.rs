@@ -174,7 +174,7 @@ fn forwarders(forwarders: &[ForwarderRecord], text: &mut String) -> std::fmt::Re
             writeln!(text, "  {} decisions, {} instructions each", grouped(cost.decisions), grouped(each))?;
         }
         if let Some(bytes) = cost.memory_bytes {
-            writeln!(text, "  {} of memory for flows and schedulers", number::bytes(number::float(bytes)))?;
+            writeln!(text, "  {} of memory in schedulers", number::bytes(number::float(bytes)))?;
         }
         for guest in &forwarder.guests {
             writeln!(
@@ -254,7 +254,7 @@ fn judgement(record: &RunRecord, text: &mut String) -> std::fmt::Result {
 // Comparisons.
 
 /// The columns of a comparison on a terminal and their short names; the page has all.
-const TOLD: [(&str, &str); 7] = [
+const TOLD: [(&str, &str); 9] = [
     ("imbalance", "max/mean"),
     ("jain", "Jain"),
     ("p50_ns", "p50"),
@@ -262,6 +262,8 @@ const TOLD: [(&str, &str); 7] = [
     ("p999_ns", "p99.9"),
     ("broken", "broken"),
     ("instructions", "instructions"),
+    ("decision_ns", "a decision"),
+    ("memory_bytes", "memory"),
 ];
 
 /// The text of a comparison, with a line's end at its end.
@@ -362,7 +364,7 @@ balance  busiest over mean 1.02, Jain's index 0.9998, variation 0.0135
 
 forwarder lb: 640,000 packets in, 639,719 forwarded, 0 answered, 281 dropped
   6,000 decisions, 412 instructions each
-  9.4 MB of memory for flows and schedulers
+  9.4 MB of memory in schedulers
   component of web: 6,000 calls, 6,000 flows decided, 0 faults, 0 flows by fallback
 220 dropped by forwarder lb: no_server
 61 dropped by forwarder lb: unknown_flow

@@ -61,7 +61,7 @@ impl<'a> Journal<'a> {
                         .map(|flow| (flow.name.clone(), Rules::new(vec![flow.clone()], HashKey([0, 0]))));
                     policies.extend(each.map(|(name, rules)| Stage::Rule(name, Box::new(rules))));
                 }
-                PolicyPlan::Guest { name, .. } => policies.push(Stage::Component(name.clone())),
+                PolicyPlan::Guest(guest) => policies.push(Stage::Component(guest.name.clone())),
             }
         }
         let (epoch_ns, copies, comment) = (None, Vec::new(), String::new());

@@ -83,6 +83,19 @@ impl When {
     }
 }
 
+/// Whose turn it is among those of a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn(usize);
+
+impl Turn {
+    /// The one whose turn it is; after the last one it is the first one's again. None where there is nobody.
+    pub fn next<'t>(&mut self, list: &'t [String]) -> Option<&'t str> {
+        let now = list.get(self.0).or_else(|| list.first())?;
+        self.0 = (self.0 + 1) % list.len().max(1);
+        Some(now)
+    }
+}
+
 /// What happens. Machines are numbers (see [`super::network`]); of several targets one is drawn each time.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a timeline has few entries, which stay where they are")]
@@ -127,6 +140,15 @@ pub enum Action {
         weight: u32,
         /// When it gets its weight of before.
         downtime: Option<Duration>,
+    },
+    /// A director gets another scheduler, as `evenkeel ctl director` gives it.
+    Scheduler {
+        /// The forwarders, all of which are told.
+        forwarders: Vec<usize>,
+        /// The director.
+        director: String,
+        /// Names of schedulers, which take turns.
+        schedulers: Vec<String>,
     },
     /// A forwarder reads a configuration, as a reload does it.
     Reload {
@@ -199,6 +221,7 @@ impl Action {
             Self::Hang { .. } => "a host's programs hang",
             Self::Slow { .. } => "a host slows down",
             Self::Weight { .. } => "a weight changes",
+            Self::Scheduler { .. } => "a scheduler changes",
             Self::Reload { .. } => "a forwarder reloads",
             Self::LinkDown { .. } => "a link goes down",
             Self::LinkUp { .. } => "a link comes up",

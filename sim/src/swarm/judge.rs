@@ -10,12 +10,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use evenkeel_config::Loaded;
+use evenkeel_engine::director::Scheduler;
 use evenkeel_engine::plan::{PolicyPlan, SchedulerPlan};
 use evenkeel_engine::{Guests, Instant};
 
-use super::case::{Case, Fault, Machine, What};
+use super::case::{Case, Fault, Machine, Shape, What};
 use crate::host::Cause;
-use crate::prepare::{Loader, PrepareError, Supply};
+use crate::prepare::{Loader, PrepareError, Supply, one_scheduler};
 use crate::random::Stream;
 use crate::report::Outcome;
 use crate::scenario::Scenario;
@@ -184,23 +185,41 @@ struct Shelf<'a, 'l> {
     loader: &'a mut Loader<'l>,
 }
 
-impl Supply for Shelf<'_, '_> {
-    fn equipment(&mut self, forwarder: usize, config: Option<&Path>) -> Result<Equipment, PrepareError> {
+impl Shelf<'_, '_> {
+    fn configuration(&self, forwarder: usize, config: Option<&Path>) -> Result<Loaded, PrepareError> {
         let refused = |message| PrepareError { forwarder: forwarder.to_string(), message };
         let name = config.and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or(self.main);
         let text = self.files.get(name).ok_or_else(|| refused(format!("there is no file {name}")))?;
         let loaded = evenkeel_config::parse(text, name).map_err(|found| refused(found.render(false)))?;
-        let loaded = loaded.with_seed(Stream::new(self.seed, "lb", "seed").bits());
+        Ok(loaded.with_seed(Stream::new(self.seed, "lb", "seed").bits()))
+    }
+}
+
+impl Supply for Shelf<'_, '_> {
+    fn equipment(&mut self, forwarder: usize, config: Option<&Path>) -> Result<Equipment, PrepareError> {
+        let refused = |message| PrepareError { forwarder: forwarder.to_string(), message };
+        let loaded = self.configuration(forwarder, config)?;
         let guests =
             if has_component(&loaded) { (self.loader)(&loaded).map_err(refused)? } else { Guests::default() };
         Ok(Equipment { plan: loaded.plan, guests })
+    }
+
+    fn scheduler(
+        &mut self,
+        forwarder: usize,
+        director: &str,
+        plan: &SchedulerPlan,
+    ) -> Result<Box<dyn Scheduler>, PrepareError> {
+        let loaded = self.configuration(forwarder, None)?;
+        one_scheduler(loaded, director, plan, self.loader)
+            .map_err(|message| PrepareError { forwarder: forwarder.to_string(), message })
     }
 }
 
 fn has_component(loaded: &Loaded) -> bool {
     let is_component = |scheduler: &SchedulerPlan| matches!(scheduler, SchedulerPlan::Guest(_));
     loaded.plan.directors.iter().any(|director| is_component(&director.scheduler))
-        || loaded.plan.policies.iter().any(|policy| matches!(policy, PolicyPlan::Guest { .. }))
+        || loaded.plan.policies.iter().any(|policy| matches!(policy, PolicyPlan::Guest(_)))
 }
 
 fn hashes(outcome: &Outcome) -> [String; 3] {
@@ -293,8 +312,11 @@ impl Case {
         if is_silence && !self.noise.is_none() {
             return true;
         }
-        // A full table keeps the flows that it has, and has no room for others.
-        if self.flows_max > 0 && flow.server.is_none() {
+        // A full table keeps the flows that it knows to be open, and has no room for others. Where answers go past the
+        // forwarder, it does not know that of datagrams until the client goes on.
+        let is_tcp = self.loads.get(flow.load).is_some_and(|load| load.is_tcp);
+        let is_unknown = flow.server.is_none() || (self.shape == Shape::Gateway && !is_tcp);
+        if self.flows_max > 0 && is_unknown {
             return true;
         }
         self.faults.iter().any(|fault| fault.explains(self, flow, is_silence))

@@ -20,7 +20,7 @@ use crate::kernel::plan::KernelPlan;
 use crate::net::{Event, Net, Socket};
 use crate::payload::identity;
 use crate::queue::{EventQueue, HeapQueue, WheelQueue};
-use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, When};
+use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, Turn, When};
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
 
 impl<'a> World<'a> {
@@ -77,6 +77,7 @@ impl<'a> World<'a> {
             answers: BTreeMap::new(),
             identities: identities(scenario),
             undoings: Vec::new(),
+            turns: vec![Turn::default(); scenario.timeline.len()],
             fates: (0..scenario.timeline.len()).map(|index| When::fate(seed, index)).collect(),
             telling,
             absences: Absences::default(),

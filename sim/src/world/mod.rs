@@ -32,7 +32,7 @@ use crate::net::{Event, Net, index};
 use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
-use crate::scenario::{Extent, Mode, Scenario, Service};
+use crate::scenario::{Extent, Mode, Scenario, Service, Turn};
 use crate::watch::{self, Watch};
 use crate::work::LawError;
 use load::LoadState;
@@ -283,6 +283,8 @@ pub(crate) struct World<'a> {
     undoings: Vec<Undoing>,
     /// Which of several targets, and when, for each entry of the timeline.
     fates: Vec<Stream>,
+    /// Whose turn it is, for each entry of the timeline.
+    turns: Vec<Turn>,
     telling: Telling,
     /// When servers were away.
     absences: Absences,
@@ -444,7 +446,7 @@ impl World<'_> {
             return;
         };
         let plan = node.engine.plan();
-        checker.told(machine, plan);
+        checker.told(self.net.now, machine, plan);
         // A persistent client keeps its real server, drained or not.
         let is_persistent = |name: &str| {
             plan.directors.iter().any(|director| director.name == name && director.persistence.is_some())

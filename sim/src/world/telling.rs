@@ -194,7 +194,11 @@ fn forwarder(report: &crate::report::ForwarderReport) -> ForwarderRecord {
         answered: report.answered,
         dropped: report.dropped.values().sum(),
         flows_opened: report.flows_opened,
-        cost: Cost { decisions: report.scheduler_calls, ..Cost::default() },
+        cost: Cost {
+            decisions: report.scheduler_calls,
+            instructions: report.instructions,
+            memory_bytes: Some(report.memory_bytes),
+        },
         guests: report
             .guests
             .iter()

@@ -4,10 +4,12 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use evenkeel_engine::plan::SchedulerPlan;
 use evenkeel_engine::{Duration, Guests, Instant};
 
 use super::machine::{Machine, Role};
 use super::{Equipment, World};
+use crate::forwarder::ForwarderNode;
 use crate::net::Event;
 use crate::scenario::{Action, Scenario};
 use crate::wires::Quality;
@@ -66,6 +68,11 @@ impl World<'_> {
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = draw.pick(servers) else { return };
                 self.set_weights(forwarders, (director, server), *weight, *downtime);
+            }
+            Action::Scheduler { forwarders, director, schedulers } => {
+                let turn = self.turns.get_mut(index).and_then(|turn| turn.next(schedulers));
+                let Some(scheduler) = turn else { return };
+                forwarders.iter().for_each(|machine| self.set_scheduler(*machine, director, scheduler));
             }
             Action::Reload { targets, config } => {
                 targets.iter().for_each(|machine| self.reload(*machine, config.as_deref()));
@@ -209,6 +216,41 @@ impl World<'_> {
         })?;
         self.tell_checker(machine);
         before
+    }
+
+    fn set_scheduler(&mut self, machine: usize, director: &str, name: &str) {
+        let first = self.scenario.hosts.len() + self.scenario.routers.len();
+        let Some(forwarder) = machine.checked_sub(first) else { return };
+        let planned = self.forwarder_at(machine).map(|node| node.plan_scheduler(director, name));
+        let made = match planned {
+            // Without power nobody hears it.
+            None => return,
+            Some(Err(words)) => Err(words),
+            Some(Ok(plan @ SchedulerPlan::Guest(_))) => match self.supplier.as_mut() {
+                Some(supplier) => {
+                    let guest = supplier.scheduler(forwarder, director, &plan);
+                    guest.map(|guest| (plan, Some(guest))).map_err(|error| error.to_string())
+                }
+                None => Err(format!("{name}: nobody makes components ready in this run")),
+            },
+            Some(Ok(plan)) => Ok((plan, None)),
+        };
+        let told = self.machines.get_mut(machine).and_then(|node| {
+            node.with_forwarder(&mut self.net, |forwarder, now| match made {
+                Ok((plan, guest)) => forwarder.set_scheduler(director, plan, guest, now),
+                Err(words) => forwarder.tell(format!("director {director}: {words}")),
+            })
+        });
+        if told.is_some() {
+            self.tell_checker(machine);
+        }
+    }
+
+    fn forwarder_at(&self, machine: usize) -> Option<&ForwarderNode> {
+        match &self.machines.get(machine).filter(|node| node.is_up())?.role {
+            Role::Forwarder(forwarder) => Some(forwarder),
+            Role::Host(_) | Role::Router => None,
+        }
     }
 
     fn reload(&mut self, machine: usize, config: Option<&Path>) {

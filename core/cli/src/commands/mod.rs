@@ -4,6 +4,7 @@ pub(crate) mod attack;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod conformance;
+mod cost;
 pub(crate) mod ctl;
 pub(crate) mod demo;
 pub(crate) mod explain;

@@ -83,6 +83,10 @@ pub(crate) struct CompareArguments {
     /// Of a scenario: threads [default: as many as there are cores]
     #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
+    /// Of a scenario: do not time decisions by the clock of this machine, so
+    /// that the answer is the same each time
+    #[arg(long)]
+    no_clock: bool,
     /// Of a scenario: write comparison.json, report.html and CSV files there
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -186,6 +190,7 @@ pub(crate) fn run_compare(arguments: &CompareArguments) -> Result<(), Failure> {
             first: arguments.first,
             jobs: arguments.jobs,
             out: arguments.out.as_deref(),
+            is_measured: !arguments.no_clock,
             is_json: arguments.json,
         });
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use evenkeel_config::Loaded;
-use evenkeel_daemon::{Mistakes, control, load_guests};
+use evenkeel_daemon::{GuestLoader, Mistakes, control, load_guests};
 use evenkeel_engine::{Engine, Guests, Instant};
 use evenkeel_plugin_host::Mode;
 use evenkeel_sim::stdio::StdioError;
@@ -106,7 +106,8 @@ pub(crate) fn simulate(path: &Path, seed: Option<u64>) -> Result<Outcome, Failur
     sim_run::simulate(&scenario, options, &mut Watch::default())
 }
 
-/// Components by counted instructions, so that a run repeats.
-pub(super) fn guests(loaded: &Loaded) -> Result<Guests, String> {
-    load_guests(loaded, &components(), Mode::Fuel).map_err(|mistakes| mistakes.render(output::has_colour()))
+/// Makes components ready, by counted instructions, so that a run repeats. Each is compiled once.
+pub(super) fn loader() -> impl FnMut(&Loaded) -> Result<Guests, String> {
+    let mut loader = GuestLoader::new(components(), Mode::Fuel);
+    move |loaded| loader.load(loaded).map_err(|mistakes| mistakes.render(output::has_colour()))
 }

@@ -3,22 +3,34 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
+use evenkeel_config::Loaded;
+use evenkeel_daemon::GuestLoader;
+use evenkeel_engine::director::{ServerView, builtin::seed_of, native};
 use evenkeel_engine::plan::{Plan, SchedulerPlan};
+use evenkeel_plugin_host::Mode;
+use evenkeel_plugin_host::suite::farm::{self, Farm};
 use evenkeel_sim::record::data::Parameter;
 use evenkeel_sim::record::{Comparison, RunRecord};
 use evenkeel_sim::watch::Watch;
-use evenkeel_sim::{Edit, Options, Scenario, Supplier, Supply};
+use evenkeel_sim::{Edit, Equipment, Loader, Options, Scenario, Supplier, Supply};
 
-use super::pages;
-use super::sim::guests;
-use crate::Failure;
+use super::cost::{self, Patience, Runner};
+use super::sim::loader;
+use super::{components, pages};
 use crate::progress::Progress;
+use crate::{Failure, output};
 
 /// The most schedulers of one comparison: the rows that a page is readable with.
 const SCHEDULERS_MAX: usize = 64;
 /// The most seeds of one comparison.
 const SEEDS_MAX: u64 = 1_000;
+
+/// The most times that decisions are timed; the interval over so many is narrow enough.
+const TIMED_MAX: u64 = 5;
+/// How long decisions are timed each time: a fifth of a second of a comparison that takes seconds, for each scheduler.
+const PATIENCE: Patience = Patience { rounds: 9, limit: Duration::from_millis(200) };
 
 /// What is compared.
 pub(super) struct Wish<'a> {
@@ -31,6 +43,8 @@ pub(super) struct Wish<'a> {
     pub(super) first: Option<u64>,
     pub(super) jobs: Option<u16>,
     pub(super) out: Option<&'a Path>,
+    /// Whether decisions are timed by the clock, besides.
+    pub(super) is_measured: bool,
     pub(super) is_json: bool,
 }
 
@@ -71,6 +85,9 @@ pub(super) fn run(wish: &Wish<'_>) -> Result<(), Failure> {
     let mut comparison = Comparison::new(name, env!("CARGO_PKG_VERSION"));
     comparison.command = command(wish, first);
     records.iter().for_each(|record| comparison.add(record));
+    if wish.is_measured {
+        measure(wish, &study, first, &mut comparison)?;
+    }
     pages::tell_comparison(&comparison, wish.out, wish.is_json)
 }
 
@@ -103,10 +120,11 @@ fn records(wish: &Wish<'_>, study: &Study, tasks: &[Task]) -> Result<Vec<RunReco
         for _ in 0..jobs {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
+                let mut loader = loader();
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(task) = tasks.get(place) else { break };
-                    let record = one(wish, study, *task);
+                    let record = one(wish, study, *task, &mut loader);
                     if sender.send((place, record)).is_err() {
                         break;
                     }
@@ -126,24 +144,20 @@ fn records(wish: &Wish<'_>, study: &Study, tasks: &[Task]) -> Result<Vec<RunReco
 }
 
 /// One run.
-fn one(wish: &Wish<'_>, study: &Study, task: Task) -> Result<RunRecord, Failure> {
+fn one(wish: &Wish<'_>, study: &Study, task: Task, loader: &mut Loader<'_>) -> Result<RunRecord, Failure> {
     let seed = task.seed;
     let wanted = task.scheduler.and_then(|place| study.schedulers.get(place));
     let Some((parameters, scenario)) = study.points.get(task.point) else {
         return Err(Failure::Runtime("a point is missing".to_owned()));
     };
-    let mut parameters = parameters.clone();
-    if let Some(wanted) = wanted {
-        parameters.insert(0, Parameter { name: "scheduler".to_owned(), value: wanted.name.clone() });
-    }
+    let parameters = parameters_of(parameters, wanted);
     let usage = |error: &dyn std::fmt::Display| {
         let what: Vec<_> = parameters.iter().map(|one| format!("{} = {}", one.name, one.value)).collect();
         Failure::Usage(format!("{}: {error}", what.join(", ")))
     };
     let edit = wanted.map(|wanted| edit(wanted.plan.clone(), wish.director.map(str::to_owned)));
     let edit = edit.as_ref().map(|edit| edit as &Edit);
-    let mut loader = guests;
-    let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit };
+    let mut supplier = Supplier { scenario, seed, loader, edit };
     let equipment = (0..scenario.forwarders.len()).map(|number| supplier.equipment(number, None));
     let equipment = equipment.collect::<Result<Vec<_>, _>>().map_err(|error| usage(&error))?;
     let options = Options { seed: Some(seed), ..Options::default() };
@@ -158,6 +172,70 @@ fn one(wish: &Wish<'_>, study: &Study, task: Task) -> Result<RunRecord, Failure>
     Ok(record)
 }
 
+/// What is different from other rows.
+fn parameters_of(point: &[Parameter], scheduler: Option<&Scheduler>) -> Vec<Parameter> {
+    let scheduler =
+        scheduler.map(|wanted| Parameter { name: "scheduler".to_owned(), value: wanted.name.clone() });
+    scheduler.into_iter().chain(point.iter().cloned()).collect()
+}
+
+/// Times the decisions of every row by the clock, as often as there are seeds: what the machine does besides is then within
+/// the interval. No run waits meanwhile, and none hears of it.
+fn measure(wish: &Wish<'_>, study: &Study, first: u64, comparison: &mut Comparison) -> Result<(), Failure> {
+    let _progress = Progress::start("timing decisions");
+    let flows = farm::flows(0, cost::FLOWS);
+    let mut loader = GuestLoader::new(components(), Mode::Epoch);
+    let mut load =
+        |loaded: &Loaded| loader.load(loaded).map_err(|mistakes| mistakes.render(output::has_colour()));
+    for (point, scenario) in &study.points {
+        let mut timed = Vec::new();
+        let schedulers = study.schedulers.iter().map(Some);
+        let own = study.schedulers.is_empty().then_some(None);
+        for scheduler in schedulers.chain(own) {
+            let made = timed_farm(wish, scenario, scheduler, first, &mut load)?;
+            timed.extend(made.map(|(farm, servers)| (parameters_of(point, scheduler), farm, servers)));
+        }
+        for seed in (0..wish.seeds.min(TIMED_MAX)).map(|number| first.wrapping_add(number)) {
+            let runners = timed.iter_mut().map(|(_, farm, servers)| Runner { farm, servers });
+            let medians = cost::medians(&mut runners.collect::<Vec<_>>(), &flows, 1, PATIENCE);
+            for ((parameters, ..), nanoseconds) in timed.iter().zip(medians) {
+                comparison.add_measured(parameters, seed, nanoseconds);
+            }
+        }
+    }
+    let note = "\"a decision\" is the time of one new flow alone, measured by the clock of this machine beside the \
+                runs: it is another one each time, and no hash covers it.";
+    comparison.notes.push(note.to_owned());
+    Ok(())
+}
+
+/// A scheduler with the servers of the scenario's first forwarder, out of the simulation. None where it has no director.
+fn timed_farm(
+    wish: &Wish<'_>,
+    scenario: &Scenario,
+    scheduler: Option<&Scheduler>,
+    seed: u64,
+    loader: &mut Loader<'_>,
+) -> Result<Option<(Farm, Vec<ServerView>)>, Failure> {
+    let edit = scheduler.map(|wanted| edit(wanted.plan.clone(), wish.director.map(str::to_owned)));
+    let edit = edit.as_ref().map(|edit| edit as &Edit);
+    let mut supplier = Supplier { scenario, seed, loader, edit };
+    let equipment = supplier.equipment(0, None).map_err(|error| Failure::Usage(error.to_string()))?;
+    let Equipment { plan, mut guests } = equipment;
+    let wanted = |name: &str| wish.director.is_none_or(|only| only == name);
+    let Some(director) = plan.directors.iter().find(|director| wanted(&director.name)) else {
+        return Ok(None);
+    };
+    let weights: Vec<u32> = director.servers.iter().map(|server| server.weight).collect();
+    let servers = farm::servers(&weights);
+    let tuned = director.scheduler.native();
+    let scheduler = guests
+        .schedulers
+        .remove(&director.name)
+        .or_else(|| tuned.map(|tuned| native(&tuned, seed_of(plan.seed, &director.name))));
+    Ok(scheduler.map(|scheduler| (Farm::new(scheduler, servers.clone()), servers)))
+}
+
 /// The command that gives the whole comparison again.
 fn command(wish: &Wish<'_>, first: u64) -> String {
     let base = pages::command("compare", [wish.scenario].into_iter(), None);
@@ -167,7 +245,8 @@ fn command(wish: &Wish<'_>, first: u64) -> String {
     };
     let director =
         wish.director.map_or_else(String::new, |name| format!(" --director {}", pages::quoted(name)));
-    format!("{base}{schedulers}{director} --seeds {} --first {first}", wish.seeds)
+    let measured = if wish.is_measured { "" } else { " --no-clock" };
+    format!("{base}{schedulers}{director} --seeds {} --first {first}{measured}", wish.seeds)
 }
 
 /// A scheduler of a comparison.

@@ -10,7 +10,7 @@ use evenkeel_sim::{Options, Outcome, Queue, Scenario, Supplier};
 
 use super::pages;
 use super::parts::Parts;
-use super::sim::guests;
+use super::sim::loader;
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -140,13 +140,13 @@ pub(super) fn simulate(scenario: &Scenario, options: Options, watch: &mut Watch)
     let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
     let seed = options.seed.unwrap_or(scenario.seed);
     let progress = Progress::start("loading components");
-    let equipment = evenkeel_sim::prepare(scenario, seed, &mut guests).map_err(|error| usage(&error))?;
+    let mut loader = loader();
+    let equipment = evenkeel_sim::prepare(scenario, seed, &mut loader).map_err(|error| usage(&error))?;
     progress.stage(format!("simulating {}", scenario.name));
     let options = Options { seed: Some(seed), ..options };
     let mut show = |state: evenkeel_sim::Progress| {
         progress.done(state.flows, state.flows_expected.unwrap_or(0));
     };
-    let mut loader = guests;
     let mut supplier = Supplier { scenario, seed, loader: &mut loader, edit: None };
     evenkeel_sim::run_watched(scenario, equipment, options, Some(&mut supplier), &mut show, watch)
         .map_err(|error| usage(&error))

@@ -14,7 +14,7 @@ use evenkeel_sim::watch::{Captures, Watch};
 use evenkeel_sim::{Planted, Queue};
 
 use super::parts::{self, Parts};
-use super::sim::guests;
+use super::sim::loader;
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -137,7 +137,7 @@ fn all(first: u64, end: u64, jobs: usize) -> Sum {
         for _ in 0..jobs {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
-                let mut loader = guests;
+                let mut loader = loader();
                 let mut judge = Judge { loader: &mut loader, planted: Planted::Nothing };
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -173,7 +173,7 @@ fn keep(folder: &Path, seed: u64, verdict: &Verdict) -> Result<(), Failure> {
     write(&folder, &case.files())?;
     let Some(kind) = verdict.violations.first().map(|violation| violation.kind) else { return Ok(()) };
     let progress = Progress::start(format!("making seed {seed} small"));
-    let mut loader = guests;
+    let mut loader = loader();
     let mut judge = Judge { loader: &mut loader, planted: Planted::Nothing };
     let (small, tries) = shrink_violation(&mut judge, &case, kind);
     let folder = folder.join("small");

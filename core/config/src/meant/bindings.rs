@@ -235,6 +235,11 @@ impl Meaning<'_> {
                 .collect()
         };
         let (led, led_by_dead) = (leading(false), leading(true));
+        let components = file.policy.as_ref().and_then(|policy| policy.value.component.as_ref());
+        if components.is_some_and(|components| !components.value.is_empty()) {
+            // A component may lead to any director.
+            return;
+        }
         for (name, table) in Named::entries(file.director.as_ref().map(|at| &at.value)) {
             let is_bound = !OneOrMany::each(table.value.bind.as_ref()).is_empty();
             if is_bound || led.contains(name.value.as_str()) {

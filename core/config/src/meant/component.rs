@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use evenkeel_engine::plan::PolicyPlan;
+use evenkeel_engine::plan::{FlowPlan, OnFault, PolicyGuestPlan};
 
 use super::{GuestText, Meaning};
 use crate::forms;
-use crate::written::{self, At, Permission};
+use crate::written::{self, At, FaultPolicy, Per, Permission};
 
 impl Meaning<'_> {
+    /// A component as the engine takes it, asked about the packets of `gate`, or about all.
     pub(super) fn policy_component(
         &mut self,
         At { span, value }: &At<written::PolicyComponent>,
+        gate: Option<FlowPlan>,
         names: &mut BTreeMap<String, Range<usize>>,
-    ) -> Option<PolicyPlan> {
+    ) -> Option<PolicyGuestPlan> {
         if let Some(name) = &value.name {
             self.text(&name.span, forms::name(&name.value.0));
             self.unique(names, "flows or policy components", &name.value.0, &name.span);
@@ -35,7 +37,14 @@ impl Meaning<'_> {
         };
         let guest = self.guest(&text)?;
         let name = value.name.as_ref()?.value.0.clone();
-        Some(PolicyPlan::Guest { name, guest, permit_on_fault: is_permit(value.on_fault.as_ref()) })
+        let on_fault = match value.on_fault.as_ref().map(|at| at.value) {
+            None | Some(FaultPolicy::Permit) => OnFault::Permit,
+            Some(FaultPolicy::Deny) => OnFault::Deny,
+            Some(FaultPolicy::Native) => OnFault::Native,
+        };
+        let packets = value.per.as_ref().map(|at| at.value == Per::Packet);
+        let data = value.content.clone().unwrap_or_default();
+        Some(PolicyGuestPlan { name, guest, on_fault, gate, packets, data })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flows and outflows: their names, what happens to their packets, and their rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use evenkeel_engine::Plan;
@@ -32,27 +32,99 @@ pub(super) enum Way {
 /// Where the rules of each flow stand.
 pub(super) type RulePlaces = Vec<Vec<Range<usize>>>;
 
+/// Flows, or outflows, in their order.
+#[derive(Default)]
+struct Flows {
+    plans: Vec<FlowPlan>,
+    places: RulePlaces,
+    /// Which of them ask a component: their places, and its name.
+    asking: Vec<(usize, At<String>)>,
+}
+
 impl Meaning<'_> {
     /// Fills in the chain of policies and what happens when none decides.
     pub(super) fn policies(&mut self, file: &written::File, plan: &mut Plan) {
         let mut names = BTreeMap::new();
-        let (rules, places) = self.flows(entries(file.flow.as_ref()), Way::In, &mut names);
-        let (outflows, out_places) = self.flows(entries(file.outflow.as_ref()), Way::Out, &mut names);
         let policy = file.policy.as_ref().map(|at| &at.value);
-        plan.default_permit = is_permit(policy.and_then(|policy| policy.default.as_ref()));
-        if !self.found.has_errors() {
-            self.shadowed(&rules, &places);
-            self.shadowed(&outflows, &out_places);
-        }
-        if !rules.is_empty() {
-            plan.policies.push(PolicyPlan::Rules(rules));
-        }
-        plan.outflows = outflows;
         let components = policy.map_or(&[][..], |policy| entries(policy.component.as_ref()));
         self.bounded(components, COMPONENTS_MAX, "policy components");
-        for component in components {
-            plan.policies.extend(self.policy_component(component, &mut names));
+        let flows = self.flows(entries(file.flow.as_ref()), Way::In, &mut names);
+        let outflows = self.flows(entries(file.outflow.as_ref()), Way::Out, &mut names);
+        plan.default_permit = is_permit(policy.and_then(|policy| policy.default.as_ref()));
+        let asks = self.asks(&flows, components);
+        if !self.found.has_errors() {
+            let asking = asks.keys().copied().collect();
+            self.shadowed(&flows.plans, &flows.places, &asking);
+            self.shadowed(&outflows.plans, &outflows.places, &BTreeSet::new());
         }
+        plan.outflows = outflows.plans;
+        plan.policies = self.chain(flows.plans, components, &asks, &mut names);
+    }
+
+    /// Which flows ask which components: places of both.
+    fn asks(&mut self, flows: &Flows, components: &[At<written::PolicyComponent>]) -> BTreeMap<usize, usize> {
+        let name_of = |component: &At<written::PolicyComponent>| {
+            component.value.name.as_ref().map(|name| name.value.0.clone())
+        };
+        let names: Vec<_> = components.iter().map(name_of).collect();
+        let mut asks: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut asked: BTreeMap<usize, Range<usize>> = BTreeMap::new();
+        for (flow, At { span, value }) in &flows.asking {
+            let found = names.iter().position(|name| name.as_ref() == Some(value));
+            let Some(place) = found else {
+                let message = format!("no policy component is named {}", quote(value));
+                let diagnostic = self.diagnostic(Code::UnknownComponent, span, message);
+                let known = names.iter().flatten().map(String::as_str);
+                self.found.push(match forms::nearest(value, known) {
+                    Some(near) => {
+                        let text = self.source.slice(span).replace(value, near);
+                        diagnostic.repair(span, text, format!("did you mean `{near}`?"))
+                    }
+                    None => diagnostic.help("declare `[[policy.component]]` with this `name`"),
+                });
+                continue;
+            };
+            if let Some(first) = asked.get(&place) {
+                let message = format!("two flows ask the component {}", quote(value));
+                let diagnostic = self.diagnostic(Code::Conflict, span, message).also(first, "first here");
+                self.found.push(diagnostic.help("write one flow with the rules of both"));
+                continue;
+            }
+            asked.insert(place, span.clone());
+            asks.insert(*flow, place);
+        }
+        asks
+    }
+
+    /// The policies in their order: each component where a flow asks it, the others behind all flows.
+    fn chain(
+        &mut self,
+        flows: Vec<FlowPlan>,
+        components: &[At<written::PolicyComponent>],
+        asks: &BTreeMap<usize, usize>,
+        names: &mut BTreeMap<String, Range<usize>>,
+    ) -> Vec<PolicyPlan> {
+        let (mut chain, mut rules) = (Vec::new(), Vec::new());
+        for (number, flow) in flows.into_iter().enumerate() {
+            let Some(component) = asks.get(&number).and_then(|place| components.get(*place)) else {
+                rules.push(flow);
+                continue;
+            };
+            if !rules.is_empty() {
+                chain.push(PolicyPlan::Rules(std::mem::take(&mut rules)));
+            }
+            let gate = (!flow.is_open()).then_some(flow);
+            chain.extend(self.policy_component(component, gate, names).map(PolicyPlan::Guest));
+        }
+        if !rules.is_empty() {
+            chain.push(PolicyPlan::Rules(rules));
+        }
+        for (place, component) in components.iter().enumerate() {
+            if !asks.values().any(|asked| *asked == place) {
+                chain.extend(self.policy_component(component, None, names).map(PolicyPlan::Guest));
+            }
+        }
+        chain
     }
 
     fn flows(
@@ -60,7 +132,7 @@ impl Meaning<'_> {
         written: &[At<written::Flow>],
         way: Way,
         names: &mut BTreeMap<String, Range<usize>>,
-    ) -> (Vec<FlowPlan>, RulePlaces) {
+    ) -> Flows {
         self.bounded(written, FLOWS_MAX, if way == Way::In { "flows" } else { "outflows" });
         let all = written.iter().take(FLOWS_MAX).flat_map(|flow| entries(flow.value.rule.as_ref()));
         let count = all.clone().count();
@@ -69,29 +141,35 @@ impl Meaning<'_> {
             let diagnostic = self.diagnostic(Code::TooMany, &beyond.span, message);
             self.found.push(diagnostic.label("the first that is too many").help("take out some rules"));
         }
-        let (mut flows, mut places) = (Vec::new(), Vec::new());
+        let mut flows = Flows::default();
         for flow in written {
             let rules = entries(flow.value.rule.as_ref());
-            if let Some(plan) = self.flow(flow, way, names) {
-                flows.push(plan);
-                places.push(rules.iter().map(|rule| rule.span.clone()).collect());
-            }
+            let Some((plan, asks)) = self.flow(flow, way, names) else { continue };
+            flows.asking.extend(asks.map(|asks| (flows.plans.len(), asks)));
+            flows.plans.push(plan);
+            flows.places.push(rules.iter().map(|rule| rule.span.clone()).collect());
         }
-        (flows, places)
+        flows
     }
 
+    /// A flow, and the component that it asks.
     fn flow(
         &mut self,
         At { span, value }: &At<written::Flow>,
         way: Way,
         names: &mut BTreeMap<String, Range<usize>>,
-    ) -> Option<FlowPlan> {
+    ) -> Option<(FlowPlan, Option<At<String>>)> {
         if let Some(name) = &value.name {
             self.places.insert("flow", &name.value.0, "", &name.span);
             self.text(&name.span, forms::name(&name.value.0));
             self.unique(names, "flows, outflows or policy components", &name.value.0, &name.span);
         }
+        let asks = value.policy.as_ref().and_then(|At { span, value }| {
+            let name = value.0.strip_prefix("component ").filter(|_| way == Way::In)?;
+            Some(At { span: span.clone(), value: name.trim().to_owned() })
+        });
         let action = match &value.policy {
+            Some(_) if asks.is_some() => Some(FlowAction::Permit),
             Some(policy) => self.action(policy, way),
             None => Some(FlowAction::Skip),
         };
@@ -109,7 +187,7 @@ impl Meaning<'_> {
                 "add a line `match` for every packet, `match` with conditions, or take the flow out"
             }));
         }
-        Some(FlowPlan { name: name.value.0.clone(), action: action?, rules })
+        Some((FlowPlan { name: name.value.0.clone(), action: action?, rules }, asks))
     }
 
     fn action(&mut self, At { span, value }: &At<FlowPolicyText>, way: Way) -> Option<FlowAction> {
@@ -118,6 +196,13 @@ impl Meaning<'_> {
             "deny" => return Some(FlowAction::Deny),
             "skip" => return Some(FlowAction::Skip),
             _ => {}
+        }
+        if value.0.starts_with("component ") {
+            let message = "an outflow asks no component: components are asked about packets that come in";
+            let diagnostic = self.diagnostic(Code::Conflict, span, message);
+            self.found
+                .push(diagnostic.help("write `permit`, `deny`, `skip` or `table ID`, or make it a flow"));
+            return None;
         }
         if let Some(name) = value.0.strip_prefix("director ") {
             if way == Way::Out {
@@ -135,7 +220,7 @@ impl Meaning<'_> {
         }
         let message = format!("{} is not a flow's policy", quote(&value.0));
         let diagnostic = self.diagnostic(Code::UnknownValue, span, message);
-        const HELP: &str = "write `permit`, `deny`, `skip`, `director NAME` or `table ID`";
+        const HELP: &str = "write `permit`, `deny`, `skip`, `director NAME`, `table ID` or `component NAME`";
         let near = match self.directors.get_key_value(value.0.as_str()) {
             Some((name, _)) => Some(format!("director {name}")),
             None => forms::nearest(&value.0, ["permit", "deny", "skip"]).map(str::to_owned),

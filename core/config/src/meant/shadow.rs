@@ -38,9 +38,9 @@ struct Product([Stretches; FIELDS]);
 
 impl Meaning<'_> {
     /// Warns of rules that decide about nothing. `places` are those of the rules of each flow. Notes the flows of which no
-    /// rule decides.
-    pub(super) fn shadowed(&mut self, flows: &[FlowPlan], places: &RulePlaces) {
-        let mut shadows = Shadows::new(flows);
+    /// rule decides. Flows at the places in `asking` ask a component, which may skip.
+    pub(super) fn shadowed(&mut self, flows: &[FlowPlan], places: &RulePlaces, asking: &BTreeSet<usize>) {
+        let mut shadows = Shadows::new(flows, asking);
         for (number, flow) in flows.iter().enumerate().filter(|(_, flow)| flow.action != FlowAction::Skip) {
             let mut is_alive = false;
             for (place, rule) in flow.rules.iter().enumerate() {
@@ -104,27 +104,28 @@ enum Hidden {
 
 struct Shadows<'f> {
     flows: &'f [FlowPlan],
-    /// The rules without those that have a limit, which may let packets through, and the places of what is left.
+    /// The rules without those that may let packets through, since they have a limit or ask a component, and the places
+    /// of what is left.
     compiled: Rules,
     kept: Vec<Vec<usize>>,
+    asking: &'f BTreeSet<usize>,
     pairs: usize,
 }
 
 impl<'f> Shadows<'f> {
-    fn new(flows: &'f [FlowPlan]) -> Self {
-        let kept: Vec<Vec<usize>> = flows
-            .iter()
-            .map(|flow| {
-                let rules = flow.rules.iter().enumerate();
-                rules.filter(|(_, rule)| !has_limit(rule)).map(|(place, _)| place).collect()
-            })
-            .collect();
-        let without = flows.iter().map(|flow| FlowPlan {
-            rules: flow.rules.iter().filter(|rule| !has_limit(rule)).cloned().collect(),
+    fn new(flows: &'f [FlowPlan], asking: &'f BTreeSet<usize>) -> Self {
+        let is_kept = |flow: usize, rule: &FlowRule| !has_limit(rule) && !asking.contains(&flow);
+        let places = |(number, flow): (usize, &FlowPlan)| {
+            let rules = flow.rules.iter().enumerate();
+            rules.filter(|(_, rule)| is_kept(number, rule)).map(|(place, _)| place).collect()
+        };
+        let kept = flows.iter().enumerate().map(places).collect();
+        let without = flows.iter().enumerate().map(|(number, flow)| FlowPlan {
+            rules: flow.rules.iter().filter(|rule| is_kept(number, rule)).cloned().collect(),
             ..flow.clone()
         });
         let compiled = Rules::new(without.collect(), HashKey([0, 0]));
-        Self { flows, compiled, kept, pairs: 0 }
+        Self { flows, compiled, kept, asking, pairs: 0 }
     }
 
     /// Why a rule decides about nothing, if it does not.
@@ -156,6 +157,9 @@ impl<'f> Shadows<'f> {
                 continue;
             }
             let is_own = number == id.flow;
+            if self.asking.contains(&number) && !is_own {
+                continue;
+            }
             for (place, rule) in flow.rules.iter().enumerate() {
                 if (is_own && place >= id.rule) || self.pairs >= PAIRS_MAX {
                     break;

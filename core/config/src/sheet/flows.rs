@@ -10,7 +10,7 @@ use crate::written::{
     NameText, Negated, NetworksText, NumberOr, PortsText, ProtocolText, Rule,
 };
 
-const POLICIES: [&str; 5] = ["permit", "deny", "skip", "director", "table"];
+const POLICIES: [&str; 6] = ["permit", "deny", "skip", "director", "table", "component"];
 const CONDITIONS: [&str; 12] = [
     "not", "iface", "proto", "src", "dst", "srcport", "dstport", "icmptype", "tcpflags", "dscp", "limit",
     "comment",
@@ -60,10 +60,12 @@ impl<'t> Reader<'t, '_> {
         self.lexer.next();
         match token.raw {
             "permit" | "deny" | "skip" => Some(at(&token, FlowPolicyText)),
-            "director" | "table" => {
-                let example = if token.raw == "table" { "200" } else { "NAME" };
-                let what =
-                    if token.raw == "table" { "the number of the table" } else { "the director's name" };
+            "director" | "table" | "component" => {
+                let (what, example) = match token.raw {
+                    "table" => ("the number of the table", "200"),
+                    "director" => ("the director's name", "NAME"),
+                    _ => ("the component's name", "NAME"),
+                };
                 let value = self.value(&token, what, example)?;
                 let text = format!("{} {}", token.raw, value.text());
                 Some(At { span: token.span.start..value.span.end, value: FlowPolicyText(text) })

@@ -99,7 +99,7 @@ impl Printer<'_> {
         let value = &flow.value;
         let _ = write!(self.out, "{kind} {}", word(value.name.as_ref().map_or("", |name| &name.value.0)));
         if let Some(policy) = &value.policy {
-            let _ = write!(self.out, " {}", policy.value.0);
+            let _ = write!(self.out, " {}", policy_words(&policy.value.0));
         }
         self.out.push('\n');
         for rule in value.rule.as_ref().map_or(&[][..], |rules| &rules.value) {
@@ -115,12 +115,13 @@ impl Printer<'_> {
         }
         let _ = writeln!(self.out, "set {}", word(name));
         let mut line = String::new();
-        for element in elements(set) {
+        // What is printed is measured, so that the same lines come of it when it is read again.
+        for element in elements(set).iter().map(|one| element(one)) {
             if !line.is_empty() && line.len() + element.len() > COLUMNS {
                 let _ = writeln!(self.out, " {line}");
                 line.clear();
             }
-            let _ = write!(line, " {}", word(&element));
+            let _ = write!(line, " {element}");
         }
         if !line.is_empty() {
             let _ = writeln!(self.out, " {line}");
@@ -156,7 +157,11 @@ fn rule_text(rule: &Rule) -> String {
     let mut text = String::from(kind);
     for (is_negated, name, values) in words(&conditions.value) {
         let not = if is_negated { " not" } else { "" };
-        let values = if name == "limit" { values.concat() } else { word(&values.join(",")) };
+        let values = match values.as_slice() {
+            _ if name == "limit" => values.concat(),
+            [value] if name != "tcpflags" => element(value),
+            _ => word(&values.join(",")),
+        };
         let _ = write!(text, "{not} {name} {values}");
     }
     if let Some(comment) = &rule.comment {
@@ -208,6 +213,14 @@ fn with_colon(text: &str) -> String {
     if text.starts_with('@') { text.to_owned() } else { text.replace('-', ":") }
 }
 
+/// What becomes of packets: one word, or a kind and a name.
+fn policy_words(policy: &str) -> String {
+    match policy.split_once(' ') {
+        Some((kind @ ("director" | "table" | "component"), name)) => format!("{kind} {}", word(name)),
+        _ => word(policy),
+    }
+}
+
 /// A word, in quotes where it would be read as something else.
 fn word(text: &str) -> String {
     let is_plain = !text.is_empty()
@@ -215,6 +228,11 @@ fn word(text: &str) -> String {
         && !text.starts_with(['#', '"'])
         && !text.contains(char::is_whitespace);
     if is_plain { text.to_owned() } else { quoted(text) }
+}
+
+/// One element of a list, in quotes where it would be read as several.
+fn element(text: &str) -> String {
+    if text.contains(',') { quoted(text) } else { word(text) }
 }
 
 /// Words in quotes, on one line.

@@ -20,6 +20,28 @@ pub(crate) enum Permission {
     Deny,
 }
 
+/// What happens when a component fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FaultPolicy {
+    /// The packet goes on.
+    Permit,
+    /// The packet is dropped.
+    Deny,
+    /// The flow rules and components behind it decide.
+    Native,
+}
+
+/// What a component is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Per {
+    /// The first packet of a flow.
+    Flow,
+    /// Every packet.
+    Packet,
+}
+
 /// The policy stage.
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +56,8 @@ pub(crate) struct Policy {
     /// The same in a file, or a list of at most 64 files, read in this order. Relative to the configuration file.
     #[schemars(extend("x-form" = "path"))]
     pub(crate) file: Option<At<OneOrMany<String>>>,
-    /// Components, asked in the order of the file, after the flow rules.
+    /// Components. One that a flow names by `policy = "component NAME"` is asked there; the others are asked after all
+    /// flows, in the order of the file.
     pub(crate) component: Option<At<Vec<At<PolicyComponent>>>>,
 }
 
@@ -48,9 +71,13 @@ pub(crate) struct PolicyComponent {
     /// Which component.
     #[schemars(required)]
     pub(crate) component: Option<At<ComponentText>>,
-    /// What a new flow gets when the component fails on it: `permit` or `deny`.
+    /// What a flow gets when the component fails on it: `permit`, `deny`, or `native`: as if it had skipped, the flows and
+    /// components behind it decide.
     #[schemars(extend("default" = "permit"))]
-    pub(crate) on_fault: Option<At<Permission>>,
+    pub(crate) on_fault: Option<At<FaultPolicy>>,
+    /// What it is asked about: the first packet of each flow, `flow`, or every one, `packet`. Without it, as the component
+    /// wants. At most two components may be asked about every packet.
+    pub(crate) per: Option<At<Per>>,
     /// The most time that one call may take, from 10us to 1s. The simulator counts instructions instead.
     #[schemars(extend("default" = "200us"))]
     pub(crate) budget: Option<At<DurationText>>,
@@ -60,6 +87,13 @@ pub(crate) struct PolicyComponent {
     /// The component's own options, given to it as TOML text of at most 65536 bytes.
     #[schemars(extend("x-form" = "table"))]
     pub(crate) options: Option<At<Options>>,
+    /// A text file of at most 4 MiB whose content is given to the component, relative to the configuration file.
+    #[schemars(extend("x-form" = "path"))]
+    pub(crate) data: Option<At<String>>,
+    /// The content of that file, when it has been read.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) content: Option<String>,
 }
 
 /// A set of addresses or of ports: exactly one of its keys.
@@ -85,7 +119,8 @@ pub(crate) struct Flow {
     pub(crate) name: Option<At<NameText>>,
     /// What happens to packets of this flow: `permit` sends them to the director that is bound to their
     /// destination, `deny` drops them, `director NAME` (not in an outflow) sends them to that director whatever their
-    /// destination, `table ID` lets them pass by that routing table, `skip` passes the flow over.
+    /// destination, `table ID` lets them pass by that routing table, `component NAME` (not in an outflow) asks that policy
+    /// component, `skip` passes the flow over.
     #[schemars(extend("default" = "skip"))]
     pub(crate) policy: Option<At<FlowPolicyText>>,
     /// Rules, looked at in order; the first whose conditions all hold decides. A packet for which none holds

@@ -8,6 +8,7 @@ mod render;
 mod socket;
 mod status;
 
+use evenkeel_config::{is_component, scheduler_by_name};
 use evenkeel_engine::plan::{Builtin, SchedulerPlan};
 use evenkeel_engine::{Engine, Instant};
 use serde_json::{Value, json};
@@ -113,11 +114,6 @@ fn set_weight(
     Ok(json!({ "director": director, "server": server, "weight": number }))
 }
 
-/// Whether `name` is that of a component and not of a built-in scheduler.
-pub(crate) fn is_component(name: &str) -> bool {
-    name.starts_with("bundled:") || name.ends_with(".wasm") || name.contains('/')
-}
-
 /// A built-in scheduler; components need a host.
 fn set_scheduler(
     engine: &mut Engine,
@@ -128,28 +124,10 @@ fn set_scheduler(
     if is_component(scheduler) {
         return Err(format!("{scheduler} is a component, and those need a running forwarder"));
     }
-    let Some(kind) = Builtin::ALL.iter().find(|kind| kind.name() == scheduler) else {
-        return Err(unknown_scheduler(scheduler));
-    };
-    let plan = SchedulerPlan::Builtin(*kind);
+    // Only components take anything from the one before.
+    let plan = scheduler_by_name(scheduler, &SchedulerPlan::Builtin(Builtin::RoundRobin))?;
     engine.set_scheduler(director, plan, None, now).map_err(|error| error.to_string())?;
     Ok(json!({ "director": director, "scheduler": scheduler }))
-}
-
-/// What to say of a name that no scheduler has.
-fn unknown_scheduler(name: &str) -> String {
-    let shown: String = name.chars().take(32).filter(|character| !character.is_control()).collect();
-    let names: Vec<&str> = Builtin::ALL.iter().map(|kind| kind.name()).collect();
-    let near = names.iter().max_by(|one, other| {
-        strsim::jaro_winkler(&shown, one).total_cmp(&strsim::jaro_winkler(&shown, other))
-    });
-    match near.filter(|near| strsim::jaro_winkler(&shown, near) >= LIKENESS_MIN) {
-        Some(near) => format!("no scheduler {shown}; did you mean {near}?"),
-        None => format!(
-            "no scheduler {shown}; built in are {}, a component is named bundled:NAME or by its file",
-            names.join(", ")
-        ),
-    }
 }
 
 fn help() -> Value {

@@ -58,6 +58,10 @@ fn stats(answer: &Value) -> String {
     text.push_str(&format!("         {}\n", pairs(packets, &keys)));
     let keys = [("scheduler_calls", "scheduler calls"), ("resets", "resets"), ("events_lost", "events lost")];
     text.push_str(&format!("         {}\n", pairs(answer, &keys)));
+    if answer["scheduler_changes"].as_u64().unwrap_or(0) > 0 {
+        let keys = [("scheduler_changes", "changes of schedulers")];
+        text.push_str(&format!("         {}\n", pairs(answer, &keys)));
+    }
     for key in ["device", "drops"] {
         let list: Vec<String> = entries(&answer[key]);
         if !list.is_empty() {
@@ -66,7 +70,16 @@ fn stats(answer: &Value) -> String {
     }
     text.push_str(&directors(answer));
     for policy in items(&answer["policies"]) {
-        text.push_str(&format!("\npolicy {}{}\n", show(&policy["name"]), guest(&policy["guest"])));
+        let per = if policy["judges_packets"] == true { "  per packet" } else { "" };
+        let counts = match (&policy["denied"], &policy["limited"]) {
+            (denied, _) if denied.as_u64() == Some(0) => String::new(),
+            (denied, limited) => format!("\n  denied {}, beyond a limit {}", show(denied), show(limited)),
+        };
+        text.push_str(&format!(
+            "\npolicy {}{per}{}{counts}\n",
+            show(&policy["name"]),
+            guest(&policy["guest"])
+        ));
     }
     text
 }

@@ -18,10 +18,13 @@
 //! | `packets.born`, `.born_lost` | packets of the engine's own that left, or found no way out |
 //! | `resets` | TCP packets of unknown flows that were answered with a reset |
 //! | `scheduler_calls` | calls to schedulers; packets of known flows cause none |
+//! | `scheduler_changes` | how often `evenkeel ctl director` gave a director another scheduler |
 //! | `events_lost` | events that nobody fetched in time |
 //! | `drops` | packets by reason; reasons without packets are left out |
 //! | `directors[]` | as below |
-//! | `policies[].name`, `.guest` | policy components |
+//! | `policies[].name`, `.guest` | the policies in their order; native rules are named `flows` |
+//! | `policies[].judges_packets` | whether the component is asked about every packet of a flow |
+//! | `policies[].denied`, `.limited` | flows and packets that the component denied, and those among them that were beyond a limit |
 //! | `io` | forwarder only: `io_uring` or `epoll` |
 //! | `uptime_seconds` | forwarder only: since it forwards |
 //! | `device` | forwarder only: what the device counted; `kernel_dropped` are packets that found its queue full |
@@ -83,6 +86,7 @@ pub(super) fn stats(engine: &Engine) -> Value {
         },
         "resets": counters.resets,
         "scheduler_calls": counters.scheduler_calls,
+        "scheduler_changes": counters.scheduler_changes,
         "events_lost": counters.events_lost,
         "drops": drops,
         "directors": directors(engine),
@@ -191,7 +195,13 @@ fn server(server: &ServerStatus) -> Value {
 }
 
 fn policy(policy: &PolicyStatus) -> Value {
-    json!({ "name": policy.name, "guest": guest(policy.guest) })
+    json!({
+        "name": policy.name,
+        "guest": guest(policy.guest),
+        "judges_packets": policy.judges_packets,
+        "denied": policy.denied,
+        "limited": policy.limited,
+    })
 }
 
 fn guest(stats: GuestStats) -> Value {

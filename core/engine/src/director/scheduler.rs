@@ -434,6 +434,12 @@ pub trait Scheduler: Debug + Send {
         PickInputs::default()
     }
 
+    /// The bytes that it keeps: itself and the entries of its tables, or the linear memory of a component.
+    fn memory_bytes(&self) -> u64 {
+        let own = u64::try_from(size_of_val(self)).unwrap_or(u64::MAX);
+        own.max(self.stats().memory_bytes)
+    }
+
     /// How often it was called and failed.
     fn stats(&self) -> GuestStats {
         GuestStats::default()

@@ -184,6 +184,8 @@ impl Traits {
     pub const TRACKS_CLIENT: Self = Self(16);
     /// The real server's sequence numbers are known.
     pub const TRACKS_SERVER: Self = Self(32);
+    /// Where the bits of the guests that judge its packets begin; two are left for them.
+    const JUDGES_SHIFT: u32 = 6;
 
     /// All of them, in bits.
     pub(crate) const fn bits(self) -> u8 {
@@ -207,6 +209,18 @@ impl Traits {
     #[inline]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The same with these guests as judges of its packets; the bits are those of the policy chain.
+    #[must_use]
+    pub const fn judged_by(self, judges: u8) -> Self {
+        Self(self.0 & ((1 << Self::JUDGES_SHIFT) - 1) | judges << Self::JUDGES_SHIFT)
+    }
+
+    /// The guests that judge its packets.
+    #[must_use]
+    pub const fn judges(self) -> u8 {
+        self.0 >> Self::JUDGES_SHIFT
     }
 
     /// These but not those of `other`.

@@ -146,6 +146,11 @@ impl Journal {
         self.done.is_empty()
     }
 
+    /// The slot that is talked about.
+    pub(crate) const fn slot(&self) -> usize {
+        self.current
+    }
+
     /// Whether everything that was looked at is written down.
     pub(crate) const fn is_thorough(&self) -> bool {
         self.wish.is_thorough

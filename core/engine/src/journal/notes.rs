@@ -10,10 +10,11 @@ use super::{
 use crate::device::{Device, PacketBuffer};
 use crate::director::builtin::drawn_between;
 use crate::director::{Director, NewFlow, PickInputs, sticky};
-use crate::engine::{Engine, Stage};
+use crate::engine::Engine;
 use crate::exit::Wrap;
 use crate::flow::{Direction, FlowEntry, FlowId, FlowState, Traits};
 use crate::plan::Layer;
+use crate::policy::chain::{Chain, RULES, Stage};
 use crate::policy::rules::Rules;
 use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::time::Instant;
@@ -234,34 +235,84 @@ impl Engine {
     }
 }
 
-/// Has `stage` decide as [`Policy::decide`](crate::policy::Policy::decide) does, and says how it came to it.
+/// Has `chain` decide as [`Chain::decide`] does, and says of the flow of each of `slots` how every link came to it.
 pub(crate) fn decide_aloud(
-    stage: &mut Stage,
+    chain: &mut Chain,
+    journal: &mut Journal,
     flows: &[PolicyFlow],
-    verdicts: &mut [PolicyVerdict],
-    is_thorough: bool,
+    slots: &[usize],
     now: Instant,
-) -> Vec<Ruling> {
-    match stage {
-        Stage::Rules(rules) => {
-            let one = |(flow, verdict): (&PolicyFlow, &mut PolicyVerdict)| {
-                let (decided, ruling) = rule_aloud(rules, flow, is_thorough, now);
-                *verdict = decided.unwrap_or(PolicyVerdict::Skip);
-                ruling
-            };
-            flows.iter().zip(verdicts).map(one).collect()
+) {
+    chain.begin(flows.len());
+    journal.turn(slots.first().copied().unwrap_or(0));
+    for number in 0..chain.stages().len() {
+        journal.touch(|touched| {
+            touched.policies.insert(number);
+            touched.asked = flows.first().map(|flow| (flow.tuple.source, flow.tuple.destination));
+        });
+        let studies: Vec<Option<(usize, Option<Study>)>> = flows
+            .iter()
+            .enumerate()
+            .map(|(place, flow)| study_of(chain, number, (place, flow), journal, now))
+            .collect();
+        chain.step(number, flows, now);
+        note_stage(chain, journal, number, studies, slots);
+    }
+}
+
+/// Has the guests of `chain` judge packets as [`Chain::judge`] does, and says what each came to.
+pub(crate) fn judge_aloud(
+    chain: &mut Chain,
+    journal: &mut Journal,
+    packets: &[PolicyFlow],
+    (met, slots): (&[u8], &[usize]),
+    now: Instant,
+) {
+    chain.begin_judging(met.iter().copied());
+    journal.turn(slots.first().copied().unwrap_or(0));
+    for number in 0..chain.stages().len() {
+        if !chain.judge_step(number, packets, now) {
+            continue;
         }
-        Stage::Guest(policy) => {
-            policy.decide(flows, verdicts, now);
-            let ruling =
-                |verdict: &PolicyVerdict| Ruling { verdict: *verdict, study: None, is_unknown: false };
-            verdicts.iter().map(ruling).collect()
-        }
-        Stage::Absent(_) => {
-            let ruling =
-                |verdict: &PolicyVerdict| Ruling { verdict: *verdict, study: None, is_unknown: true };
-            verdicts.iter().map(ruling).collect()
-        }
+        journal.touch(|touched| {
+            touched.policies.insert(number);
+        });
+        let asked = chain.asked().iter().map(|place| Some((*place, None))).collect();
+        note_stage(chain, journal, number, asked, slots);
+    }
+}
+
+/// How rules of the link at `number` come to what they say of a flow that nobody before it has decided.
+fn study_of(
+    chain: &Chain,
+    number: usize,
+    (place, flow): (usize, &PolicyFlow),
+    journal: &Journal,
+    now: Instant,
+) -> Option<(usize, Option<Study>)> {
+    chain.decided().get(place).filter(|decided| decided.verdict == PolicyVerdict::Skip)?;
+    let rules = chain.stages().get(number)?.rules();
+    Some((place, rules.map(|rules| study(rules, flow, journal.is_thorough(), now))))
+}
+
+/// Notes what the link at `number`, which was asked last, has said.
+fn note_stage(
+    chain: &Chain,
+    journal: &mut Journal,
+    number: usize,
+    studies: Vec<Option<(usize, Option<Study>)>>,
+    slots: &[usize],
+) {
+    let Some(stage) = chain.stages().get(number) else { return };
+    let took = journal.share(studies.iter().flatten().count());
+    for (place, study) in studies.into_iter().flatten() {
+        let (Some(decided), Some(slot)) = (chain.decided().get(place), slots.get(place)) else { continue };
+        let (name, is_unknown) = match stage {
+            Stage::Rules(_) => (RULES, false),
+            Stage::Guest(guest) => (guest.name(), guest.is_absent() && chain.asked().contains(&place)),
+        };
+        let ruling = Ruling { verdict: decided.verdict, study, is_unknown };
+        journal.note_at(*slot, Step::Policy { place: number, name: String::from(name), ruling }, took);
     }
 }
 

@@ -32,6 +32,14 @@ pub struct FlowPlan {
     pub rules: Vec<FlowRule>,
 }
 
+impl FlowPlan {
+    /// Whether every packet belongs to it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.rules.first().is_some_and(|rule| rule.is_match && rule.conditions.is_empty())
+    }
+}
+
 /// What a flow does with its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowAction {

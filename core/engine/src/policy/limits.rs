@@ -51,6 +51,11 @@ impl Meter {
         Self { limit, each, ahead, places: Arc::default(), key }
     }
 
+    /// Whether it counts the same in the same way as `other`.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.limit == other.limit && self.key == other.key
+    }
+
     pub(crate) const fn limit(&self) -> &Limit {
         &self.limit
     }

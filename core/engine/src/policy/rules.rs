@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::index::{DIMENSIONS, Entry, Index, Point, Ranks, Region};
 use super::limits::Meter;
 use super::linear::{self, Decision, Finding, RuleId};
-use super::{Policy, PolicyFlow, PolicyVerdict};
+use super::{PolicyFlow, PolicyVerdict};
 use crate::plan::{Condition, FlowAction, FlowPlan, FlowRule, Test};
 use crate::time::Instant;
 use crate::wire::HashKey;
@@ -297,18 +297,6 @@ impl Rules {
                 first.is_some_and(|place| (place as usize) < id.rule)
             }
             None => ignores.rules.iter().take_while(|place| **place < id.rule).any(|place| holds(*place)),
-        }
-    }
-}
-
-impl Policy for Rules {
-    fn name(&self) -> &'static str {
-        "flows"
-    }
-
-    fn decide(&mut self, flows: &[PolicyFlow], verdicts: &mut [PolicyVerdict], now: Instant) {
-        for (flow, verdict) in flows.iter().zip(verdicts) {
-            *verdict = self.decide_one(flow, now).map_or(PolicyVerdict::Skip, |(verdict, _)| verdict);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -67,6 +68,10 @@ impl Offloads {
     }
 }
 
+/// How long a TUN may be busy with a process that is no more, in tries of [`BUSY_PAUSE`]: a second.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
 /// How a TUN interface is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunOptions {
@@ -110,8 +115,7 @@ impl Tun {
         let file = open_control()?;
         let queues = if options.has_queues { IFF_MULTI_QUEUE } else { 0 };
         let flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | queues;
-        // SAFETY: a TUN can only be made by ioctl; TUNSETIFF takes a `struct ifreq`.
-        let request = unsafe { request.with_value(&flags.to_ne_bytes()).call::<TUNSETIFF>(&file) }
+        let request = attach(&file, &request.with_value(&flags.to_ne_bytes()))
             .map_err(|error| refused("TUNSETIFF", name, error))?;
         let name = request.name();
         set_integer::<TUNSETVNETLE>(&file, 1).map_err(|error| refused("TUNSETVNETLE", &name, error))?;
@@ -179,6 +183,22 @@ fn open_control() -> Result<OwnedFd, DeviceError> {
     let path = Path::new("/dev/net/tun");
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|error| DeviceError::NoTun { error: error.into() })
+}
+
+/// Makes the descriptor a queue of the interface.
+///
+/// A process that was killed holds its queue until the kernel has closed its files, which on a loaded machine
+/// is a moment after the process was waited for. So one that is busy is asked for again for a second.
+fn attach(file: &OwnedFd, request: &InterfaceRequest) -> Result<InterfaceRequest, Errno> {
+    let mut tries = 0;
+    loop {
+        // SAFETY: a TUN can only be made by ioctl; TUNSETIFF takes a `struct ifreq`.
+        match unsafe { request.call::<TUNSETIFF>(file) } {
+            Err(Errno::BUSY) if tries < BUSY_TRIES => tries += 1,
+            result => return result,
+        }
+        std::thread::sleep(BUSY_PAUSE);
+    }
 }
 
 /// Asks for the best set of offloads that the kernel takes.

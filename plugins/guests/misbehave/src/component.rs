@@ -7,8 +7,8 @@ use core::hint::black_box;
 use evenkeel_plugin_sdk::bindings::policy as policy_world;
 use evenkeel_plugin_sdk::bindings::scheduler as scheduler_world;
 use evenkeel_plugin_sdk::{
-    Arrival, ConfigureError, Flow, FlowEvent, Load, NO_ANSWER, Options, PolicySetup, ProbeAnswer, Server,
-    Setup, Verdict, glue, log,
+    Answer, Arrival, ConfigureError, Decision, Flow, FlowEvent, Limit, Load, Moment, NO_ANSWER, Options,
+    PolicySetup, PolicyWishes, ProbeAnswer, Server, Setup, Verdict, glue, log,
 };
 
 /// More memory than any instance may have, in steps that an allocator must ask the host for.
@@ -166,27 +166,44 @@ impl scheduler_world::exports::evenkeel::plugin::snapshot::Guest for Component {
     }
 }
 
-fn decide(count: usize, now: u64) -> Vec<u32> {
+fn decide(arrivals: &[Arrival], now: u64) -> Vec<Answer> {
     let (kind, _, _) = begin(now);
-    let usual = Verdict::Skip.code();
+    let count = arrivals.len();
+    let usual = Decision::from(Verdict::Skip).answer();
     match kind.as_str() {
-        "missing" => (0..count).map(|number| if number % 2 == 0 { 60_000 } else { usual }).collect(),
+        "missing" => {
+            let answer = |number| if number % 2 == 0 { Answer { verdict: 60_000, ..usual } } else { usual };
+            (0..count).map(answer).collect()
+        }
+        "table" => alloc::vec![Answer { verdict: 65_536 + 7, ..usual }; count],
+        "limit" => alloc::vec![Answer { limit: 1, ..usual }; count],
         "short" => alloc::vec![usual; count.saturating_sub(1)],
         "long" => alloc::vec![usual; count + 1],
-        "deny" => alloc::vec![Verdict::Deny.code(); count],
+        "deny" => alloc::vec![Decision::from(Verdict::Deny).answer(); count],
+        "packets" => {
+            let deny = |arrival: &Arrival| arrival.moment != Moment::First && arrival.tcp_flags == 0;
+            let answer = |arrival| if deny(arrival) { Verdict::Deny } else { Verdict::Skip };
+            arrivals.iter().map(|arrival| Decision::from(answer(arrival)).answer()).collect()
+        }
+        "limited" => alloc::vec![Verdict::Permit.within(0).answer(); count],
         _ => alloc::vec![usual; count],
     }
 }
 
 impl policy_world::exports::evenkeel::plugin::decide::Guest for Component {
-    fn configure(setup: PolicySetup) -> Result<(), ConfigureError> {
-        configure(&setup.common)
+    fn configure(setup: PolicySetup) -> Result<PolicyWishes, ConfigureError> {
+        configure(&setup.common)?;
+        let kind = STATE.with(|state| state.kind.clone());
+        let count = if kind == "wish" { 0 } else { 5 };
+        let limits = alloc::vec![Limit::per_second(count, 2).for_each_source(32, 64)];
+        Ok(PolicyWishes { packets: kind == "packets", limits })
     }
-    fn decide(arrivals: Vec<Arrival>, now: u64) -> Vec<u32> {
-        decide(arrivals.len(), now)
+    fn decide(arrivals: Vec<Arrival>, now: u64) -> Vec<Answer> {
+        decide(&arrivals, now)
     }
-    fn decide_one(_: Arrival, now: u64) -> u32 {
-        decide(1, now).first().copied().unwrap_or(60_000)
+    fn decide_one(arrival: Arrival, now: u64) -> Answer {
+        let none = Answer { verdict: 60_000, limit: u32::MAX };
+        decide(&[arrival], now).first().copied().unwrap_or(none)
     }
 }
 

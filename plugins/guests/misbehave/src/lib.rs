@@ -18,6 +18,10 @@
 //! | `update` | `update` panics |
 //! | `configure` | `configure` panics |
 //! | `deny` | a policy that denies; a scheduler that is silent |
+//! | `table`, `limit` | a policy that names a routing table, or a limit, that does not exist |
+//! | `wish` | a policy that wants a limit of nothing |
+//! | `packets` | a policy that wants to judge packets, and denies those without control bits of TCP |
+//! | `limited` | a policy that permits 2 flows of a source at once, and 5 in a second |
 //!
 //! Option `where`: `answers`, in `pick` and `decide` (the default), or `feedback`, where it is told what becomes of flows,
 //! that time has passed, and how servers are.

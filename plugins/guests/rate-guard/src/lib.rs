@@ -5,58 +5,27 @@
 //!
 //! Options: `flows_per_second`, how fast a bucket fills (1 to 1,000,000, default 100); `burst`, how many flows a
 //! full bucket holds (1 to 1,000,000, default twice `flows_per_second`); `table_size`, how many sources are
-//! remembered (8 to 1,048,576, default 65,536, 24 bytes each).
+//! remembered (8 to 1,048,576, default 65,536, 32 bytes each).
 //!
-//! The memory is bounded: places are in sets of eight, and a new source in a full set takes the place of the one
-//! whose bucket is fullest, which is the one that loses least by being forgotten. The place of a source depends
-//! on the seed, so that nobody outside can fill one set on purpose.
+//! The memory is bounded: a new source in a full table takes the place of one whose bucket is fuller than that of others,
+//! which loses least by being forgotten.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-use alloc::vec;
-use alloc::vec::Vec;
+use core::time::Duration;
 
+use evenkeel_plugin_sdk::meter::Meter;
+use evenkeel_plugin_sdk::network::is_ipv4;
 use evenkeel_plugin_sdk::{
-    Arrival, ConfigureError, Instant, Options, Policy, PolicySetup, Verdict, keyed_hash,
+    Arrival, ConfigureError, Decision, Instant, Options, Policy, PolicySetup, Verdict,
 };
-
-/// Places that a source can be at: enough that sets fill evenly, few enough to look through at once.
-const WAYS: usize = 8;
-const SECOND_NS: u64 = 1_000_000_000;
-
-/// A source and the time at which its bucket will be full again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    source: (u64, u64),
-    full_at_ns: u64,
-}
 
 #[derive(Debug)]
 struct RateGuard {
-    seed: u64,
-    /// The time in which one flow's worth flows back.
-    refill_ns: u64,
-    /// The time in which an empty bucket fills.
-    depth_ns: u64,
-    sets: Vec<[Bucket; WAYS]>,
-}
-
-impl RateGuard {
-    fn bucket(&mut self, source: (u64, u64)) -> Option<&mut Bucket> {
-        let hash = keyed_hash([self.seed, 0], &[source.0, source.1]);
-        let sets = u64::try_from(self.sets.len()).ok()?;
-        let set = self.sets.get_mut(usize::try_from(hash.checked_rem(sets)?).ok()?)?;
-        let place = set.iter().position(|bucket| bucket.source == source && bucket.full_at_ns > 0);
-        if let Some(place) = place {
-            return set.get_mut(place);
-        }
-        let bucket = set.iter_mut().min_by_key(|bucket| bucket.full_at_ns)?;
-        *bucket = Bucket { source, full_at_ns: 0 };
-        Some(bucket)
-    }
+    meter: Meter,
 }
 
 impl Policy for RateGuard {
@@ -64,23 +33,14 @@ impl Policy for RateGuard {
         let rate = options.integer("flows_per_second", 100, 1..=1_000_000)?;
         let burst = options.integer("burst", (rate * 2).min(1_000_000), 1..=1_000_000)?;
         let size = options.integer("table_size", 65_536, 8..=1_048_576)?;
-        let sets = usize::try_from(size).unwrap_or(WAYS) / WAYS;
-        let refill_ns = SECOND_NS / rate;
-        let depth_ns = refill_ns * burst;
-        Ok(Self { seed: setup.common.seed, refill_ns, depth_ns, sets: vec![[Bucket::default(); WAYS]; sets] })
+        let size = usize::try_from(size).unwrap_or(0);
+        Ok(Self { meter: Meter::new(setup.common.seed, rate, Duration::from_secs(1), burst, size) })
     }
 
-    fn decide(&mut self, Arrival { flow, .. }: &Arrival, now: Instant) -> Verdict {
-        let (refill_ns, depth_ns) = (self.refill_ns, self.depth_ns);
-        let is_ipv4 = flow.source_high == 0 && flow.source_low >> 32 == 0xffff;
-        let source = (flow.source_high, if is_ipv4 { flow.source_low } else { 0 });
-        let Some(bucket) = self.bucket(source) else { return Verdict::Skip };
-        let full_at_ns = bucket.full_at_ns.max(now.as_nanos()).saturating_add(refill_ns);
-        if full_at_ns > now.as_nanos().saturating_add(depth_ns) {
-            return Verdict::Deny;
-        }
-        bucket.full_at_ns = full_at_ns;
-        Verdict::Skip
+    fn decide(&mut self, Arrival { flow, .. }: &Arrival, now: Instant) -> Decision {
+        let address = flow.source_bits();
+        let source = if is_ipv4(address) { address } else { address >> 64 << 64 };
+        if self.meter.take(source, now) { Verdict::Skip.into() } else { Verdict::Deny.into() }
     }
 }
 
@@ -90,8 +50,8 @@ evenkeel_plugin_sdk::export_policy!(RateGuard);
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
     use core::net::Ipv4Addr;
-    use core::time::Duration;
     use evenkeel_plugin_sdk::Flow;
     use evenkeel_plugin_sdk::kit::{PolicyKit, flow_from, message};
 

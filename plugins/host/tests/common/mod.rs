@@ -19,9 +19,10 @@ use evenkeel_engine::director::{
     Fault, FlowEvent, GuestStats, NewFlow, Scheduler, Selection, ServerId, ServerLoad, ServerView,
 };
 use evenkeel_engine::plan::{
-    Binding, Builtin, DirectorPlan, GuestPlan, InterfacePlan, Layer, PolicyPlan, SchedulerPlan,
+    Binding, Builtin, DirectorPlan, GuestPlan, InterfacePlan, Layer, OnFault, PolicyGuestPlan, PolicyPlan,
+    SchedulerPlan,
 };
-use evenkeel_engine::policy::{Policy, PolicyFlow, PolicyVerdict};
+use evenkeel_engine::policy::{Policy, PolicyAnswer, PolicyFlow, PolicyVerdict};
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{Duration, Guests, Instant, InterfaceId, Plan};
 use evenkeel_plugin_host::{Host, LoadError, Mode, Settings};
@@ -53,9 +54,10 @@ pub fn plan_of(scheduler: GuestPlan) -> Plan {
     Plan { directors: vec![director("web", scheduler)], seed: 7, ..Plan::empty() }
 }
 
-pub fn policy_plan(guest: GuestPlan, permit_on_fault: bool) -> Plan {
+pub fn policy_plan(guest: GuestPlan, on_fault: OnFault) -> Plan {
     let interfaces = vec![InterfacePlan::new("tun0", Layer::Ip)];
-    let policies = vec![PolicyPlan::Guest { name: "guard".to_owned(), guest, permit_on_fault }];
+    let policy = PolicyGuestPlan { on_fault, ..PolicyGuestPlan::new("guard", guest) };
+    let policies = vec![PolicyPlan::Guest(policy)];
     let directors = vec![director("web", self::guest("bundled:round-robin", ""))];
     Plan { directors, interfaces, policies, seed: 7, ..Plan::empty() }
 }
@@ -173,9 +175,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub fn new(component: &str, options: &str, mode: Mode, permit_on_fault: bool) -> Self {
-        let plan = policy_plan(guest(component, options), permit_on_fault);
-        let mut guests = load_plan(&plan, mode).unwrap();
+    pub fn new(component: &str, options: &str, mode: Mode, on_fault: OnFault) -> Self {
+        Self::of(&policy_plan(guest(component, options), on_fault), mode)
+    }
+
+    pub fn of(plan: &Plan, mode: Mode) -> Self {
+        let mut guests = load_plan(plan, mode).unwrap();
         Self { policy: guests.policies.remove("guard").unwrap(), now: at(1_000) }
     }
 
@@ -185,8 +190,12 @@ impl Guard {
             PolicyFlow::new(tuple.hash(HashKey([1, 2])), tuple, InterfaceId(0))
         };
         let flows: Vec<PolicyFlow> = sources.iter().map(flow).collect();
-        let mut verdicts = vec![PolicyVerdict::Skip; flows.len()];
-        self.policy.decide(&flows, &mut verdicts, self.now);
-        verdicts
+        self.answer(&flows).into_iter().map(|answer| answer.verdict).collect()
+    }
+
+    pub fn answer(&mut self, flows: &[PolicyFlow]) -> Vec<PolicyAnswer> {
+        let mut answers = vec![PolicyAnswer::SKIP; flows.len()];
+        self.policy.decide(flows, &mut answers, self.now);
+        answers
     }
 }

@@ -39,14 +39,13 @@ impl Forwarder {
     fn permit(&mut self, packet: &Packet, now: Instant) -> Result<u16, Refused> {
         let FiveTuple { source, destination, destination_port, protocol, .. } = packet.tuple;
         let mut verdict = PolicyVerdict::Skip;
-        for policy in &mut self.policies {
+        if !self.policies.is_empty() {
             let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
             let asked = PolicyFlow::new(packet.hash, packet.tuple, interface);
-            policy.decide(&[asked], std::slice::from_mut(&mut verdict), now);
-            let fault = policy.take_fault();
-            note(&mut self.faults, policy.name(), fault);
-            if verdict != PolicyVerdict::Skip {
-                break;
+            let decided = self.policies.decide(&[asked], now).first();
+            verdict = decided.map_or(PolicyVerdict::Skip, |decided| decided.verdict);
+            while let Some((name, fault)) = self.policies.poll_fault() {
+                note(&mut self.faults, &name, Some(fault));
             }
         }
         let place = match verdict {

@@ -29,7 +29,13 @@ impl Checker<'_, '_> {
             let Some(action) = &entry.value.r#do else { continue };
             match action.value {
                 Do::Stop | Do::Start | Do::Hang | Do::Slow | Do::Weight | Do::RouteSet => {}
-                Do::Reload | Do::LinkDown | Do::LinkUp | Do::LinkSet | Do::RouteDelete | Do::ClockJump => {
+                Do::Scheduler
+                | Do::Reload
+                | Do::LinkDown
+                | Do::LinkUp
+                | Do::LinkSet
+                | Do::RouteDelete
+                | Do::ClockJump => {
                     let (name, ..) = super::timeline::rules(action.value);
                     refuse(&action.span, format!("flow mode has no `{name}`"));
                 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use evenkeel_config::document::{At, OneOrMany, TextOrTable};
+use evenkeel_config::scheduler_by_name;
 use evenkeel_engine::Duration;
+use evenkeel_engine::plan::{Builtin, SchedulerPlan};
 
 use super::quality::thousandths;
 use super::roster::Roster;
@@ -17,6 +19,10 @@ use crate::scenario::{Action, DURATION_MAX, Happening, RouteAction, Scenario, TA
 const TIMES_MAX: u64 = 1_000_000;
 /// The most real servers of one happening.
 const SERVERS_MAX: usize = 64;
+/// The most schedulers that take turns: every built-in one and its twin.
+const SCHEDULERS_MAX: usize = 128;
+/// The longest name of a scheduler: the control socket takes it as one word of a line.
+const SCHEDULER_NAME_MAX: usize = 512;
 /// The shortest time that something takes which may not take none.
 const INSTANT: Duration = Duration::from_nanos(1);
 
@@ -48,6 +54,7 @@ pub(in crate::scenario) fn rules(
         Do::Hang => ("hang", Whom::Hosts, &[], &["for"]),
         Do::Slow => ("slow", Whom::Hosts, &["factor"], &["for"]),
         Do::Weight => ("weight", Whom::Forwarders, &["director", "server", "weight"], &["for"]),
+        Do::Scheduler => ("scheduler", Whom::Forwarders, &["director", "scheduler"], &[]),
         Do::Reload => ("reload", Whom::Forwarders, &[], &["config"]),
         Do::LinkDown => ("link.down", Whom::Machines, &["segment"], &["for"]),
         Do::LinkUp => ("link.up", Whom::Machines, &["segment"], &[]),
@@ -66,6 +73,7 @@ fn keys(written: &Timeline) -> Vec<(&'static str, Range<usize>)> {
         ("director", written.director.as_ref().map(|at| &at.span)),
         ("server", written.server.as_ref().map(|at| &at.span)),
         ("weight", written.weight.as_ref().map(|at| &at.span)),
+        ("scheduler", written.scheduler.as_ref().map(|at| &at.span)),
         ("config", written.config.as_ref().map(|at| &at.span)),
         ("segment", written.segment.as_ref().map(|at| &at.span)),
         ("both", written.both.as_ref().map(|at| &at.span)),
@@ -232,6 +240,7 @@ impl Checker<'_, '_> {
                 Some(Action::Slow { targets: targets?, factor_thousandths, downtime })
             }
             Do::Weight => self.weight(written, targets?, downtime),
+            Do::Scheduler => self.scheduler(written, targets?),
             Do::Reload => {
                 let config = written.config.as_ref().map(|path| self.folder.join(&path.value));
                 Some(Action::Reload { targets: targets?, config })
@@ -269,6 +278,29 @@ impl Checker<'_, '_> {
         Some(Action::Weight { forwarders, director: director.value.clone(), servers, weight, downtime })
     }
 
+    fn scheduler(&mut self, written: &Timeline, forwarders: Vec<usize>) -> Option<Action> {
+        let director = written.director.as_ref()?;
+        self.name(&director.span, &director.value, "director");
+        let each = OneOrMany::each(written.scheduler.as_ref());
+        if each.is_empty() || each.len() > SCHEDULERS_MAX {
+            let span = written.scheduler.as_ref()?.span.clone();
+            self.errors.add(span, format!("a list of 1 to {SCHEDULERS_MAX} schedulers"));
+            return None;
+        }
+        for (span, scheduler) in &each {
+            // What a component gets from the one before it does not matter for its name.
+            if let Err(words) = scheduler_by_name(scheduler, &SchedulerPlan::Builtin(Builtin::RoundRobin)) {
+                self.errors.add((*span).clone(), words);
+            } else if scheduler.len() > SCHEDULER_NAME_MAX || scheduler.contains(char::is_whitespace) {
+                let words =
+                    format!("a component here has 1 to {SCHEDULER_NAME_MAX} bytes and no space in its name");
+                self.errors.add((*span).clone(), words);
+            }
+        }
+        let schedulers = each.into_iter().map(|(_, scheduler)| scheduler.clone()).collect();
+        Some(Action::Scheduler { forwarders, director: director.value.clone(), schedulers })
+    }
+
     fn link_action(
         &mut self,
         action: Do,
@@ -297,6 +329,7 @@ impl Checker<'_, '_> {
             | Do::Hang
             | Do::Slow
             | Do::Weight
+            | Do::Scheduler
             | Do::Reload
             | Do::LinkSet
             | Do::RouteSet

@@ -26,6 +26,9 @@ pub(crate) enum Do {
     /// The weight of a real server changes, as `evenkeel ctl weight` does it.
     #[serde(rename = "weight")]
     Weight,
+    /// A director gets another scheduler, as `evenkeel ctl director DIRECTOR scheduler NAME` gives it; flows keep their servers.
+    #[serde(rename = "scheduler")]
+    Scheduler,
     /// A forwarder reads a configuration, as `evenkeel ctl reload` makes it.
     #[serde(rename = "reload")]
     Reload,
@@ -51,12 +54,13 @@ pub(crate) enum Do {
 
 impl Do {
     /// Every action.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Stop,
         Self::Start,
         Self::Hang,
         Self::Slow,
         Self::Weight,
+        Self::Scheduler,
         Self::Reload,
         Self::LinkDown,
         Self::LinkUp,
@@ -93,7 +97,7 @@ pub(crate) struct Timeline {
     /// With `slow`, how many times longer requests take.
     #[schemars(range(min = 0.001, max = 1_000_000.0))]
     pub(crate) factor: Option<At<f64>>,
-    /// With `weight`, the director.
+    /// With `weight` and `scheduler`, the director.
     #[schemars(extend("x-form" = "name"))]
     pub(crate) director: Option<At<String>>,
     /// With `weight`, the real server; of several one is drawn each time.
@@ -101,6 +105,9 @@ pub(crate) struct Timeline {
     /// With `weight`, the new weight.
     #[schemars(range(min = 0, max = 65_535))]
     pub(crate) weight: Option<At<i64>>,
+    /// With `scheduler`, the new one: a built-in one by its name, `bundled:NAME`, or the file of a component, relative to the
+    /// configuration. Those of a list take turns.
+    pub(crate) scheduler: Option<At<OneOrMany<String>>>,
     /// With `reload`, the file, relative to this one. Without it the same file as at the start.
     #[schemars(extend("x-form" = "path"))]
     pub(crate) config: Option<At<String>>,

@@ -35,16 +35,23 @@ enum Command {
     /// weight; servers without weight or down; 0, 1 and 1000 servers; batches;
     /// order of servers; how many flows a change moves; state over a reload.
     Check {
+        /// The component: a file, or bundled:NAME
+        component: String,
         #[command(flatten)]
-        named: Named,
+        bounds: Bounds,
         /// The findings as JSON
         #[arg(long)]
         json: bool,
     },
     /// Measure what a decision costs, beside built-in schedulers
+    ///
+    /// Without a component: every bundled one that has a built-in sibling, beside
+    /// it, and what the component costs more.
     Bench {
+        /// The component: a file, or bundled:NAME
+        component: Option<String>,
         #[command(flatten)]
-        named: Named,
+        bounds: Bounds,
         /// The figures as JSON
         #[arg(long)]
         json: bool,
@@ -59,11 +66,9 @@ enum Command {
     },
 }
 
-/// A component with its options.
+/// The options of a component, and what it may cost.
 #[derive(Debug, clap::Args)]
-struct Named {
-    /// The component: a file, or bundled:NAME
-    component: String,
+struct Bounds {
     /// A file with its options, as they would stand in the table `options`
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
@@ -75,15 +80,15 @@ struct Named {
     memory: u64,
 }
 
-impl Named {
-    fn subject(&self) -> Result<Subject, Failure> {
+impl Bounds {
+    fn subject(&self, component: &str) -> Result<Subject, Failure> {
         let options = match &self.options {
             None => String::new(),
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?,
         };
         Ok(Subject {
-            component: self.component.clone(),
+            component: component.to_owned(),
             options,
             budget: Duration::from_micros(self.budget),
             memory_bytes: self.memory << 20,
@@ -96,8 +101,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::New(arguments) => new::run(arguments),
         Command::Build(arguments) => build::run(arguments),
-        Command::Check { named, json } => look::check(&named.subject()?, *json),
-        Command::Bench { named, json } => bench::run(&named.subject()?, *json),
+        Command::Check { component, bounds, json } => look::check(&bounds.subject(component)?, *json),
+        Command::Bench { component: Some(component), bounds, json } => {
+            bench::run(&bounds.subject(component)?, *json)
+        }
+        Command::Bench { component: None, bounds, json } => {
+            bench::run_twins(|component| bounds.subject(component), *json)
+        }
         Command::Inspect { component, json } => look::inspect(component, *json),
     }
 }

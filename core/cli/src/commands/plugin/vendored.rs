@@ -18,6 +18,8 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("plugins/sdk/src/lib.rs", include_str!("../../../../../plugins/sdk/src/lib.rs")),
     ("plugins/sdk/src/log.rs", include_str!("../../../../../plugins/sdk/src/log.rs")),
     ("plugins/sdk/src/maglev.rs", include_str!("../../../../../plugins/sdk/src/maglev.rs")),
+    ("plugins/sdk/src/meter.rs", include_str!("../../../../../plugins/sdk/src/meter.rs")),
+    ("plugins/sdk/src/network.rs", include_str!("../../../../../plugins/sdk/src/network.rs")),
     ("plugins/sdk/src/options.rs", include_str!("../../../../../plugins/sdk/src/options.rs")),
     ("plugins/sdk/src/random.rs", include_str!("../../../../../plugins/sdk/src/random.rs")),
     ("plugins/sdk/src/runtime.rs", include_str!("../../../../../plugins/sdk/src/runtime.rs")),

@@ -16,6 +16,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::mix;
+use super::held;
 use super::key::Keyed;
 use super::slots::{Slots, capacity};
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
@@ -145,6 +146,20 @@ impl Scheduler for AnchorHash {
 
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         self.keyed.inputs(flow)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(
+            self,
+            &[
+                &self.anchor.left,
+                &self.anchor.working,
+                &self.anchor.stands,
+                &self.anchor.successor,
+                &self.anchor.stack,
+                &self.slots,
+            ],
+        )
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -7,6 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::held::Held;
 use super::ipvs::{fold, hash_bits};
 use crate::time::{Duration, Instant};
 use crate::wire::Address;
@@ -137,6 +138,12 @@ impl<T> Destinations<T> {
                 break;
             }
         }
+    }
+}
+
+impl<T> Held for Destinations<T> {
+    fn held(&self) -> usize {
+        self.entries.held()
     }
 }
 

@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::mix;
+use super::held;
 use super::key::Keyed;
 use super::slots::capacity;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
@@ -64,6 +65,10 @@ impl Scheduler for DxHash {
 
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         self.keyed.inputs(flow)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.buckets])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use super::held::Held;
 use super::ipvs::gcd;
 use crate::director::{ServerId, ServerView};
 
@@ -184,6 +185,19 @@ impl Ring {
         let first = if is_before { before } else { next };
         let (head, tail) = self.points.split_at(first.min(count));
         tail.iter().chain(head).map(|(_, server)| usize::from(*server))
+    }
+}
+
+impl Held for Unit {
+    fn held(&self) -> usize {
+        self.ids.held()
+    }
+}
+
+impl Held for Ring {
+    fn held(&self) -> usize {
+        let both = self.built.held().saturating_add(self.points.held());
+        both.saturating_add(self.numbers.0.held())
     }
 }
 

@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 
 use super::draw::Draw;
+use super::held;
 use super::shares::Shares;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::time::Instant;
@@ -53,6 +54,10 @@ impl Scheduler for IdleQueue {
 
     fn inputs(&self, _flow: &NewFlow) -> PickInputs {
         PickInputs::drawn(self.draw.place())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::held::Held;
 use crate::director::{Selection, ServerId, ServerLoad, ServerView};
 use crate::wire::Address;
 
@@ -131,4 +132,10 @@ impl List {
 /// A server's weight in the eyes of a director that knows no servers that are down.
 const fn weight(view: &ServerView) -> u32 {
     if view.is_member() { view.weight } else { 0 }
+}
+
+impl Held for List {
+    fn held(&self) -> usize {
+        self.servers.held()
+    }
 }

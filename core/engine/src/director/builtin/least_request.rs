@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::cmp::{Ordering, Reverse};
 
 use super::draw::Draw;
+use super::held;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
@@ -137,6 +138,10 @@ impl Scheduler for LeastRequest {
 
     fn inputs(&self, _flow: &NewFlow) -> PickInputs {
         PickInputs::drawn(self.draw.place())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares, &self.deadlines, &self.built])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::haproxy::weights;
+use super::held;
 use crate::director::{Scheduler, Selection, ServerId, ServerLoad, ServerView};
 use crate::time::Instant;
 use crate::wire::Protocol;
@@ -47,6 +48,10 @@ impl Scheduler for Leastconn {
 
     fn fork(&self) -> Option<Box<dyn Scheduler>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.queue, &self.ids])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -9,6 +9,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::destinations::Destinations;
+use super::held;
+use super::held::Held;
 use super::ipvs::{least, overhead, walk};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
@@ -33,6 +35,10 @@ impl Scheduler for Locality {
 
     fn fork(&self) -> Option<Box<dyn Scheduler>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.known, &self.places])
     }
 
     fn update(&mut self, servers: &[ServerView], now: Instant) {
@@ -92,5 +98,11 @@ impl Places {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Held for Places {
+    fn held(&self) -> usize {
+        self.0.held()
     }
 }

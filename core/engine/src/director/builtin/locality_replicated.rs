@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::destinations::Destinations;
+use super::held;
 use super::ipvs::{least, overhead, walk};
 use super::locality::{Places, is_overloaded};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
@@ -45,6 +46,10 @@ impl Scheduler for LocalityReplicated {
 
     fn fork(&self) -> Option<Box<dyn Scheduler>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.known, &self.places])
     }
 
     fn update(&mut self, servers: &[ServerView], now: Instant) {

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::held;
 use super::ipvs::gcd;
 use super::key::Keyed;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
@@ -72,6 +73,10 @@ impl Scheduler for Maglev {
 
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         self.keyed.inputs(flow)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.built, &self.table])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::held;
 use super::ipvs::{fold, gcd};
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::{FlowKey, Options};
@@ -70,6 +71,10 @@ impl Scheduler for MaglevHashing {
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         let key = if self.has_port { "source address and port" } else { "source address" };
         PickInputs::hashed(key, self.slot(flow, 0) as u64)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.weights, &self.built, &self.table])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

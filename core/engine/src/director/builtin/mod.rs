@@ -15,7 +15,7 @@
 //!
 //! What they share: [`ipvs`] (the kernel's list and costs), [`haproxy`] (its hash, map and ring), [`draw`] (random
 //! numbers), [`shares`] (random servers by weight), [`key`] (what of a flow is hashed), [`slots`] (numbered buckets),
-//! [`destinations`] (the caches of `lblc`).
+//! [`destinations`] (the caches of `lblc`), [`held`] (how much memory they keep).
 
 mod anchor;
 mod destination_hashing;
@@ -25,6 +25,7 @@ mod dx;
 mod failover;
 mod first;
 mod haproxy;
+mod held;
 mod idle_queue;
 mod ipvs;
 mod jump;

@@ -7,6 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::held;
 use super::key::Keyed;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::Options;
@@ -35,6 +36,10 @@ impl Scheduler for Modulo {
 
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         self.keyed.inputs(flow)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.members])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::mix;
+use super::held;
 use super::key::Keyed;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
@@ -49,6 +50,10 @@ impl Scheduler for MultiProbe {
 
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         self.keyed.inputs(flow)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.points])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

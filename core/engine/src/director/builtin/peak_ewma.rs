@@ -16,6 +16,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::held;
 use super::power_of_choices::{CHOICES, candidates};
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
@@ -129,6 +130,10 @@ impl Scheduler for PeakEwma {
 
     fn inputs(&self, _flow: &NewFlow) -> PickInputs {
         PickInputs::drawn(self.draw.place())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares, &self.estimates])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::held;
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
@@ -93,6 +94,10 @@ impl Scheduler for PowerOfChoices {
 
     fn inputs(&self, _flow: &NewFlow) -> PickInputs {
         PickInputs::drawn(self.draw.place())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -20,6 +20,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::held;
 use super::shares::Shares;
 use crate::director::state::{Reader, Writer};
 use crate::director::{
@@ -262,6 +263,10 @@ impl Scheduler for Prequal {
 
     fn inputs(&self, _flow: &NewFlow) -> PickInputs {
         PickInputs::drawn(self.draw.place())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.shares, &self.pool, &self.waiting, &self.seen])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 
 use super::draw::Draw;
 use super::haproxy::Ring;
+use super::held;
 use super::power_of_choices::CHOICES;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerView};
 use crate::plan::Options;
@@ -91,6 +92,10 @@ impl Scheduler for Random {
 
     fn inputs(&self, _flow: &NewFlow) -> PickInputs {
         PickInputs::drawn(self.draw.place())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.ring, &self.rates])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

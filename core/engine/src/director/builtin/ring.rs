@@ -17,6 +17,8 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::held;
+use super::held::Held;
 use super::key::Keyed;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerId, ServerLoad, ServerView};
 use crate::plan::Options;
@@ -133,6 +135,10 @@ impl Scheduler for Ring {
         self.keyed.inputs(flow)
     }
 
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.circle])
+    }
+
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
         self.circle.update(servers, self.points);
     }
@@ -151,5 +157,11 @@ impl Scheduler for Ring {
                 }
             }
         }
+    }
+}
+
+impl Held for Circle {
+    fn held(&self) -> usize {
+        self.built.held().saturating_add(self.points.held())
     }
 }

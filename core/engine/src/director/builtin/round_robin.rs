@@ -6,6 +6,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::held;
 use super::ipvs::{List, Step};
 use crate::director::state::{Reader, Writer};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
@@ -25,6 +26,10 @@ impl Scheduler for RoundRobin {
 
     fn fork(&self) -> Option<Box<dyn Scheduler>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.list])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::held::Held;
 use crate::director::ServerView;
 
 /// The servers that may be picked, with the sum of weights up to each.
@@ -36,5 +37,11 @@ impl Shares {
     /// Every server that may be picked.
     pub(super) fn places(&self) -> impl Iterator<Item = usize> {
         self.0.iter().map(|(_, place)| *place)
+    }
+}
+
+impl Held for Shares {
+    fn held(&self) -> usize {
+        self.0.held()
     }
 }

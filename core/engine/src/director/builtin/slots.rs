@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::held::Held;
 use crate::director::{ServerId, ServerView};
 
 /// Who has which bucket.
@@ -81,4 +82,10 @@ pub(super) fn capacity(wanted: Option<u32>, count: usize) -> usize {
         Some(_) => 1,
         None => (count * 4).next_power_of_two().max(64),
     })
+}
+
+impl Held for Slots {
+    fn held(&self) -> usize {
+        self.taken.held().saturating_add(self.buckets.held())
+    }
 }

@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::held;
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
 
@@ -26,6 +27,10 @@ impl Scheduler for SmoothRoundRobin {
 
     fn fork(&self) -> Option<Box<dyn Scheduler>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.credits])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -11,6 +11,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::haproxy::{Ring, Unit, avalanche, map};
+use super::held;
+use super::held::Held;
 use super::ipvs::fold;
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::{HashType, Options};
@@ -54,6 +56,10 @@ impl Scheduler for Source {
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         let key = fold(flow.tuple.source);
         PickInputs::hashed("source address", u64::from(if self.is_spread { avalanche(key) } else { key }))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.table])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
@@ -125,4 +131,15 @@ fn room(selection: &Selection<'_>, factor: u32, protocol: Protocol) -> Vec<u64> 
         (weight * each + share).max(1)
     });
     room.collect()
+}
+
+impl Held for Table {
+    fn held(&self) -> usize {
+        match self {
+            Self::Map { unit, weights, map } => {
+                unit.held().saturating_add(weights.held()).saturating_add(map.held())
+            }
+            Self::Ring(ring) => ring.held(),
+        }
+    }
 }

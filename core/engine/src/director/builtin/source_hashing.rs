@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::held;
 use super::ipvs::{fold, hash_bits};
 use crate::director::{NewFlow, PickInputs, Scheduler, Selection, ServerView};
 use crate::plan::{FlowKey, Options};
@@ -53,6 +54,10 @@ impl Scheduler for SourceHashing {
     fn inputs(&self, flow: &NewFlow) -> PickInputs {
         let key = if self.has_port { "source address and port" } else { "source address" };
         PickInputs::hashed(key, self.slot(flow, 0) as u64)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.slots])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::haproxy::{Unit, map};
+use super::held;
 use crate::director::{Scheduler, Selection, ServerView};
 use crate::time::Instant;
 
@@ -25,6 +26,10 @@ impl Scheduler for StaticRoundRobin {
 
     fn fork(&self) -> Option<Box<dyn Scheduler>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.unit, &self.weights, &self.map])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {

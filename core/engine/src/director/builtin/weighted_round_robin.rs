@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 
+use super::held;
 use super::ipvs::{List, gcd};
 use crate::director::{Scheduler, Selection, ServerId, ServerView};
 use crate::time::Instant;
@@ -99,6 +100,10 @@ impl Scheduler for WeightedRoundRobin {
 
     fn fork(&self) -> Option<Box<dyn Scheduler>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        held::total(self, &[&self.list])
     }
 
     fn update(&mut self, servers: &[ServerView], _now: Instant) {
