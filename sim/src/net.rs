@@ -211,6 +211,13 @@ impl Net {
 
     /// Sends what the kernel of `machine` has put out.
     pub(crate) fn flush(&mut self, machine: usize) {
+        // Nearly always there is one, or none.
+        if self.out.frames.len() < 2 {
+            if let Some((interface, frame)) = self.out.frames.pop() {
+                self.send(machine, interface, frame);
+            }
+            return;
+        }
         let mut frames = std::mem::take(&mut self.out.frames);
         for (interface, frame) in frames.drain(..) {
             self.send(machine, interface, frame);

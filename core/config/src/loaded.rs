@@ -198,12 +198,12 @@ impl Loaded {
             SchedulerPlan::Guest(guest) => director.name == wanted && guest.component == component,
             SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => false,
         });
+        let is_it = |policy: &PolicyGuestPlan| policy.name == wanted && policy.guest.component == component;
         let by_policy = self.plan.policies.iter().any(|policy| match policy {
-            PolicyPlan::Guest(PolicyGuestPlan { name, guest, .. }) => {
-                name == wanted && guest.component == component
-            }
+            PolicyPlan::Guest(policy) => is_it(policy),
             PolicyPlan::Rules(_) => false,
         });
+        let by_policy = by_policy || self.plan.outflow_guests.iter().any(is_it);
         by_policy && !by_director
     }
 

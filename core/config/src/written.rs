@@ -25,7 +25,7 @@ pub(crate) use director::{
 };
 pub use either::{OneOrMany, TextOrTable};
 pub(crate) use policy::{
-    Conditions, Dscp, FaultPolicy, Flow, IcmpType, Negated, NumberOr, Per, Permission, Policy,
+    ComponentWay, Conditions, Dscp, FaultPolicy, Flow, IcmpType, Negated, NumberOr, Per, Permission, Policy,
     PolicyComponent, Ports, Rule, Set,
 };
 pub(crate) use scheduler::{

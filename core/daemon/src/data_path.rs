@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use evenkeel_engine::director::Scheduler;
+use evenkeel_engine::journal::{Journal, Wish};
 use evenkeel_engine::plan::SchedulerPlan;
 use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, Probe, ProbeReply, step};
 use evenkeel_io::{
@@ -21,7 +22,7 @@ use evenkeel_io::{
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control;
+use crate::control::{self, Traced};
 
 /// The most orders that wait. Each comes from one client of the control socket, of which there are
 /// [`control::CLIENTS_MAX`], from a signal or from the end, so that a full queue means a stuck data path.
@@ -33,6 +34,12 @@ const ORDERS_PER_TURN: usize = 4;
 /// The most batches that are still forwarded after the order to stop: what the queues of a TUN hold (500
 /// packets each by default), and an end where packets keep coming.
 const DRAIN_BATCHES_MAX: usize = 64;
+
+/// Accounts of a trace that wait for the control plane. Further ones wait in the engine, which counts what it loses.
+const TRACED_MAX: usize = 256;
+
+/// How long the thread sleeps at most while accounts wait for a client that is slow.
+const TRACE_PATIENCE: Duration = Duration::from_millis(10);
 
 /// How long the thread may take to leave once it is told to: it only closes files.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
@@ -51,6 +58,8 @@ enum Order {
     Apply { plan: Box<Plan>, guests: Guests, reply: oneshot::Sender<Result<u64, PlanError>> },
     /// Let this component schedule for a director.
     Schedule(Box<Schedule>, oneshot::Sender<Result<(), String>>),
+    /// Tell of packets as they pass.
+    Trace { wish: Box<Wish>, sink: mpsc::Sender<Traced>, reply: oneshot::Sender<Result<(), String>> },
     /// Tell the neighbours of our addresses.
     Announce,
     /// Forward what has arrived, then nothing more.
@@ -145,7 +154,8 @@ pub(crate) fn start(
             }
         };
         let _ = opened.send(Ok((device.waker(), device.backend().clone())));
-        let mut turns = Turns { engine, events, place: None, probes, answers, inbox, clock: MonotonicClock };
+        let clock = MonotonicClock;
+        let mut turns = Turns { engine, events, place: None, probes, answers, inbox, clock, trace: None };
         let result = turns.run(&mut device);
         let _ = end.send(result);
         // The interface stays open until the routes to it are gone.
@@ -187,6 +197,18 @@ impl DataPath {
         let (reply, answer) = oneshot::channel();
         self.order(Order::Schedule(Box::new(schedule), reply))?;
         answer.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
+    }
+
+    /// Has packets told about as they pass, until the receiver is dropped.
+    ///
+    /// # Errors
+    /// When somebody else is told already.
+    pub(crate) async fn trace(&self, wish: Wish) -> Result<mpsc::Receiver<Traced>, String> {
+        let (sink, traced) = mpsc::channel(TRACED_MAX);
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Trace { wish: Box::new(wish), sink, reply })?;
+        answer.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))?;
+        Ok(traced)
     }
 
     /// Puts a plan into force between two batches; answers with its generation.
@@ -236,6 +258,8 @@ struct Turns {
     answers: Receiver<ProbeReply>,
     inbox: Receiver<Order>,
     clock: MonotonicClock,
+    /// Who is told of packets as they pass.
+    trace: Option<mpsc::Sender<Traced>>,
 }
 
 impl Turns {
@@ -250,6 +274,9 @@ impl Turns {
             let report = step(&mut self.engine, device, now);
             self.ask(now);
             self.tell();
+            if self.trace.is_some() {
+                self.tell_trace();
+            }
             if has_more {
                 continue;
             }
@@ -281,6 +308,9 @@ impl Turns {
                     let Schedule { director, plan, scheduler } = *schedule;
                     let result = self.engine.set_scheduler(&director, plan, Some(scheduler), now);
                     let _ = reply.send(result.map_err(|error| error.to_string()));
+                }
+                Ok(Order::Trace { wish, sink, reply }) => {
+                    let _ = reply.send(self.begin_trace(*wish, sink));
                 }
                 Ok(Order::Announce) => self.engine.announce(),
                 Err(TryRecvError::Empty) => return true,
@@ -331,9 +361,55 @@ impl Turns {
         }
     }
 
+    /// Has the engine write down what becomes of packets. One client is told at a time; one that has left gives way.
+    fn begin_trace(&mut self, wish: Wish, sink: mpsc::Sender<Traced>) -> Result<(), String> {
+        if self.trace.as_ref().is_some_and(|other| !other.is_closed()) {
+            return Err("a trace is running already; there is one at a time".to_owned());
+        }
+        let clock = self.clock;
+        let stopwatch = Box::new(move || clock.now().as_nanos());
+        self.engine.set_journal(Some(Journal::new(wish, Some(stopwatch))));
+        self.trace = Some(sink);
+        Ok(())
+    }
+
+    /// Hands accounts on. What finds the queue full stays in the journal, which counts what it loses.
+    fn tell_trace(&mut self) {
+        let Some(sink) = &self.trace else { return };
+        let Some(journal) = self.engine.journal() else { return };
+        let is_over = loop {
+            let place = match sink.try_reserve() {
+                Ok(place) => place,
+                Err(mpsc::error::TrySendError::Full(())) => break false,
+                Err(mpsc::error::TrySendError::Closed(())) => break true,
+            };
+            match journal.poll() {
+                Some(account) => {
+                    let lost = journal.lost();
+                    place.send(Traced::Packet(Box::new(account), lost));
+                }
+                None if journal.is_full() => {
+                    place.send(Traced::End { lost: journal.lost() });
+                    break true;
+                }
+                None => break false,
+            }
+        };
+        if is_over {
+            self.engine.set_journal(None);
+            self.trace = None;
+        }
+    }
+
     /// How long to sleep when nothing comes in.
-    fn patience(&self) -> Option<Duration> {
-        self.engine.poll_timeout().map(|at| at.since(self.clock.now()))
+    fn patience(&mut self) -> Option<Duration> {
+        let patience = self.engine.poll_timeout().map(|at| at.since(self.clock.now()));
+        let waits = self.engine.journal().is_some_and(|journal| !journal.is_empty());
+        if waits {
+            Some(patience.map_or(TRACE_PATIENCE, |patience| patience.min(TRACE_PATIENCE)))
+        } else {
+            patience
+        }
     }
 }
 

@@ -45,6 +45,8 @@ use crate::work::LawError;
 const CONNECTIONS_MAX: usize = 1 << 20;
 /// The same of a host that speaks TCP with smoltcp: each has buffers of 128 KiB.
 const SMOLTCP_CONNECTIONS_MAX: usize = 1 << 12;
+/// The least room for connections that a host makes at a time.
+const ROOM_MIN: usize = 16;
 /// The first port that clients use.
 pub(crate) const PORT_FIRST: u16 = 1_024;
 /// How long a client waits for the answer to a datagram, the first time; then twice as long each time.
@@ -744,6 +746,10 @@ impl Host {
         let (scheduled, resumes) = (Instant::NEVER, Instant::NEVER);
         let connection = Connection { local, remote, generation: self.generation, scheduled, resumes, kind };
         let name = name(connection.protocol(), local, remote);
+        if self.connections.len() == self.connections.capacity() {
+            // By a quarter, not by as much again: room for connections is most of what a host takes.
+            self.connections.reserve_exact((self.connections.len() / 4).max(ROOM_MIN));
+        }
         let index = self.connections.insert(connection);
         self.table.insert(name, number(index));
         index

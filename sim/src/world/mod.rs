@@ -403,6 +403,9 @@ impl World<'_> {
             link_answer(&mut self.net, self.scenario, &answer);
             self.telling.answered(self.net.now, &answer, server);
         }
+        if host.endings.is_empty() {
+            return;
+        }
         let mut endings = std::mem::take(&mut host.endings);
         for ending in endings.drain(..) {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
@@ -510,11 +513,9 @@ fn nodes(machines: &[Machine]) -> impl Iterator<Item = &ForwarderNode> {
 /// Adds an answer to the hash of answers: whose, from whom, how long it took and how large it was.
 fn link_answer(net: &mut Net, scenario: &Scenario, answer: &Answer) {
     let latency = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
-    let mut bytes = [0; 16];
-    let fields = [&answer.server.to_be_bytes()[..], &latency.to_le_bytes(), &answer.bytes.to_le_bytes()];
-    for (place, byte) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-        *place = *byte;
-    }
+    // The server stands there as an address does, the numbers as numbers do.
+    let server = u128::from(answer.server.swap_bytes());
+    let bytes = (server | u128::from(latency) << 32 | u128::from(answer.bytes) << 96).to_le_bytes();
     net.answer_trace.add(net.now, place(answer.load), &bytes);
     if let Some(watch) = &mut net.watch {
         let load = scenario.loads.get(answer.load).map_or("", |load| load.name.as_str());

@@ -9,6 +9,7 @@ use evenkeel_plugin_host::suite::farm::{Farm, flows, servers};
 use evenkeel_plugin_host::{Host, Mode};
 use serde_json::{Value, json};
 
+use super::bench_policy;
 use super::look::refused;
 use crate::commands::cost::{self, Patience};
 use crate::progress::Progress;
@@ -45,6 +46,9 @@ struct Line {
 
 pub(super) fn run(subject: &Subject, is_json: bool) -> Result<(), Failure> {
     let component = &subject.component;
+    if subject.inspect().is_ok_and(|portrait| portrait.is_policy()) {
+        return bench_policy::run(subject, is_json);
+    }
     let progress = Progress::start(format!("measuring {component}"));
     let mut host = subject.host(Mode::Epoch);
     let mut guest = guest(subject, &mut host)?;
