@@ -154,8 +154,8 @@ pub(crate) fn start(
             }
         };
         let _ = opened.send(Ok((device.waker(), device.backend().clone())));
-        let mut turns =
-            Turns { engine, events, place: None, probes, answers, inbox, clock: MonotonicClock, trace: None };
+        let clock = MonotonicClock;
+        let mut turns = Turns { engine, events, place: None, probes, answers, inbox, clock, trace: None };
         let result = turns.run(&mut device);
         let _ = end.send(result);
         // The interface stays open until the routes to it are gone.
