@@ -95,7 +95,7 @@ bench-memory: toolchain ## resident memory of 1,048,576 established flows
 	$(CARGO) run --quiet --locked --release --package evenkeel-benches --bin memory
 
 bench-sim: toolchain ## speed and memory of the simulator, beside the bars
-	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --release --locked --package evenkeel-sim --test speed --test flow_speed --test memory -- --ignored --nocapture --test-threads 1
 
 swaps: toolchain ## a thousand changes of the scheduler under load, through the real forwarder (half a minute)
 	$(CARGO) build --locked --package evenkeel-cli

@@ -40,9 +40,19 @@ struct Slot {
     interface: InterfaceId,
     packet: Packet,
     leaves_by: Option<(InterfaceId, Range<usize>)>,
-    /// The packet before the engine edited it, whether its flow was known, and how it ended, where somebody wants to
-    /// know.
-    seen: Option<(Vec<u8>, bool, Option<Verdict>)>,
+    /// Where somebody wants to know: a box, since packets are many and those who want to know are few.
+    seen: Option<Box<Seen>>,
+}
+
+/// What was seen of a packet.
+#[derive(Debug)]
+struct Seen {
+    /// The packet before the engine edited it.
+    before: Vec<u8>,
+    /// Whether its flow was known.
+    is_known: bool,
+    /// How it ended.
+    end: Option<Verdict>,
 }
 
 /// What became of a packet in the engine.
@@ -125,7 +135,10 @@ impl Device for SimDevice {
     fn receive(&mut self) -> usize {
         while self.slots.len() < BATCH_MAX {
             let Some(Waiting { interface, packet, is_known }) = self.waiting.pop_front() else { break };
-            let seen = self.decided.is_some().then(|| (packet.bytes().to_vec(), is_known, None));
+            let seen = self
+                .decided
+                .is_some()
+                .then(|| Box::new(Seen { before: packet.bytes().to_vec(), is_known, end: None }));
             self.slots.push(Slot { interface, packet, leaves_by: None, seen });
         }
         self.slots.len()
@@ -162,15 +175,16 @@ impl Device for SimDevice {
     }
 
     fn ended(&mut self, slot: usize, end: Verdict) {
-        if let Some((.., known)) = self.slots.get_mut(slot).and_then(|slot| slot.seen.as_mut()) {
-            *known = Some(end);
+        if let Some(seen) = self.slots.get_mut(slot).and_then(|slot| slot.seen.as_mut()) {
+            seen.end = Some(end);
         }
     }
 
     fn flush(&mut self) {
         let mut slots = std::mem::take(&mut self.slots);
         for mut slot in slots.drain(..) {
-            if let (Some(decided), Some((before, is_known, end))) = (&mut self.decided, slot.seen.take()) {
+            if let (Some(decided), Some(seen)) = (&mut self.decided, slot.seen.take()) {
+                let Seen { before, is_known, end } = *seen;
                 let out = slot.leaves_by.clone().and_then(|(interface, range)| {
                     Some((interface, slot.packet.buffer.get(range)?.to_vec()))
                 });

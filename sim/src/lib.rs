@@ -27,6 +27,7 @@
 pub mod attack;
 pub mod capture;
 mod checker;
+mod checksum;
 pub mod conformance;
 pub mod device;
 pub mod flow_mode;

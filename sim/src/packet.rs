@@ -9,6 +9,8 @@ use std::ops::Range;
 use evenkeel_engine::device::HEADROOM_BYTES;
 use evenkeel_engine::wire::Protocol;
 
+use crate::checksum::{finish, sum};
+
 /// Bytes of an IPv4 header without options.
 pub const IPV4_BYTES: usize = 20;
 /// Bytes of an IPv6 header.
@@ -430,51 +432,67 @@ fn udp_header((from, to): (u16, u16), length: usize) -> [u8; UDP_BYTES] {
 ///
 /// # Errors
 /// When the host would throw it away.
+#[inline]
 pub fn view(bytes: &[u8]) -> Result<View<'_>, Unusable> {
-    let (source, destination, addresses, protocol, body): (IpAddr, IpAddr, u64, Protocol, &[u8]) =
-        if bytes.first().is_some_and(|first| first >> 4 == 6) {
-            let (source, destination, protocol, body) = ipv6(bytes)?;
-            let addresses = sum(&source.octets()) + sum(&destination.octets());
-            (source.into(), destination.into(), addresses, protocol, body)
-        } else {
-            let (source, destination, protocol, body) = ipv4(bytes)?;
-            let addresses = u64::from(source.to_bits()) + u64::from(destination.to_bits());
-            (source.into(), destination.into(), addresses, protocol, body)
-        };
-    let is_intact =
-        |covered: &[u8]| finish(addresses + u64::from(protocol.0) + wide(covered.len()) + sum(covered)) == 0;
-    let ends = |body: &[u8]| {
-        let (from, to) = ports(body).ok_or(Unusable::Malformed)?;
-        Ok((End { address: source, port: from }, End { address: destination, port: to }))
-    };
+    if bytes.first().is_some_and(|first| first >> 4 == 6) {
+        return view_v6(bytes);
+    }
+    let (source, destination, protocol, body) = ipv4(bytes)?;
+    let addresses = u64::from(source.to_bits()) + u64::from(destination.to_bits());
+    view_transport((source.into(), destination.into()), addresses, protocol, body)
+}
+
+fn view_v6(bytes: &[u8]) -> Result<View<'_>, Unusable> {
+    let (source, destination, protocol, body) = ipv6(bytes)?;
+    let addresses = sum(&source.octets()) + sum(&destination.octets());
+    view_transport((source.into(), destination.into()), addresses, protocol, body)
+}
+
+/// Reads what is behind an IP header. `addresses` is the sum of its addresses.
+fn view_transport(
+    (source, destination): (IpAddr, IpAddr),
+    addresses: u64,
+    protocol: Protocol,
+    body: &[u8],
+) -> Result<View<'_>, Unusable> {
+    let start = addresses + u64::from(protocol.0);
     match protocol {
         Protocol::TCP => {
-            let (source, destination) = ends(body)?;
+            let (from, to) = ports(body).ok_or(Unusable::Malformed)?;
             let (segment, payload) = tcp(body).ok_or(Unusable::Malformed)?;
-            if !is_intact(body) {
+            if !is_intact(start, body) {
                 return Err(Unusable::Checksum);
             }
+            let (source, destination) =
+                (End { address: source, port: from }, End { address: destination, port: to });
             Ok(View { source, destination, transport: Transport::Tcp(segment), payload })
         }
         Protocol::UDP => {
-            let (source, destination) = ends(body)?;
-            let ([_, _, _, _, l0, l1, c0, c1], _) =
+            let ([p0, p1, p2, p3, l0, l1, c0, c1], _) =
                 body.split_first_chunk::<UDP_BYTES>().ok_or(Unusable::Malformed)?;
             let length = usize::from(u16::from_be_bytes([*l0, *l1]));
             let datagram = body.get(..length).ok_or(Unusable::Malformed)?;
             let payload = datagram.get(UDP_BYTES..).ok_or(Unusable::Malformed)?;
             // Without a checksum, a datagram of IPv6 is refused (RFC 8200 s.8.1).
-            let is_bare = (*c0, *c1) == (0, 0) && source.address.is_ipv4();
-            if !is_bare && !is_intact(datagram) {
+            let is_bare = (*c0, *c1) == (0, 0) && source.is_ipv4();
+            if !is_bare && !is_intact(start, datagram) {
                 return Err(Unusable::Checksum);
             }
+            let source = End { address: source, port: u16::from_be_bytes([*p0, *p1]) };
+            let destination = End { address: destination, port: u16::from_be_bytes([*p2, *p3]) };
             Ok(View { source, destination, transport: Transport::Udp, payload })
         }
         Protocol::ICMP => icmp_error(body),
-        Protocol::ICMPV6 if !is_intact(body) => Err(Unusable::Checksum),
+        Protocol::ICMPV6 if !is_intact(start, body) => Err(Unusable::Checksum),
         Protocol::ICMPV6 => icmpv6_error(body),
         _ => Err(Unusable::Unspoken),
     }
+}
+
+/// Whether what a pseudo-header covers adds up; `start` is the sum of its addresses and protocol.
+#[inline]
+fn is_intact(start: u64, covered: &[u8]) -> bool {
+    finish(start + wide(covered.len()) + sum(covered)) == 0
 }
 
 /// Checks the IPv6 header and gives addresses, protocol and what is behind it. Hosts here use no extension headers.
@@ -492,6 +510,7 @@ fn ipv6(bytes: &[u8]) -> Result<(Ipv6Addr, Ipv6Addr, Protocol, &[u8]), Unusable>
 }
 
 /// Checks the IPv4 header and gives addresses, protocol and what is behind it. Fragments are not put together here.
+#[inline]
 fn ipv4(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
     let is_whole = |bytes: &[u8]| matches!(bytes.get(6..8), Some([high, 0]) if high & 0x3f == 0);
     let parts = ipv4_of_any(bytes)?;
@@ -499,6 +518,7 @@ fn ipv4(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable>
 }
 
 /// The same of a packet that may be a fragment.
+#[inline]
 fn ipv4_of_any(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
     let header = bytes.first_chunk::<IPV4_BYTES>().ok_or(Unusable::Malformed)?;
     let [first, _, t0, t1, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
@@ -515,11 +535,13 @@ fn ipv4_of_any(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Un
     Ok((Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3), Protocol(protocol), body))
 }
 
+#[inline]
 fn ports(body: &[u8]) -> Option<(u16, u16)> {
     let [a, b, c, d] = *body.first_chunk::<4>()?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
+#[inline]
 fn tcp(body: &[u8]) -> Option<(Segment, &[u8])> {
     let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] =
         *body.first_chunk::<TCP_BYTES>()?;
@@ -628,27 +650,10 @@ pub fn take_hop(bytes: &mut [u8]) -> bool {
     true
 }
 
-/// The sum of big-endian 16-bit words, not yet folded; an odd last byte counts as a high one.
-fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let whole: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
-    let (halves, odd) = rest.as_chunks::<2>();
-    let half: u64 = halves.iter().map(|half| u64::from(u16::from_be_bytes(*half))).sum();
-    whole + half + odd.first().map_or(0, |byte| u64::from(*byte) << 8)
-}
-
 /// A length as it counts in a pseudo-header.
+#[inline]
 fn wide(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX >> 16)
-}
-
-/// Folds a sum and turns it around (RFC 1071).
-fn finish(sum: u64) -> u16 {
-    let folded = (sum & 0xffff_ffff) + (sum >> 32);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    !u16::try_from(folded & 0xffff).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

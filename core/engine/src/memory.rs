@@ -142,7 +142,7 @@ impl Engine {
             Stage::Rules(_) => true,
             Stage::Guest(guest) => guest.is_absent(),
         };
-        if !fork.chain.stages().iter().all(is_native) {
+        if !fork.chain.stages().iter().chain(fork.outflow_guests.stages()).all(is_native) {
             return Err(MemoryError::Component);
         }
         let mut write = Write::default();
@@ -260,22 +260,32 @@ impl Engine {
         Ok(())
     }
 
-    /// The limits that have counted whom this packet counts for.
+    /// The limits that have counted whom this packet counts for: as it came in, and as it leaves.
     fn write_limits(&self, told: &Explanation, write: &mut Write) -> Result<(), MemoryError> {
-        let flow = told.touched.asked.map(flow_of);
-        let counted = self.chain.stages().iter().enumerate();
-        let counted =
-            counted.filter_map(|(place, stage)| Some((place, stage.rules()?.counted(flow.as_ref()?))));
-        let ends = told.touched.asked.unwrap_or_default();
-        write.address(ends.0);
-        write.address(ends.1);
-        write.many(counted.collect::<Vec<_>>().into_iter(), |write, (place, counted)| {
-            write.number(place as u64);
-            write.many(counted.into_iter(), |write, (meter, used_up)| {
-                write.numbers(&[meter as u64, used_up]);
+        let chains = [&self.chain, &self.outflow_guests];
+        for (chain, asked) in chains.into_iter().zip([told.touched.asked, told.touched.asked_leaving]) {
+            let counted = asked.map(|ends| chain.counted(&flow_of(ends))).unwrap_or_default();
+            let (source, destination) = asked.unwrap_or_default();
+            write.address(source);
+            write.address(destination);
+            write.many(counted.into_iter(), |write, (link, limit, used_up)| {
+                write.numbers(&[link as u64, limit as u64, used_up]);
                 Ok(())
-            })
-        })
+            })?;
+        }
+        Ok(())
+    }
+
+    fn read_limits(&mut self, read: &mut Read<'_>) -> Result<(), MemoryError> {
+        for chain in [&mut self.chain, &mut self.outflow_guests] {
+            let flow = flow_of((read.address()?, read.address()?));
+            for _ in 0..read.count()? {
+                let place = |number| usize::try_from(number).unwrap_or(usize::MAX);
+                let limit = (place(read.number()?), place(read.number()?));
+                chain.set_counted(limit, &flow, read.number()?);
+            }
+        }
+        Ok(())
     }
 
     /// Becomes what `memory` holds: for an engine of the same plan that has seen nothing. Where `is_as_told`, the scheduler
@@ -302,17 +312,7 @@ impl Engine {
                 self.ports.hold(key, read.small()?..=read.small()?);
             }
         }
-        let flow = flow_of((read.address()?, read.address()?));
-        for _ in 0..read.count()? {
-            let place = usize::from(read.small()?);
-            for _ in 0..read.count()? {
-                let (meter, used_up) =
-                    (usize::try_from(read.number()?).unwrap_or(usize::MAX), read.number()?);
-                if let Some(rules) = self.chain.rules_mut(place) {
-                    rules.set_counted(meter, &flow, used_up);
-                }
-            }
-        }
+        self.read_limits(&mut read)?;
         for _ in 0..read.count()? {
             let (interface, address, mac) =
                 (InterfaceId(read.small()?), read.address()?, mac_of(read.number()?));

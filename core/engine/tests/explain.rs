@@ -1,6 +1,12 @@
 //! What is told of a packet is what then becomes of it, and to tell it changes nothing: in random worlds, with every
 //! built-in scheduler.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "tests")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
 
 mod support;
 

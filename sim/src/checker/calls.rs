@@ -6,7 +6,7 @@
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Duration, Instant};
 
-use super::ring::Ring;
+use super::ring::{Name, Place, Ring};
 use crate::index::{end_word, hash};
 use crate::net::{index, number};
 use crate::packet::{AnyEnd, Flags, Segment};
@@ -159,34 +159,51 @@ impl Call {
 }
 
 /// The calls of all clients.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Calls {
     all: Ring<Key, Call>,
     marks: Ring<Mark, Key>,
 }
 
-impl Default for Calls {
-    fn default() -> Self {
-        Self { all: Ring::new(hash_of_key), marks: Ring::new(hash_of_mark) }
-    }
-}
-
 impl Calls {
-    /// A packet that may start a call has been seen.
-    pub(super) fn start(&mut self, now: Instant, key: Key, called: AnyEnd, mark: Option<Mark>) {
+    /// A packet that may start a call has been seen. Gives where the call lies.
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        key: Key,
+        called: AnyEnd,
+        mark: Option<Mark>,
+    ) -> Option<Place> {
         let before = self.all.get(&key);
         let is_same = before.is_some_and(|before| match mark {
             Some(Mark::Number(_)) => before.mark == mark,
             Some(Mark::Head(..)) | None => before.called == called && !before.is_over,
         });
         if is_same {
-            return;
+            return self.all.place(&key);
         }
         let is_fresh = before.is_none_or(|before| now.since(before.last) >= FRESH);
-        self.all.insert(key, Call::new(now, called, mark, is_fresh));
+        let (place, _) = self.all.insert(key, Call::new(now, called, mark, is_fresh));
         if let Some(mark) = mark {
             self.marks.insert(mark, key);
         }
+        Some(place)
+    }
+
+    /// Where the call of a client's end lies, until the next one starts.
+    #[inline]
+    pub(super) fn place(&self, key: &Key) -> Option<Place> {
+        self.all.place(key)
+    }
+
+    #[inline]
+    pub(super) fn at(&self, place: Place) -> Option<&Call> {
+        self.all.at(place)
+    }
+
+    #[inline]
+    pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut Call> {
+        self.all.at_mut(place)
     }
 
     #[inline]
@@ -211,15 +228,20 @@ impl Calls {
     }
 }
 
-fn hash_of_key((protocol, end): &Key) -> u32 {
-    hash([u64::from(protocol.0), end_word(*end)])
+impl Name for Key {
+    #[inline]
+    fn hash(&self) -> u32 {
+        hash([u64::from(self.0.0), end_word(self.1)])
+    }
 }
 
-fn hash_of_mark(mark: &Mark) -> u32 {
-    match *mark {
-        Mark::Number(number) => hash([u64::from(number)]),
-        Mark::Head(pattern, length, argument) => {
-            hash([u64::from(pattern), u64::from(length) << 32 | u64::from(argument)])
+impl Name for Mark {
+    fn hash(&self) -> u32 {
+        match *self {
+            Self::Number(number) => hash([u64::from(number)]),
+            Self::Head(pattern, length, argument) => {
+                hash([u64::from(pattern), u64::from(length) << 32 | u64::from(argument)])
+            }
         }
     }
 }

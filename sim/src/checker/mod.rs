@@ -51,6 +51,7 @@ pub(crate) use calls::Key;
 use calls::{Calls, Mark};
 use names::Known;
 pub(crate) use names::Names;
+use ring::Place;
 use tuples::{Reuse, Tuples};
 
 /// Sentences that are kept; the first ones say most.
@@ -252,36 +253,46 @@ impl Checker {
         };
         let source = self.names.known(view.source.address);
         if to.is_client && !source.is_client {
-            self.note_end(now, protocol, view, segment);
+            if segment.is_some() {
+                self.note_end(now, protocol, view, segment);
+            }
             return self.note_answer(now, machine, (protocol, view.destination), view, to.is_of(machine));
         }
         let key = (protocol, view.source);
         let is_start = segment.is_none_or(|segment| segment.flags == Flags::SYN);
         if source.is_client && !to.is_client {
-            if is_start {
-                self.note_call(now, key, view, segment);
-            }
-            self.note_request(now, machine, key, view, is_bare);
+            let known = self.calls.place(&key);
+            let call = if is_start { self.note_call(now, (key, known), view, segment) } else { known };
+            let Some(call) = call else { return };
+            self.note_request(now, machine, (key, call), view, is_bare);
             if self.names.is_host(machine) {
-                self.note_served(now, machine, key, view, segment);
+                self.note_served(now, machine, (key, call), view, segment);
             }
         } else if self.names.is_host(machine) {
             // Behind source NAT.
             let known = self.tuples.call(&(protocol, view.source, view.destination));
             let mark = if is_start { Mark::of(segment, view.payload) } else { None };
-            if let Some(key) = mark.and_then(|mark| self.calls.marked(mark)).or(known) {
-                self.note_served(now, machine, key, view, segment);
+            if let Some(key) = mark.and_then(|mark| self.calls.marked(mark)).or(known)
+                && let Some(call) = self.calls.place(&key)
+            {
+                self.note_served(now, machine, (key, call), view, segment);
             }
         } else if let Some(key) = self.note_end(now, protocol, view, segment) {
             self.note_answer(now, machine, key, view, false);
         }
     }
 
-    /// A client may have begun a call. Behind a forwarder the same call has another destination.
-    fn note_call(&mut self, now: Instant, key: Key, view: &View<'_>, segment: Option<&Segment>) {
-        let known = self.calls.get(&key);
+    /// A client may have begun a call. Behind a forwarder the same call has another destination. Gives where it lies.
+    fn note_call(
+        &mut self,
+        now: Instant,
+        (key, place): (Key, Option<Place>),
+        view: &View<'_>,
+        segment: Option<&Segment>,
+    ) -> Option<Place> {
+        let known = place.and_then(|place| self.calls.at(place));
         if segment.is_none() && known.is_some_and(|call| !call.is_over) {
-            return;
+            return place;
         }
         // What was translated, and comes late, is no call of the real server.
         let is_late = known.is_some_and(|call| {
@@ -290,12 +301,13 @@ impl Checker {
             call.called != view.destination && call.is_recent(now) && call.forwarder.is_some_and(is_server)
         });
         if is_late {
-            return;
+            return place;
         }
         let mark = Mark::of(segment, view.payload);
         if known.is_none_or(|call| call.is_over || !call.mark_is(mark)) {
-            self.calls.start(now, key, view.destination, mark);
+            return self.calls.start(now, key, view.destination, mark);
         }
+        place
     }
 
     /// A packet of a real server is on its way back. Gives whose answer it is behind source NAT.
@@ -310,9 +322,16 @@ impl Checker {
     }
 
     /// A client's request has reached a machine.
-    fn note_request(&mut self, now: Instant, machine: usize, key: Key, view: &View<'_>, is_bare: bool) {
+    fn note_request(
+        &mut self,
+        now: Instant,
+        machine: usize,
+        (key, call): (Key, Place),
+        view: &View<'_>,
+        is_bare: bool,
+    ) {
         let is_forwarder = self.names.is_forwarder(machine);
-        let Some(call) = self.calls.get_mut(&key) else { return };
+        let Some(call) = self.calls.at_mut(call) else { return };
         call.touch(now);
         call.pass(machine);
         if !is_forwarder || !is_bare || view.destination != call.called {
@@ -330,12 +349,12 @@ impl Checker {
         &mut self,
         now: Instant,
         server: usize,
-        key: Key,
+        (key, call): (Key, Place),
         view: &View<'_>,
         segment: Option<&Segment>,
     ) {
         let is_syn = segment.is_some_and(|segment| segment.flags == Flags::SYN);
-        let Some(call) = self.calls.get_mut(&key) else { return };
+        let Some(call) = self.calls.at_mut(call) else { return };
         let is_new = call.reach_server(server, is_syn) && (is_syn || segment.is_none());
         let is_told = segment.is_some_and(|segment| {
             [Flags::SYN, Flags::FIN, Flags::RST].iter().any(|flag| segment.flags.has(*flag))

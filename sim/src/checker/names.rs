@@ -110,6 +110,7 @@ impl Names {
         }
     }
 
+    #[inline]
     fn place(&self, address: IpAddr) -> Option<usize> {
         let is_meant = |place| self.addresses.get(index(place)).is_some_and(|(known, _)| *known == address);
         self.by_address.find(hash([address_word(address)]), is_meant).map(index)

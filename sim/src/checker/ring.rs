@@ -6,6 +6,16 @@ use crate::net::{index, number};
 /// Things that are remembered of a kind.
 pub(super) const RING_MAX: usize = 1 << 16;
 
+/// What things are found by.
+pub(super) trait Name: Copy + PartialEq {
+    /// Its hash.
+    fn hash(&self) -> u32;
+}
+
+/// Where a thing lies until the next one is put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(usize);
+
 /// Things by name.
 #[derive(Debug)]
 pub(super) struct Ring<N, T> {
@@ -13,18 +23,21 @@ pub(super) struct Ring<N, T> {
     all: Vec<(N, T)>,
     oldest: usize,
     by_name: Index,
-    hash: fn(&N) -> u32,
 }
 
-impl<N: Copy + PartialEq, T> Ring<N, T> {
-    pub(super) fn new(hash: fn(&N) -> u32) -> Self {
-        Self { all: Vec::new(), oldest: 0, by_name: Index::default(), hash }
+impl<N, T> Default for Ring<N, T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), oldest: 0, by_name: Index::default() }
     }
+}
 
-    /// Puts a thing in; gives the one that had its name.
-    pub(super) fn insert(&mut self, name: N, thing: T) -> Option<T> {
-        if let Some(known) = self.get_mut(&name) {
-            return Some(std::mem::replace(known, thing));
+impl<N: Name, T> Ring<N, T> {
+    /// Puts a thing in; gives its place, and the one that had its name.
+    pub(super) fn insert(&mut self, name: N, thing: T) -> (Place, Option<T>) {
+        if let Some(place) = self.place(&name)
+            && let Some(known) = self.at_mut(place)
+        {
+            return (place, Some(std::mem::replace(known, thing)));
         }
         let place = if self.all.len() < RING_MAX {
             self.all.push((name, thing));
@@ -32,29 +45,41 @@ impl<N: Copy + PartialEq, T> Ring<N, T> {
         } else {
             let place = self.oldest;
             if let Some(known) = self.all.get_mut(place) {
-                self.by_name.remove((self.hash)(&known.0), number(place));
+                self.by_name.remove(known.0.hash(), number(place));
                 *known = (name, thing);
             }
             self.oldest = (place + 1) % RING_MAX;
             place
         };
-        self.by_name.insert((self.hash)(&name), number(place));
-        None
+        self.by_name.insert(name.hash(), number(place));
+        (Place(place), None)
     }
 
     #[inline]
     pub(super) fn get(&self, name: &N) -> Option<&T> {
-        self.place(name).and_then(|place| self.all.get(place)).map(|(_, thing)| thing)
+        self.place(name).and_then(|place| self.at(place))
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, name: &N) -> Option<&mut T> {
-        self.place(name).and_then(|place| self.all.get_mut(place)).map(|(_, thing)| thing)
+        self.place(name).and_then(|place| self.at_mut(place))
     }
 
-    fn place(&self, name: &N) -> Option<usize> {
+    /// Where the thing of this name lies.
+    #[inline]
+    pub(super) fn place(&self, name: &N) -> Option<Place> {
         let is_meant = |place| self.all.get(index(place)).is_some_and(|(known, _)| known == name);
-        self.by_name.find((self.hash)(name), is_meant).map(index)
+        self.by_name.find(name.hash(), is_meant).map(|place| Place(index(place)))
+    }
+
+    #[inline]
+    pub(super) fn at(&self, place: Place) -> Option<&T> {
+        self.all.get(place.0).map(|(_, thing)| thing)
+    }
+
+    #[inline]
+    pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut T> {
+        self.all.get_mut(place.0).map(|(_, thing)| thing)
     }
 }
 
@@ -63,13 +88,19 @@ mod tests {
     use super::*;
     use crate::index::hash;
 
+    impl Name for usize {
+        fn hash(&self) -> u32 {
+            hash([*self as u64])
+        }
+    }
+
     #[test]
     fn the_oldest_is_forgotten_when_there_is_no_room() {
-        let mut ring = Ring::new(|name: &usize| hash([*name as u64]));
+        let mut ring = Ring::default();
         for name in 0..RING_MAX {
-            assert_eq!(ring.insert(name, name), None);
+            assert_eq!(ring.insert(name, name), (Place(name), None));
         }
-        assert_eq!(ring.insert(0, 7), Some(0), "it keeps its place");
+        assert_eq!(ring.insert(0, 7), (Place(0), Some(0)), "it keeps its place");
         for name in RING_MAX..RING_MAX + 3 {
             ring.insert(name, name);
         }

@@ -8,7 +8,7 @@ use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{Duration, Instant};
 
 use super::calls::Key;
-use super::ring::Ring;
+use super::ring::{Name, Ring};
 use crate::index::{end_word, hash};
 use crate::packet::{AnyEnd, Flags, Segment};
 
@@ -43,16 +43,16 @@ pub(super) enum Reuse {
 }
 
 /// Tuples by what a real server sees.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tuples {
     all: Ring<TupleKey, Tuple>,
 }
 
-impl Default for Tuples {
-    fn default() -> Self {
-        let name =
-            |(protocol, from, to): &TupleKey| hash([u64::from(protocol.0), end_word(*from), end_word(*to)]);
-        Self { all: Ring::new(name) }
+impl Name for TupleKey {
+    #[inline]
+    fn hash(&self) -> u32 {
+        let (protocol, from, to) = self;
+        hash([u64::from(protocol.0), end_word(*from), end_word(*to)])
     }
 }
 
@@ -89,7 +89,7 @@ impl Tuples {
             waits: false,
             closed: None,
         };
-        let before = self.all.insert(key, tuple)?;
+        let before = self.all.insert(key, tuple).1?;
         if before.closed.is_none() && before.call != call && !is_over(&before.call) {
             return Some(Reuse::InUse(before.call));
         }

@@ -45,6 +45,8 @@ use crate::work::LawError;
 const CONNECTIONS_MAX: usize = 1 << 20;
 /// The same of a host that speaks TCP with smoltcp: each has buffers of 128 KiB.
 const SMOLTCP_CONNECTIONS_MAX: usize = 1 << 12;
+/// The least room for connections that a host makes at a time.
+const ROOM_MIN: usize = 16;
 /// The first port that clients use.
 pub(crate) const PORT_FIRST: u16 = 1_024;
 /// How long a client waits for the answer to a datagram, the first time; then twice as long each time.
@@ -283,6 +285,14 @@ impl Host {
         self.arm_work(way);
     }
 
+    /// What a server answers to a scheduler's question; nothing while its programs hang. One without work has none.
+    pub(crate) fn condition(&self) -> Option<(u32, Duration)> {
+        if self.is_hung {
+            return None;
+        }
+        Some(self.work.as_ref().map_or((0, Duration::ZERO), Work::condition))
+    }
+
     /// The programs run at another speed, in thousandths of the normal service time.
     pub(crate) fn set_slowness(&mut self, way: &mut Way<'_>, thousandths: u32) {
         if let Some(work) = &mut self.work {
@@ -515,7 +525,10 @@ impl Host {
             Kind::Asker { .. } => {}
         }
         if let Some(head) = asked {
-            self.begin_work(way, Job { target: Target::Connection { index, generation }, head });
+            self.begin_work(
+                way,
+                Job { target: Target::Connection { index, generation }, head, since: way.now() },
+            );
         }
         if found == Found::Corrupt {
             let reset = reset_for(arrival.segment, arrival.payload.len());
@@ -544,7 +557,10 @@ impl Host {
         if self.listens(Protocol::UDP, local) {
             match Reader::default().push(None, view.payload) {
                 Found::Whole(head) if self.work.is_some() => {
-                    self.begin_work(way, Job { target: Target::Datagram { local, remote }, head });
+                    self.begin_work(
+                        way,
+                        Job { target: Target::Datagram { local, remote }, head, since: way.now() },
+                    );
                 }
                 Found::Whole(head) => {
                     let answer = Message::response_of(&head, identity(&self.own, local.address));
@@ -730,6 +746,10 @@ impl Host {
         let (scheduled, resumes) = (Instant::NEVER, Instant::NEVER);
         let connection = Connection { local, remote, generation: self.generation, scheduled, resumes, kind };
         let name = name(connection.protocol(), local, remote);
+        if self.connections.len() == self.connections.capacity() {
+            // By a quarter, not by as much again: room for connections is most of what a host takes.
+            self.connections.reserve_exact((self.connections.len() / 4).max(ROOM_MIN));
+        }
         let index = self.connections.insert(connection);
         self.table.insert(name, number(index));
         index

@@ -1,33 +1,103 @@
 //! What became of packets like this one: ways that have been found, so that the next packet need not look again.
 //!
-//! An array of places; two keys that share one push each other out. What is found does not depend on it: whatever
-//! changes a way empties the whole.
+//! An array of rows with two places each; of three keys that share a row, the one that came first goes. What is found
+//! does not depend on it: whatever changes a way empties the whole.
+//!
+//! A way is found by who talks to whom. Where rules read ports, that says which of them are read, and the way is found by
+//! these as well:
+//!
+//! ```text
+//! source, destination, ports, protocol, inlet -> way          plain packets
+//! source, destination, inlet -> way                           all others, and the first plain ones
+//!                            `-> source port? destination port? -> way
+//! ```
 
+use evenkeel_engine::wire::Protocol;
+
+use super::address::Ip;
 use super::drops::KernelDrop;
-use super::routes::DeviceId;
+use super::ip::Head;
+use super::routes::{DeviceId, PortsRead};
 
-/// Places of a new cache: a host with a few peers needs no more.
-const PLACES_MIN: usize = 16;
-/// The most places: 64 bytes each.
-const PLACES_MAX: usize = 4_096;
+/// Rows of a new cache: a host with a few peers needs no more.
+const ROWS_MIN: usize = 8;
+/// The most rows: 128 bytes each.
+const ROWS_MAX: usize = 2_048;
+/// The fewest and the most places for plain packets, of 32 bytes each: flows beyond are looked up the other way.
+const PLAIN_MIN: usize = 16;
+const PLAIN_MAX: usize = 4_096;
+/// What keys with ports have, so that none is like one without.
+const WITH_PORTS: u64 = 1 << 31;
 
-/// What a way depends on. Protocol and ports are 0 where no rule reads them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a way depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
-    pub(super) source: u128,
-    pub(super) destination: u128,
-    /// Ports, protocol and the device that the packet came in by.
-    pub(super) rest: u64,
+    source: u128,
+    destination: u128,
+    /// Ports and protocol, where they are read, and the device that the packet came in by.
+    rest: u64,
     pub(super) mark: u32,
 }
 
 impl Key {
+    #[inline]
+    pub(super) fn of(source: Ip, destination: Ip, inlet: DeviceId, mark: u32) -> Self {
+        Self { source: source.0, destination: destination.0, rest: u64::from(inlet), mark }
+    }
+
+    /// The same for packets of this protocol, with these ports.
+    #[inline]
+    pub(super) fn with(&self, protocol: Protocol, ports: (u16, u16)) -> Self {
+        let ports = u64::from(ports.0) << 48 | u64::from(ports.1) << 32;
+        Self { rest: self.rest | ports | WITH_PORTS | u64::from(protocol.0) << 16, ..*self }
+    }
+
+    #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
     const fn hash(&self) -> u64 {
         let source = self.source as u64 ^ (self.source >> 64) as u64;
         let destination = self.destination as u64 ^ (self.destination >> 64) as u64;
         let mixed = source.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ destination.rotate_left(32);
         (mixed ^ self.rest.rotate_left(17)).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
+    }
+}
+
+/// What the way of a plain packet is found by: everything that it can depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PlainKey {
+    addresses: u64,
+    /// Ports, protocol and inlet.
+    rest: u64,
+}
+
+impl PlainKey {
+    /// That of a header without options and the ports behind it.
+    #[inline]
+    pub(super) fn read(header: &[u8; 24], inlet: DeviceId) -> Self {
+        let [_, _, _, _, _, _, _, _, _, protocol, _, _, a0, a1, a2, a3, a4, a5, a6, a7, p0, p1, p2, p3] =
+            *header;
+        let ports = u32::from_be_bytes([p0, p1, p2, p3]);
+        Self {
+            addresses: u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+            rest: u64::from(ports) << 32 | u64::from(protocol) << 16 | u64::from(inlet),
+        }
+    }
+
+    /// The same of a header that has been read.
+    #[inline]
+    pub(super) fn of(head: &Head, inlet: DeviceId) -> Self {
+        let (source, destination) = (head.source.v4_bits(), head.destination.v4_bits());
+        let ports = u64::from(head.ports.0) << 48 | u64::from(head.ports.1) << 32;
+        Self {
+            addresses: u64::from(source) << 32 | u64::from(destination),
+            rest: ports | u64::from(head.protocol.0) << 16 | u64::from(inlet),
+        }
+    }
+
+    #[inline]
+    const fn hash(&self) -> u64 {
+        let mixed = self.addresses.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.rest.rotate_left(17);
+        mixed.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
     }
 }
 
@@ -46,17 +116,49 @@ pub(super) enum Decision {
     Refuse(KernelDrop),
 }
 
+/// What is remembered under a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known {
+    /// What becomes of packets like this.
+    Way(Decision),
+    /// It depends on their protocol and these ports.
+    ByPorts(PortsRead),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Place {
     key: Key,
     generation: u32,
+    known: Known,
+}
+
+impl Place {
+    const EMPTY: Self = Self {
+        key: Key { source: 0, destination: 0, rest: 0, mark: 0 },
+        generation: 0,
+        known: Known::Way(Decision::Local),
+    };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PlainPlace {
+    key: PlainKey,
+    generation: u32,
     decision: Decision,
+}
+
+impl PlainPlace {
+    const EMPTY: Self =
+        Self { key: PlainKey { addresses: 0, rest: 0 }, generation: 0, decision: Decision::Local };
 }
 
 /// Ways that have been found.
 #[derive(Debug)]
 pub(super) struct Cache {
-    places: Vec<Place>,
+    rows: Vec<[Place; 2]>,
+    /// Those of plain packets: their number is a power of two.
+    plain: Vec<PlainPlace>,
+    plain_taken: usize,
     /// Places of an earlier one are empty.
     generation: u32,
     /// Places that were taken anew since the cache last grew or was emptied.
@@ -66,7 +168,14 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new() -> Self {
-        Self { places: empty(PLACES_MIN), generation: 1, taken: 0, is_on: true }
+        Self {
+            rows: vec![[Place::EMPTY; 2]; ROWS_MIN],
+            plain: vec![PlainPlace::EMPTY; PLAIN_MIN],
+            plain_taken: 0,
+            generation: 1,
+            taken: 0,
+            is_on: true,
+        }
     }
 
     /// Lets every packet look anew, with all that it has; for tests.
@@ -80,40 +189,73 @@ impl Cache {
         self.is_on
     }
 
-    pub(super) fn find(&self, key: &Key) -> Option<Decision> {
-        let place = self.places.get(self.place(key))?;
-        (place.generation == self.generation && place.key == *key).then_some(place.decision)
+    #[inline]
+    pub(super) fn find(&self, key: &Key) -> Option<Known> {
+        let [first, second] = self.rows.get(self.row(key))?;
+        if first.key == *key && first.generation == self.generation {
+            return Some(first.known);
+        }
+        (second.key == *key && second.generation == self.generation).then_some(second.known)
     }
 
-    pub(super) fn put(&mut self, key: Key, decision: Decision) {
+    pub(super) fn put(&mut self, key: Key, known: Known) {
         if !self.is_on {
             return;
         }
         self.taken += 1;
-        if self.taken > self.places.len() && self.places.len() < PLACES_MAX {
-            self.places = empty(self.places.len() * 2);
+        if self.taken > self.rows.len() && self.rows.len() < ROWS_MAX {
+            self.rows = vec![[Place::EMPTY; 2]; self.rows.len() * 2];
             self.taken = 0;
         }
-        let index = self.place(&key);
-        if let Some(place) = self.places.get_mut(index) {
-            *place = Place { key, generation: self.generation, decision };
+        let row = self.row(&key);
+        if let Some([first, second]) = self.rows.get_mut(row) {
+            if first.key != key {
+                *second = *first;
+            }
+            *first = Place { key, generation: self.generation, known };
         }
+    }
+
+    /// Where the last plain packet like this one went.
+    #[inline]
+    pub(super) fn find_plain(&self, key: &PlainKey) -> Option<Decision> {
+        let place = self.plain.get(self.plain_place(key))?;
+        (place.key == *key && place.generation == self.generation).then_some(place.decision)
+    }
+
+    pub(super) fn put_plain(&mut self, key: PlainKey, decision: Decision) {
+        if !self.is_on {
+            return;
+        }
+        self.plain_taken += 1;
+        if self.plain_taken > self.plain.len() && self.plain.len() < PLAIN_MAX {
+            self.plain = vec![PlainPlace::EMPTY; self.plain.len() * 2];
+            self.plain_taken = 0;
+        }
+        let place = self.plain_place(&key);
+        if let Some(place) = self.plain.get_mut(place) {
+            *place = PlainPlace { key, generation: self.generation, decision };
+        }
+    }
+
+    #[inline]
+    fn plain_place(&self, key: &PlainKey) -> usize {
+        usize::try_from(key.hash()).unwrap_or(0) & (self.plain.len() - 1)
     }
 
     pub(super) fn clear(&mut self) {
         self.taken = 0;
+        self.plain_taken = 0;
         self.generation = self.generation.wrapping_add(1);
         if self.generation == 0 {
             self.generation = 1;
-            self.places = empty(self.places.len());
+            self.rows.fill([Place::EMPTY; 2]);
+            self.plain.fill(PlainPlace::EMPTY);
         }
     }
 
-    fn place(&self, key: &Key) -> usize {
-        usize::try_from(key.hash()).unwrap_or(0) & (self.places.len() - 1)
+    #[inline]
+    fn row(&self, key: &Key) -> usize {
+        usize::try_from(key.hash()).unwrap_or(0) & (self.rows.len() - 1)
     }
-}
-
-fn empty(count: usize) -> Vec<Place> {
-    vec![Place { key: Key::default(), generation: 0, decision: Decision::Local }; count]
 }

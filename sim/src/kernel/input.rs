@@ -6,7 +6,7 @@ use evenkeel_engine::wire::Protocol;
 use crate::packet::Packet;
 
 use super::address::Ip;
-use super::cache::{Decision, Key};
+use super::cache::{Decision, Key, Known};
 use super::icmp::Refusal;
 use super::ip::{self, Head};
 use super::plan::TunnelKind;
@@ -106,44 +106,57 @@ impl Kernel {
         mark: u32,
         packet: &Packet,
     ) -> Decision {
-        // Fragments go the same way, whether they have ports or not.
-        let ports = if head.fragment.is_some() { (0, 0) } else { head.ports };
-        let (protocol, ports) = if self.cache.is_on() {
-            self.routing.read((head.source, head.destination), head.protocol, ports)
-        } else {
-            (head.protocol, ports)
-        };
-        let rest = u64::from(ports.0) << 48
-            | u64::from(ports.1) << 32
-            | u64::from(protocol.0) << 16
-            | u64::from(inlet);
-        let key = Key { source: head.source.0, destination: head.destination.0, rest, mark };
+        let pair = Key::of(head.source, head.destination, inlet, mark);
         if !self.routing.has_spread
-            && let Some(decision) = self.cache.find(&key)
+            && let Some(decision) = self.remembered(&pair, head)
         {
+            if mark == 0 {
+                self.remember_plain(inlet, head, decision);
+            }
             return decision;
         }
-        let (source, destination) = (head.source, head.destination);
-        let flow = Flow { inlet, source, destination, protocol, ports, mark };
-        self.decide_anew(now, key, flow, head, packet)
+        self.decide_anew(now, pair, inlet, head, packet)
+    }
+
+    /// What became of the last packet like this one.
+    #[inline]
+    fn remembered(&self, pair: &Key, head: &Head) -> Option<Decision> {
+        match self.cache.find(pair)? {
+            Known::Way(decision) => Some(decision),
+            Known::ByPorts(read) => {
+                match self.cache.find(&pair.with(head.protocol, read.of(ports(head))))? {
+                    Known::Way(decision) => Some(decision),
+                    Known::ByPorts(_) => None,
+                }
+            }
+        }
     }
 
     #[cold]
     fn decide_anew(
         &mut self,
         now: Instant,
-        key: Key,
-        mut flow: Flow,
+        pair: Key,
+        inlet: DeviceId,
         head: &Head,
         packet: &Packet,
     ) -> Decision {
         let is_message = matches!(head.protocol, Protocol::ICMP | Protocol::ICMPV6);
         let quoted = if self.routing.has_spread && is_message { quoted(packet, head) } else { None };
-        if quoted.is_none()
-            && let Some(decision) = self.cache.find(&key)
+        if self.routing.has_spread
+            && quoted.is_none()
+            && let Some(decision) = self.remembered(&pair, head)
         {
             return decision;
         }
+        let (source, destination) = (head.source, head.destination);
+        let read = self.routing.reads(source, destination);
+        let (protocol, ports) = match read {
+            None if self.cache.is_on() => (Protocol(0), (0, 0)),
+            Some(read) if self.cache.is_on() => (head.protocol, read.of(ports(head))),
+            _ => (head.protocol, ports(head)),
+        };
+        let mut flow = Flow { inlet, source, destination, protocol, ports, mark: pair.mark };
         flow.mark = self.routing.mark(&flow);
         let (decision, is_stable) = if flow.inlet == LOOPBACK {
             self.decide_out(now, &flow, quoted)
@@ -151,7 +164,14 @@ impl Kernel {
             self.decide_in(now, &flow, quoted)
         };
         if is_stable && quoted.is_none() {
-            self.cache.put(key, decision);
+            let key = match read {
+                None => pair,
+                Some(read) => {
+                    self.cache.put(pair, Known::ByPorts(read));
+                    pair.with(protocol, ports)
+                }
+            };
+            self.cache.put(key, Known::Way(decision));
         }
         decision
     }
@@ -442,6 +462,12 @@ impl Kernel {
         self.counts.to_tuns += 1;
         Some(Up::Tun(tun, packet))
     }
+}
+
+/// The ports that a way may depend on. Fragments go the same way, whether they have ports or not.
+#[inline]
+const fn ports(head: &Head) -> (u16, u16) {
+    if head.fragment.is_some() { (0, 0) } else { head.ports }
 }
 
 fn has_memory(entry: &Entry) -> bool {

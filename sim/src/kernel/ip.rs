@@ -3,6 +3,7 @@
 
 use evenkeel_engine::wire::Protocol;
 
+pub(super) use crate::checksum::{finish, sum};
 use crate::packet::Packet;
 
 use super::address::Ip;
@@ -98,8 +99,7 @@ fn parse_v4(bytes: &[u8]) -> Result<(Head, usize), KernelDrop> {
     if first >> 4 != 4 || offset < V4_BYTES || total < offset || total > bytes.len() {
         return Err(KernelDrop::Malformed);
     }
-    let sum =
-        if offset == V4_BYTES { sum_of_header(header) } else { sum(bytes.get(..offset).unwrap_or(&[])) };
+    let sum = if offset == V4_BYTES { sum(header) } else { sum(bytes.get(..offset).unwrap_or(&[])) };
     if finish(sum) != 0 {
         return Err(KernelDrop::Checksum);
     }
@@ -251,7 +251,7 @@ pub(super) fn write(packet: &mut Packet, head: &NewHead) {
             d2,
             d3,
         ];
-        let [high, low] = finish(sum_of_header(&header)).to_be_bytes();
+        let [high, low] = finish(sum(&header)).to_be_bytes();
         (header[10], header[11]) = (high, low);
         *place = header;
         return;
@@ -305,21 +305,6 @@ pub(super) fn mend_header(bytes: &mut [u8]) {
     }
 }
 
-/// The sum of an IPv4 header without options, not yet folded.
-fn sum_of_header(header: &[u8; V4_BYTES]) -> u64 {
-    let (words, _) = header.as_chunks::<4>();
-    words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum()
-}
-
-/// The sum of big-endian 16-bit words, not yet folded; an odd last byte counts as a high one.
-pub(super) fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let whole: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
-    let (halves, odd) = rest.as_chunks::<2>();
-    let half: u64 = halves.iter().map(|half| u64::from(u16::from_be_bytes(*half))).sum();
-    whole + half + odd.first().map_or(0, |byte| u64::from(*byte) << 8)
-}
-
 /// The sum of the pseudo-header (RFC 768, RFC 8200 s.8.1), not yet folded.
 pub(super) fn pseudo_sum(source: Ip, destination: Ip, protocol: Protocol, length: usize) -> u64 {
     let both = if source.is_v4() {
@@ -328,15 +313,6 @@ pub(super) fn pseudo_sum(source: Ip, destination: Ip, protocol: Protocol, length
         sum(&source.v6_octets()) + sum(&destination.v6_octets())
     };
     both + u64::from(protocol.0) + u64::try_from(length).unwrap_or(0)
-}
-
-/// Folds a sum and turns it around (RFC 1071).
-pub(super) fn finish(sum: u64) -> u16 {
-    let folded = (sum & 0xffff_ffff) + (sum >> 32);
-    let folded = (folded & 0xffff_ffff) + (folded >> 32);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(u16::MAX)
 }
 
 fn fold_u32(sum: u32) -> u16 {

@@ -27,6 +27,7 @@ mod ndp;
 mod neighbours;
 mod out;
 mod output;
+mod plain;
 pub mod plan;
 mod routes;
 mod selection;
@@ -220,6 +221,11 @@ impl Kernel {
         match ethertype {
             frame::IPV4 => {
                 frame::take_front(&mut packet, frame::ETHERNET_BYTES);
+                if cast == Cast::Host
+                    && let Some(plain) = self.plain(inlet, &packet)
+                {
+                    return self.pass_plain(now, inlet, plain, packet, out);
+                }
                 match ip::read_v4(&mut packet) {
                     Ok(head) => self.input(now, (inlet, cast), &head, packet, out),
                     Err(reason) => self.end(reason, packet, out),
@@ -274,6 +280,9 @@ impl Kernel {
         let Some(inlet) = DeviceId::try_from(place).ok().filter(|_| is_up) else {
             return self.end(KernelDrop::InterfaceDown, packet, out);
         };
+        if let Some(plain) = self.plain(inlet, &packet) {
+            return self.pass_plain(now, inlet, plain, packet, out);
+        }
         match ip::read(&mut packet) {
             Ok(head) => self.input(now, (inlet, Cast::Host), &head, packet, out),
             Err(reason) => self.end(reason, packet, out),

@@ -22,6 +22,14 @@ impl Kernel {
         mark: u32,
         out: &mut Out,
     ) -> Result<(), KernelDrop> {
+        if mark == 0
+            && let Some(plain) = self.plain(LOOPBACK, &packet)
+        {
+            if let Some(up) = self.pass_plain(now, LOOPBACK, plain, packet, out) {
+                out.up.push(up);
+            }
+            return Ok(());
+        }
         let head = match ip::read(&mut packet) {
             Ok(head) => head,
             Err(reason) => return self.fail(reason, packet, out),
@@ -99,7 +107,14 @@ impl Kernel {
 
     /// Sends a packet to a neighbour whose link address may have to be asked for.
     #[inline]
-    fn transmit(&mut self, now: Instant, neighbour: u32, mut packet: Packet, inlet: DeviceId, out: &mut Out) {
+    pub(super) fn transmit(
+        &mut self,
+        now: Instant,
+        neighbour: u32,
+        mut packet: Packet,
+        inlet: DeviceId,
+        out: &mut Out,
+    ) {
         let place = usize::try_from(neighbour).unwrap_or(usize::MAX);
         if let Some(neighbour) = self.neighbours.all.get_mut(place)
             && neighbour.use_now(now)

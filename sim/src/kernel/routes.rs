@@ -192,6 +192,21 @@ enum Reads {
     All,
 }
 
+/// The ports of a packet that its way depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PortsRead {
+    pub(super) source: bool,
+    pub(super) destination: bool,
+}
+
+impl PortsRead {
+    /// The ports as far as they are read.
+    #[inline]
+    pub(super) const fn of(self, (source, destination): (u16, u16)) -> (u16, u16) {
+        (if self.source { source } else { 0 }, if self.destination { destination } else { 0 })
+    }
+}
+
 impl Reads {
     fn of<'c>(conditions: impl Iterator<Item = &'c Condition>) -> Self {
         let (mut networks, mut own, mut other) = (Vec::new(), false, false);
@@ -425,27 +440,18 @@ impl Routing {
         self.lookup_in(TABLE_MAIN, flow.destination, device).unwrap_or(Found::Nothing)
     }
 
-    /// Protocol and ports of a packet as far as its way depends on them; else 0.
-    #[inline]
-    pub(super) fn read(
-        &self,
-        (source, destination): (Ip, Ip),
-        protocol: Protocol,
-        ports: (u16, u16),
-    ) -> (Protocol, (u16, u16)) {
+    /// Which ports of packets between these addresses are looked at, and their protocol with them; `None` where neither is.
+    pub(super) fn reads(&self, source: Ip, destination: Ip) -> Option<PortsRead> {
         match &self.reads {
-            Reads::None => (Protocol(0), (0, 0)),
-            Reads::All => (protocol, ports),
+            Reads::None => None,
+            Reads::All => Some(PortsRead { source: true, destination: true }),
             Reads::Near { networks, own, other } => {
                 let is_near = |address| networks.iter().any(|network| network.contains(address));
                 let (from, to) = (is_near(source), is_near(destination));
-                if !from && !to {
-                    return (Protocol(0), (0, 0));
-                }
-                let keeps = |is_read: bool, port: u16| if is_read { port } else { 0 };
-                let source_port = keeps(from && *own || to && *other, ports.0);
-                let destination_port = keeps(from && *other || to && *own, ports.1);
-                (protocol, (source_port, destination_port))
+                (from || to).then_some(PortsRead {
+                    source: from && *own || to && *other,
+                    destination: from && *other || to && *own,
+                })
             }
         }
     }

@@ -6,6 +6,7 @@
 use evenkeel_engine::wire::{Address, FiveTuple, Protocol};
 
 use super::headers::{self, Header, Kind};
+use crate::checksum::{finish, sum};
 
 /// What is to become of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,26 +272,6 @@ pub(super) fn repair(bytes: &mut [u8], header: &Header) -> bool {
     let sum = if matches!(header.kind, Kind::Udp) && sum == 0 { 0xffff } else { sum };
     put(layer_4, at, sum.to_be_bytes());
     true
-}
-
-/// The sum of big-endian words, not folded; an odd last byte counts as a high one.
-#[inline]
-pub(super) fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let whole: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
-    let (halves, odd) = rest.as_chunks::<2>();
-    let half: u64 = halves.iter().map(|half| u64::from(u16::from_be_bytes(*half))).sum();
-    whole + half + odd.first().map_or(0, |byte| u64::from(*byte) << 8)
-}
-
-/// Folds a sum and turns it around (RFC 1071).
-#[inline]
-pub(super) fn finish(sum: u64) -> u16 {
-    let folded = (sum & 0xffff_ffff) + (sum >> 32);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    !u16::try_from(folded & 0xffff).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::wire::{Address, FiveTuple, Protocol};
 use evenkeel_engine::{Engine, InterfaceId};
 
-use super::edit::{ends, finish, pseudo_sum, sum};
+use super::edit::{ends, pseudo_sum};
 use super::tap::Slot;
+use crate::checksum::{finish, sum};
 
 const IPV4: [u8; 2] = [0x08, 0x00];
 const ARP: [u8; 2] = [0x08, 0x06];

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 use evenkeel_engine::wire::{FiveTuple, Protocol};
 
-use super::edit::{finish, pseudo_sum, sum};
+use super::edit::pseudo_sum;
 use super::headers::{Header, Kind, Tcp};
+use crate::checksum::{finish, sum};
 use crate::packet::{Flags, SEGMENT_BYTES, TTL};
 use crate::random::Stream;
 

@@ -13,6 +13,7 @@ mod bridges;
 mod build;
 mod load;
 mod machine;
+mod probing;
 mod setting;
 mod telling;
 mod timeline;
@@ -38,6 +39,7 @@ use crate::work::LawError;
 use load::LoadState;
 pub use machine::KernelCounts;
 use machine::{Machine, Role};
+pub(crate) use probing::Flying;
 pub(crate) use setting::station;
 use telling::{Absences, Telling};
 use timeline::Undoing;
@@ -279,6 +281,8 @@ pub(crate) struct World<'a> {
     pub(crate) answers: BTreeMap<(Service, IpAddr), u64>,
     /// Who says which word of itself in a response.
     identities: BTreeMap<u32, IpAddr>,
+    /// Which host has an address.
+    hosts: BTreeMap<IpAddr, usize>,
     /// What has to be undone when its time is over.
     undoings: Vec<Undoing>,
     /// Which of several targets, and when, for each entry of the timeline.
@@ -372,6 +376,7 @@ impl World<'_> {
             Event::EngineTimer { machine } => self.with_machine(machine, Machine::engine_timeout),
             Event::Happen { happening } => self.happen(happening),
             Event::Over { undoing } => self.undo(undoing),
+            Event::Probe { number } => self.probe(number),
         }
     }
 
@@ -397,6 +402,9 @@ impl World<'_> {
             let server = self.identities.get(&answer.server).copied();
             link_answer(&mut self.net, self.scenario, &answer);
             self.telling.answered(self.net.now, &answer, server);
+        }
+        if host.endings.is_empty() {
+            return;
         }
         let mut endings = std::mem::take(&mut host.endings);
         for ending in endings.drain(..) {
@@ -505,11 +513,9 @@ fn nodes(machines: &[Machine]) -> impl Iterator<Item = &ForwarderNode> {
 /// Adds an answer to the hash of answers: whose, from whom, how long it took and how large it was.
 fn link_answer(net: &mut Net, scenario: &Scenario, answer: &Answer) {
     let latency = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
-    let mut bytes = [0; 16];
-    let fields = [&answer.server.to_be_bytes()[..], &latency.to_le_bytes(), &answer.bytes.to_le_bytes()];
-    for (place, byte) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-        *place = *byte;
-    }
+    // The server stands there as an address does, the numbers as numbers do.
+    let server = u128::from(answer.server.swap_bytes());
+    let bytes = (server | u128::from(latency) << 32 | u128::from(answer.bytes) << 96).to_le_bytes();
     net.answer_trace.add(net.now, place(answer.load), &bytes);
     if let Some(watch) = &mut net.watch {
         let load = scenario.loads.get(answer.load).map_or("", |load| load.name.as_str());

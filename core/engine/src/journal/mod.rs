@@ -88,8 +88,12 @@ pub struct Touched {
     pub schedulers: BTreeSet<u16>,
     /// The places in the chain of policies that were asked.
     pub policies: BTreeSet<usize>,
+    /// The places among the components about packets that leave, of those that were asked.
+    pub outflow_guests: BTreeSet<usize>,
     /// Who policies were asked about: source and destination.
     pub asked: Option<(Address, Address)>,
+    /// The same of those about packets that leave.
+    pub asked_leaving: Option<(Address, Address)>,
     /// Whether the fragments under way mattered.
     pub has_fragments: bool,
 }

@@ -185,17 +185,14 @@ impl Rules {
         }
     }
 
-    /// The limits that have counted whom `flow` counts for: their places, and when what was taken is used up.
-    pub(crate) fn counted(&self, flow: &PolicyFlow) -> Vec<(usize, u64)> {
-        let all = self.meters.iter().enumerate();
-        all.filter_map(|(place, (meter, _))| Some((place, meter.used_up(flow)?))).collect()
+    /// What the limits have counted, in the order of the rules that have one.
+    pub(crate) fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.meters.iter().map(|(meter, _)| meter)
     }
 
-    /// Sets what the limit at `place` has counted for whom `flow` counts for.
-    pub(crate) fn set_counted(&mut self, place: usize, flow: &PolicyFlow, used_up: u64) {
-        if let Some((meter, _)) = self.meters.get_mut(place) {
-            meter.set_used_up(flow, used_up);
-        }
+    /// The same, to change it.
+    pub(crate) fn meters_mut(&mut self) -> impl Iterator<Item = &mut Meter> {
+        self.meters.iter_mut().map(|(meter, _)| meter)
     }
 
     /// The rule that decides about `flow`, within all limits. Counts nothing.

@@ -1,0 +1,102 @@
+//! The short way: nearly every packet is a whole one of TCP or UDP over IPv4, without options, of a flow of which packets
+//! have gone the same way before. What it is and where it goes is read from 24 bytes and one look.
+//!
+//! What is done to it is what [`input`](super::input) and [`output`](super::output) do; whatever is not plain goes there.
+
+use evenkeel_engine::Instant;
+use evenkeel_engine::wire::Protocol;
+
+use crate::checksum::{finish, sum};
+use crate::packet::Packet;
+
+use super::cache::{Decision, PlainKey};
+use super::ip::{self, Head};
+use super::routes::{DeviceId, LOOPBACK};
+use super::{Kernel, Out, Up};
+
+/// Bytes of a header without options and of the ports behind it.
+const PLAIN_BYTES: usize = 24;
+
+/// What the header of a plain packet says, and where packets like it go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain {
+    total: usize,
+    decision: Decision,
+}
+
+impl Kernel {
+    /// Where a plain packet goes, where that is known and nothing happens to it on the way but a hop.
+    #[inline]
+    pub(super) fn plain(&self, inlet: DeviceId, packet: &Packet) -> Option<Plain> {
+        let bytes = packet.bytes();
+        let header = bytes.first_chunk::<PLAIN_BYTES>()?;
+        let [first, _, t0, t1, _, _, f0, f1, ttl, protocol, ..] = *header;
+        let total = usize::from(u16::from_be_bytes([t0, t1]));
+        let is_whole = (f0 & 0x3f, f1) == (0, 0);
+        let is_spoken = matches!(Protocol(protocol), Protocol::TCP | Protocol::UDP);
+        if first != 0x45 || !is_whole || !is_spoken || total < PLAIN_BYTES || total > bytes.len() {
+            return None;
+        }
+        let decision = self.cache.find_plain(&PlainKey::read(header, inlet))?;
+        let is_own = inlet == LOOPBACK;
+        let goes = match decision {
+            Decision::Local => !is_own,
+            Decision::Forward { mtu, .. } | Decision::Tun { mtu, .. } => {
+                total <= usize::from(mtu) && (is_own || ttl > 1)
+            }
+            Decision::Drop(_) | Decision::Refuse(_) => false,
+        };
+        let (head, _) = header.split_first_chunk::<{ ip::V4_BYTES }>()?;
+        (goes && finish(sum(head)) == 0).then_some(Plain { total, decision })
+    }
+
+    /// Lets a plain packet go where packets like it go.
+    #[inline]
+    pub(super) fn pass_plain(
+        &mut self,
+        now: Instant,
+        inlet: DeviceId,
+        plain: Plain,
+        mut packet: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
+        packet.range.end = packet.range.start + plain.total;
+        match plain.decision {
+            Decision::Forward { neighbour, .. } => {
+                self.take_plain_hop(inlet, &mut packet);
+                self.transmit(now, neighbour, packet, inlet, out);
+                None
+            }
+            Decision::Tun { tun, .. } => {
+                self.take_plain_hop(inlet, &mut packet);
+                self.counts.to_tuns += 1;
+                Some(Up::Tun(usize::from(tun), packet))
+            }
+            Decision::Local | Decision::Drop(_) | Decision::Refuse(_) => {
+                self.counts.to_host += 1;
+                Some(Up::Host(packet))
+            }
+        }
+    }
+
+    /// A packet that is not the machine's own has come a hop further.
+    #[inline]
+    fn take_plain_hop(&mut self, inlet: DeviceId, packet: &mut Packet) {
+        if inlet != LOOPBACK {
+            ip::take_hop(packet.bytes_mut());
+            self.counts.forwarded += 1;
+        }
+    }
+
+    /// Remembers where a packet has gone, where it is a plain one and source NAT and tunnels leave it alone.
+    #[inline]
+    pub(super) fn remember_plain(&mut self, inlet: DeviceId, head: &Head, decision: Decision) {
+        let is_plain = head.is_v4()
+            && head.fragment.is_none()
+            && head.offset == ip::V4_BYTES
+            && matches!(head.protocol, Protocol::TCP | Protocol::UDP);
+        if is_plain && self.nats.is_empty() && !self.has_tunnels {
+            self.cache.put_plain(PlainKey::of(head, inlet), decision);
+        }
+    }
+}
