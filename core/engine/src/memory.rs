@@ -142,7 +142,7 @@ impl Engine {
             Stage::Rules(_) => true,
             Stage::Guest(guest) => guest.is_absent(),
         };
-        if !fork.chain.stages().iter().all(is_native) {
+        if !fork.chain.stages().iter().chain(fork.outflow_guests.stages()).all(is_native) {
             return Err(MemoryError::Component);
         }
         let mut write = Write::default();
