@@ -45,9 +45,14 @@ pub struct ForwarderConfig {
     pub control: PathBuf,
     /// How devices are driven.
     pub io: Io,
+    /// The port at which real servers answer schedulers that ask them how they are.
+    pub probe_port: u16,
     /// The seed of everything random; `None` when the file leaves it to be drawn, see [`Loaded::with_seed`].
     pub seed: Option<u64>,
 }
+
+/// The port of real servers' answers when the file names none.
+pub(crate) const PROBE_PORT_DEFAULT: u16 = 7791;
 
 /// The socket of `evenkeel ctl` when the file names none.
 pub(crate) const CONTROL_DEFAULT: &str = "/run/evenkeel/evenkeel.sock";
@@ -55,7 +60,13 @@ pub(crate) const CONTROL_DEFAULT: &str = "/run/evenkeel/evenkeel.sock";
 impl Default for ForwarderConfig {
     fn default() -> Self {
         let (setup, io) = (Setup::default(), Io::default());
-        Self { setup, control: PathBuf::from(CONTROL_DEFAULT), io, seed: None }
+        Self {
+            setup,
+            control: PathBuf::from(CONTROL_DEFAULT),
+            io,
+            probe_port: PROBE_PORT_DEFAULT,
+            seed: None,
+        }
     }
 }
 

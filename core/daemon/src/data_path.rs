@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use evenkeel_engine::director::Scheduler;
 use evenkeel_engine::journal::{Journal, Wish};
 use evenkeel_engine::plan::SchedulerPlan;
-use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, step};
+use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, Probe, ProbeReply, step};
 use evenkeel_io::{
     Backend, DeviceCounters, DeviceError, IoChoice, KernelDevice, MonotonicClock, Port, Waker,
 };
@@ -44,6 +44,12 @@ const TRACE_PATIENCE: Duration = Duration::from_millis(10);
 /// How long the thread may take to leave once it is told to: it only closes files.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 
+/// The most answers of real servers that wait; each of a batch of new flows may have some.
+const REPLIES_MAX: usize = 1_024;
+
+/// The most answers that are taken in between two batches.
+const REPLIES_PER_TURN: usize = 64;
+
 /// What the control plane asks of the data path.
 enum Order {
     /// Run one command of the control socket.
@@ -71,10 +77,35 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct DataPath {
     orders: SyncSender<Order>,
+    replies: SyncSender<ProbeReply>,
     waker: Waker,
     backend: Backend,
     // Dropped after `orders`, whose end is the sign to leave.
     _thread: Thread,
+}
+
+/// Where answers of real servers to schedulers' questions go.
+#[derive(Clone, Debug)]
+pub(crate) struct Replies {
+    queue: SyncSender<ProbeReply>,
+    waker: Option<Waker>,
+}
+
+impl Replies {
+    /// Hands one over. Without room it is left out: the scheduler has newer ones.
+    pub(crate) fn hand_over(&self, reply: ProbeReply) {
+        if self.queue.try_send(reply).is_ok()
+            && let Some(waker) = &self.waker
+        {
+            waker.wake();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> (Self, Receiver<ProbeReply>) {
+        let (queue, inbox) = sync_channel(REPLIES_MAX);
+        (Self { queue, waker: None }, inbox)
+    }
 }
 
 #[derive(Debug)]
@@ -107,8 +138,10 @@ pub(crate) fn start(
     ports: Vec<Port>,
     choice: IoChoice,
     events: mpsc::Sender<Event>,
+    probes: mpsc::Sender<Probe>,
 ) -> Result<(DataPath, Ended), DeviceError> {
     let (orders, inbox) = sync_channel(ORDERS_MAX);
+    let (replies, answers) = sync_channel(REPLIES_MAX);
     let (opened, is_open) = sync_channel(1);
     let (end, ended) = oneshot::channel();
     let body = move || {
@@ -121,7 +154,8 @@ pub(crate) fn start(
             }
         };
         let _ = opened.send(Ok((device.waker(), device.backend().clone())));
-        let mut turns = Turns { engine, events, place: None, inbox, clock: MonotonicClock, trace: None };
+        let clock = MonotonicClock;
+        let mut turns = Turns { engine, events, place: None, probes, answers, inbox, clock, trace: None };
         let result = turns.run(&mut device);
         let _ = end.send(result);
         // The interface stays open until the routes to it are gone.
@@ -135,10 +169,15 @@ pub(crate) fn start(
         error: std::io::Error::other("its thread ended before it opened the device"),
     })?;
     let (waker, backend) = answer?;
-    Ok((DataPath { orders, waker, backend, _thread: thread }, ended))
+    Ok((DataPath { orders, replies, waker, backend, _thread: thread }, ended))
 }
 
 impl DataPath {
+    /// Where answers of real servers go.
+    pub(crate) fn replies(&self) -> Replies {
+        Replies { queue: self.replies.clone(), waker: Some(self.waker.clone()) }
+    }
+
     pub(crate) const fn backend(&self) -> &Backend {
         &self.backend
     }
@@ -215,6 +254,8 @@ struct Turns {
     engine: Engine,
     events: mpsc::Sender<Event>,
     place: Option<mpsc::OwnedPermit<Event>>,
+    probes: mpsc::Sender<Probe>,
+    answers: Receiver<ProbeReply>,
     inbox: Receiver<Order>,
     clock: MonotonicClock,
     /// Who is told of packets as they pass.
@@ -229,10 +270,15 @@ impl Turns {
                 self.drain(device);
                 return Ok(());
             }
+            let has_more = self.listen(now);
             let report = step(&mut self.engine, device, now);
+            self.ask(now);
             self.tell();
             if self.trace.is_some() {
                 self.tell_trace();
+            }
+            if has_more {
+                continue;
             }
             if report.received == 0 {
                 device.wait(self.patience())?;
@@ -274,6 +320,23 @@ impl Turns {
         // More orders wait, and their wakeup may be spent: the next turn must not sleep on them.
         device.waker().wake();
         true
+    }
+
+    /// Takes in what real servers have answered. Answers whether more may wait.
+    fn listen(&mut self, now: evenkeel_engine::Instant) -> bool {
+        for _ in 0..REPLIES_PER_TURN {
+            let Ok(reply) = self.answers.try_recv() else { return false };
+            // Who has left the plan meanwhile is not missed.
+            let _ = self.engine.probe_answered(&reply, now);
+        }
+        true
+    }
+
+    /// Hands on what schedulers want to ask real servers. What finds no room is left out.
+    fn ask(&mut self, now: evenkeel_engine::Instant) {
+        while let Some(probe) = self.engine.poll_probe(now) {
+            let _ = self.probes.try_send(probe);
+        }
     }
 
     fn drain(&mut self, device: &mut KernelDevice) {

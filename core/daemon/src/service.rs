@@ -34,6 +34,7 @@ use crate::events::{EventLog, KEPT_MAX};
 use crate::links::Links;
 use crate::ports;
 use crate::prepare::{Components, Mistakes, Prepared, draw_seed, prepare_with_host};
+use crate::prober;
 use crate::setup::{self, Setup, SetupError};
 
 /// How long the data path may take to forward what has arrived when it is told to stop: some thousand packets
@@ -241,7 +242,9 @@ async fn start(
     let (plan, macs) = (prepared.loaded.plan.clone(), ports::macs(&open));
     let (engine, _) = prepared.into_engine(MonotonicClock.now())?;
     let (events, incoming) = mpsc::channel(KEPT_MAX);
-    let (data_path, ended) = data_path::start(engine, open, choice(settings.io), events)?;
+    let (asking, probes) = mpsc::channel(prober::WAITING_MAX);
+    let (data_path, ended) = data_path::start(engine, open, choice(settings.io), events, asking)?;
+    tokio::task::spawn_local(prober::run(probes, data_path.replies(), settings.probe_port));
     announce(data_path.backend());
     match settings.setup {
         Who::Auto => {
@@ -531,6 +534,7 @@ impl Forwarder {
             ("setup", old.setup != new.setup),
             ("control", old.control != new.control),
             ("io", old.io != new.io),
+            ("probe_port", old.probe_port != new.probe_port),
             ("seed", written_seed.is_some() && old.seed != written_seed),
         ];
         let note = |(key, _): &(&str, bool)| format!("forwarder.{key} changes at the next start");
