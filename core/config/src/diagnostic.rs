@@ -177,7 +177,7 @@ codes! {
     Warning AllDrained = "all-drained",
     /// No director: nothing is balanced.
     Warning NoDirectors = "no-directors",
-    /// A director without a binding to which no flow rule leads: it gets no packets.
+    /// A director that gets no packets: no flow leads to it, and it is bound to nothing, or flows take all that is for it.
     Warning UnusedDirector = "unused-director",
     /// Two directors serve some of the same ports, and neither serves fewer of them than the other.
     Warning OverlappingBindings = "overlapping-bindings",
@@ -185,7 +185,7 @@ codes! {
     Warning ShadowedSnat = "shadowed-snat",
     /// Several interfaces and no default route: packets to other networks are dropped.
     Warning NoDefaultRoute = "no-default-route",
-    /// A rule that decides about no packet: another, before it, takes them all.
+    /// A rule that decides about no packet: another before it, or several together, take them all.
     Warning ShadowedRule = "shadowed-rule",
     /// Something that this forwarder does not do; the rest of the file works without it.
     Warning NotKept = "not-kept",

@@ -244,7 +244,72 @@ fn hidden_rules_are_shown_with_what_hides_them() {
     let unused =
         loaded("flow all deny\n match\nflow mail director maildirect\n match proto tcp dstport 25\n");
     let unused: Vec<_> = unused.warnings.iter().filter(|one| one.code() == Code::UnusedDirector).collect();
-    assert!(unused.len() == 1 && unused[0].message().contains("maildirect"), "{unused:?}");
+    assert!(unused.len() == 2 && unused[0].message().contains("maildirect"), "{unused:?}");
+    assert!(unused[1].message().contains("`web` gets no packets: rule 1 of `all` takes all"), "{unused:?}");
+}
+
+#[test]
+fn rules_that_hide_another_together_are_named() {
+    let hidden = |rules: &str| {
+        let loaded = loaded(rules);
+        let found = loaded.warnings.iter().filter(|one| one.code() == Code::ShadowedRule);
+        found.map(|one| one.message().to_owned()).collect::<Vec<_>>()
+    };
+    let rest = "flow rest director maildirect\n match proto tcp src 10.0.0.0/8\n";
+    let halves =
+        format!("flow a deny\n match src 10.0.0.0/9\nflow b permit\n match src 10.128.0.0/9\n{rest}");
+    let words = "rule 1 of the flow `rest` decides about no packet: rule 1 of `a` and rule 1 of `b` together take them all";
+    assert!(hidden(&halves).len() == 1 && hidden(&halves)[0].starts_with(words), "{:?}", hidden(&halves));
+    let cut =
+        "flow a deny\n match src 10.0.0.0/8 not dst 10.0.0.1\nflow b permit\n match proto tcp dst 10.0.0.1\n";
+    assert_eq!(hidden(&format!("{cut}{rest}")).len(), 1);
+    let own = "flow a permit\n ignore proto tcp dstport 1:99\n match proto tcp dstport 100:200\n \
+               match proto tcp dstport 50:150\n";
+    assert!(
+        hidden(own)[0].contains("rule 3 of the flow `a`")
+            && hidden(own)[0].contains("rule 1 of `a` and rule 2")
+    );
+    for silent in [
+        // A packet is left between them, a limit may hold or not, a flow is left by what it ignores.
+        "flow a deny\n match src 10.0.0.0/9\nflow b permit\n match src 10.128.0.0/10\n",
+        "flow a deny\n match src 10.0.0.0/9\nflow b permit\n match src 10.128.0.0/9 limit 9/s\n",
+        "flow a deny\n ignore dst 10.0.0.9\n match src 10.0.0.0/9\nflow b permit\n match src 10.128.0.0/9\n",
+        "flow a deny\n match src 10.0.0.0/9\nflow b skip\n match src 10.128.0.0/9\n",
+    ] {
+        assert_eq!(hidden(&format!("{silent}{rest}")), [] as [&str; 0], "{silent}");
+    }
+}
+
+#[test]
+fn directors_that_no_flow_lets_packets_to_are_shown() {
+    let shut = |rules: &str, policy: &str| {
+        let text = around(rules).replace("[policy]\n", &format!("[policy]\n{policy}\n"));
+        let loaded = parse(&text, "shut.toml").unwrap_or_else(|found| panic!("{found}"));
+        let found = loaded.warnings.iter().filter(|one| one.code() == Code::UnusedDirector);
+        let web = found.map(|one| one.message().to_owned()).find(|one| one.contains("`web`"));
+        web.unwrap_or_default()
+    };
+    let deny = "default = 'deny'";
+    assert!(shut("flow a permit\n match proto udp\n", deny).contains("`policy.default` denies them"));
+    let elsewhere = "flow a director maildirect\n match proto tcp\n";
+    assert!(shut(elsewhere, "").contains("rule 1 of `a` takes all of those that are for it"));
+    let both = "flow a deny\n match src 0.0.0.0/1\nflow b deny\n match src 128.0.0.0/1\n\
+                flow c deny\n match src ::/0\n";
+    assert!(shut(both, "").contains("together take all"), "{}", shut(both, ""));
+    for (open, policy) in [
+        ("flow a permit\n match proto tcp src 10.0.0.7\n", deny),
+        ("flow a director web\n match proto udp\nflow b deny\n match\n", ""),
+        ("flow a deny\n match limit 9/s\n", ""),
+        ("flow a deny\n ignore src 10.0.0.7\n match\n", ""),
+        ("flow a deny\n match src 0.0.0.0/1\n", ""),
+    ] {
+        assert_eq!(shut(open, policy), "", "{open}");
+    }
+    // A component may lead to any director.
+    let component = "[[policy.component]]\nname = 'g'\ncomponent = 'bundled:geo-prefix'\n";
+    let text = around("flow a deny\n match src 10.0.0.7\nflow b component g\n match\nflow c deny\n match\n");
+    let loaded = parse(&(text + component), "guest.toml").unwrap_or_else(|found| panic!("{found}"));
+    assert!(!loaded.warnings.iter().any(|one| one.code() == Code::UnusedDirector), "{}", loaded.warnings);
 }
 
 #[test]

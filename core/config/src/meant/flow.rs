@@ -7,6 +7,7 @@ use evenkeel_engine::Plan;
 use evenkeel_engine::plan::{FlowAction, FlowPlan, FlowRule, PolicyPlan};
 
 use super::component::is_permit;
+use super::shadow::Shadows;
 use super::{Meaning, entries};
 use crate::diagnostic::Code;
 use crate::forms::{self, quote};
@@ -58,8 +59,12 @@ impl Meaning<'_> {
         let asks = self.asks(&flows, components);
         if !self.found.has_errors() {
             let asking = asks.keys().copied().collect();
-            self.shadowed(&flows.plans, &flows.places, &asking);
-            self.shadowed(&outflows.plans, &outflows.places, &BTreeSet::new());
+            let (none, mut shadows) = (BTreeSet::new(), Shadows::new(&flows.plans, &asking));
+            self.shadowed(&mut shadows, &flows.places);
+            if components.is_empty() {
+                self.shut_directors(file, plan, &mut shadows, &flows.places);
+            }
+            self.shadowed(&mut Shadows::new(&outflows.plans, &none), &outflows.places);
         }
         plan.outflows = outflows.plans;
         plan.policies = self.chain(flows.plans, components, &asks, &mut names);

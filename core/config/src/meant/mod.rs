@@ -11,6 +11,8 @@ mod director;
 mod flow;
 mod mode;
 mod network;
+mod product;
+mod reach;
 mod scheduler;
 mod server;
 mod set;

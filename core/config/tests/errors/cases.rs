@@ -257,10 +257,11 @@ pub(crate) const AFTER_GOOD: &[Case] = &[
     (Code::BadWord, (10, 12), "did you mean `flow`?", "[policy]\nrules = '''flwo a match'''"),
     (
         Code::ShadowedRule,
-        (10, 30),
+        (10, 32),
         "more conditions first",
-        "[policy]\nrules = '''flow a deny match match'''\n",
+        "[policy]\nrules = '''flow a permit match match'''\n",
     ),
+    (Code::UnusedDirector, (4, 11), "a flow before", "[policy]\nrules = '''flow a deny match'''\n"),
     (Code::NotKept, (10, 20), "service network", "[policy]\nrules = '''service lvs'''\n"),
     (Code::UnknownSet, (11, 28), "[set.NAME]", "[[flow]]\nname = 'q'\nrule = [ { match = { src = '@x' } } ]"),
     (
