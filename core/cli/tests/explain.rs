@@ -179,6 +179,23 @@ impl Drop for Trace {
     }
 }
 
+/// tshark reads the file as well: interfaces with names, directions, comments.
+fn others_read_it(file: &std::path::Path) {
+    let fields = ["frame.interface_name", "frame.packet_flags_direction", "frame.comment"];
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(file).args(["-T", "fields"]).args(fields.iter().flat_map(|field| ["-e", *field]));
+    let Ok(read) = command.stdin(Stdio::null()).output() else {
+        eprintln!("SKIPPED: tshark is not here, so only our own reader has read the trace");
+        return;
+    };
+    let text = String::from_utf8_lossy(&read.stdout);
+    assert!(read.status.success(), "{read:?}");
+    assert!(text.lines().count() >= 4, "{text}");
+    for wanted in ["tun0", "0x00000001", "0x00000002", "flow table   hit"] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+}
+
 #[test]
 fn a_running_forwarder_tells_of_its_packets() {
     let Some(world) = World::new() else { return };
@@ -231,6 +248,7 @@ fn a_running_forwarder_tells_of_its_packets() {
     assert!(comments.len() >= 4, "each as it came and as it left: {comments:?}");
     assert!(comments.iter().any(|comment| comment.contains("flow table   hit")), "{comments:?}");
 
+    others_read_it(&file);
     let error = evenkeel(&["trace", "--socket", socket, "--filter", "port 80 and"]);
     assert!(
         String::from_utf8_lossy(&error.stderr).contains("column 12: a condition is missing"),

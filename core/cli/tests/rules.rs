@@ -51,4 +51,40 @@ fn what_is_imported_passes_the_check() {
     assert!(checked.status.success(), "{checked:?}");
     assert!(out(&checked).contains("fine (1 director, 1 real server)"), "{checked:?}");
     assert_eq!(evenkeel(&["import", "keepalived", save.to_str().unwrap()]).status.code(), Some(2));
+    let back = evenkeel(&["export", "ipvsadm", "--config", config.to_str().unwrap()]);
+    assert_eq!(out(&back), "-A -t 10.9.9.9:80 -s wlc\n-a -t 10.9.9.9:80 -r 10.0.3.20:80 -m -w 5\n");
+    assert!(back.stderr.is_empty(), "{back:?}");
+}
+
+#[test]
+fn an_import_of_haproxy_passes_the_check_and_tells_what_it_leaves_out() {
+    let theirs = "\
+frontend web
+  bind *:80
+  default_backend servers
+backend servers
+  balance source
+  stick-table type ip size 20k expire 8h peers haproxy-cluster
+  stick on src
+  server one 10.0.3.20:80 check
+peers hapeers
+  peer a 10.0.0.1:1024
+";
+    let theirs = file("haproxy.cfg", theirs);
+    let output = evenkeel(&["import", "haproxy", "--address", "10.0.0.3", theirs.to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("no section `peers haproxy-cluster`") && told.contains("did you mean `hapeers`?"),
+        "{told}"
+    );
+    assert!(told.contains("haproxy.cfg:6:"), "{told}");
+    let config = file("from-haproxy.toml", &out(&output));
+    let checked = evenkeel(&["check", "--config", config.to_str().unwrap()]);
+    assert!(out(&checked).contains("fine (1 director, 1 real server)"), "{checked:?}");
+    let back = evenkeel(&["export", "ipvsadm", "--config", config.to_str().unwrap()]);
+    assert!(out(&back).starts_with("-A -t 10.0.0.3:80 -s wlc -p 28800\n"), "{back:?}");
+    assert!(String::from_utf8_lossy(&back.stderr).contains("`source`, is none of IPVS"), "{back:?}");
+    let explained = "tcp 198.51.100.7:4242 > 10.0.0.3:80 syn";
+    let told = out(&evenkeel(&["explain", "--config", config.to_str().unwrap(), explained]));
+    assert!(told.contains("source picks one"), "{told}");
 }

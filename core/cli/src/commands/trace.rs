@@ -151,7 +151,9 @@ impl Capture {
         let is = |key: &str| packet.get(key).and_then(Value::as_bool).unwrap_or(false);
         let at_ns = number(packet, "at_ns").saturating_add(self.offset_ns);
         let comment = evenkeel_explain::trace_text(packet, 0);
-        let comment = comment.lines().skip(1).collect::<Vec<_>>().join("\n");
+        // The first stage is the packet itself, which may need two lines.
+        let stages = comment.lines().skip(1).skip_while(|line| line.starts_with(' '));
+        let comment = stages.collect::<Vec<_>>().join("\n");
         let out = packet.get("end").and_then(|end| end.get("interface")).and_then(Value::as_str);
         let copies = [
             (Way::In, Some(text("interface")), text("before"), is("is_frame")),

@@ -135,20 +135,7 @@ fn director(out: &mut String, service: &Service) {
         let checksum = if *checksum { ", checksum = true" } else { "" };
         let _ = writeln!(out, "tunnel = {{ encapsulation = \"{encapsulation}\"{port}{checksum} }}");
     }
-    let mut options = service.options.clone();
-    if ["sh", "mh"].contains(&service.scheduler.as_str()) {
-        if service.uses_port {
-            options.push(("key", "\"source-port\"".to_owned()));
-        }
-        options.push(("fallback", service.has_fallback.to_string()));
-    }
-    let scheduler = text(&service.scheduler);
-    if options.is_empty() {
-        let _ = writeln!(out, "scheduler = {scheduler}");
-    } else {
-        let options: String = options.iter().map(|(key, value)| format!(", {key} = {value}")).collect();
-        let _ = writeln!(out, "scheduler = {{ name = {scheduler}{options} }}");
-    }
+    scheduler(out, service);
     if let Some(seconds) = service.persistence_seconds {
         let mask = match &service.netmask {
             Some(mask) if mask.contains('.') => format!(", netmask = {}", text(mask)),
@@ -181,4 +168,22 @@ fn director(out: &mut String, service: &Service) {
         );
     }
     out.push_str("]\n");
+}
+
+/// Writing into a String cannot fail.
+fn scheduler(out: &mut String, service: &Service) {
+    let mut options = service.options.clone();
+    if ["sh", "mh"].contains(&service.scheduler.as_str()) {
+        if service.uses_port {
+            options.push(("key", "\"source-port\"".to_owned()));
+        }
+        options.push(("fallback", service.has_fallback.to_string()));
+    }
+    let scheduler = text(&service.scheduler);
+    if options.is_empty() {
+        let _ = writeln!(out, "scheduler = {scheduler}");
+    } else {
+        let options: String = options.iter().map(|(key, value)| format!(", {key} = {value}")).collect();
+        let _ = writeln!(out, "scheduler = {{ name = {scheduler}{options} }}");
+    }
 }
