@@ -19,6 +19,13 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
     u64::from(u16::from_be(fold(all)))
 }
 
+/// Whether a header of IPv4 without options adds up, its checksum included.
+#[inline]
+pub(crate) fn adds_up(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    fold(words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()) == 0xffff
+}
+
 /// Folds a sum and turns it around.
 #[inline]
 pub(crate) fn finish(sum: u64) -> u16 {
@@ -62,6 +69,20 @@ mod tests {
             bytes.fill(0);
             assert_eq!(finish(sum(&bytes)), 0xffff, "nothing is nothing");
         }
+    }
+
+    #[test]
+    fn a_header_adds_up_when_its_sum_does() {
+        let mut draw = Stream::new(2, "checksum", "test");
+        for _ in 0..2_000 {
+            let mut header: [u8; 20] = std::array::from_fn(|_| u8::try_from(draw.below(256)).unwrap());
+            assert_eq!(adds_up(&header), plain(&header) == 0);
+            (header[10], header[11]) = (0, 0);
+            [header[10], header[11]] = plain(&header).to_be_bytes();
+            assert!(adds_up(&header), "{header:?}");
+        }
+        assert!(!adds_up(&[0; 20]), "nothing has no checksum");
+        assert!(adds_up(&[0xff; 20]));
     }
 
     #[test]

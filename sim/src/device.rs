@@ -19,8 +19,10 @@ const POOL_MAX: usize = 1_024;
 /// A device without a machine.
 #[derive(Debug, Default)]
 pub struct SimDevice {
-    waiting: VecDeque<Waiting>,
-    slots: Vec<Slot>,
+    /// Packets in their order: the first are the batch that the engine has, the others wait.
+    slots: VecDeque<Slot>,
+    /// Packets that the engine has.
+    batch: usize,
     out: VecDeque<(InterfaceId, Packet)>,
     pool: Vec<Vec<u8>>,
     /// What became of each packet since it was fetched last, where somebody wants to know.
@@ -28,18 +30,12 @@ pub struct SimDevice {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    interface: InterfaceId,
+struct Slot {
     packet: Packet,
+    interface: InterfaceId,
+    leaves_by: Option<InterfaceId>,
     /// Whether its flow was known before the batch, as far as somebody wants to know.
     is_known: bool,
-}
-
-#[derive(Debug)]
-struct Slot {
-    interface: InterfaceId,
-    packet: Packet,
-    leaves_by: Option<(InterfaceId, Range<usize>)>,
     /// Where somebody wants to know: a box, since packets are many and those who want to know are few.
     seen: Option<Box<Seen>>,
 }
@@ -49,8 +45,6 @@ struct Slot {
 struct Seen {
     /// The packet before the engine edited it.
     before: Vec<u8>,
-    /// Whether its flow was known.
-    is_known: bool,
     /// How it ended.
     end: Option<Verdict>,
 }
@@ -78,10 +72,10 @@ impl SimDevice {
     /// # Errors
     /// When [`QUEUE_MAX`] packets wait already.
     pub fn put(&mut self, interface: InterfaceId, packet: Packet) -> Result<(), Packet> {
-        if self.waiting.len() >= QUEUE_MAX {
+        if self.slots.len() - self.batch >= QUEUE_MAX {
             return Err(packet);
         }
-        self.waiting.push_back(Waiting { interface, packet, is_known: false });
+        self.slots.push_back(Slot { packet, interface, leaves_by: None, is_known: false, seen: None });
         Ok(())
     }
 
@@ -114,8 +108,8 @@ impl SimDevice {
 
     /// Notes for each packet of the next batch whether its flow is known.
     pub(crate) fn note_known(&mut self, mut is_known: impl FnMut(InterfaceId, &[u8]) -> bool) {
-        for waiting in self.waiting.iter_mut().take(BATCH_MAX) {
-            waiting.is_known = is_known(waiting.interface, waiting.packet.bytes());
+        for slot in self.slots.iter_mut().skip(self.batch).take(BATCH_MAX) {
+            slot.is_known = is_known(slot.interface, slot.packet.bytes());
         }
     }
 
@@ -127,25 +121,29 @@ impl SimDevice {
     /// Whether packets wait for the engine.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.slots.len() > self.batch
+    }
+
+    /// A packet that the engine has.
+    #[inline]
+    fn slot(&mut self, slot: usize) -> Option<&mut Slot> {
+        if slot < self.batch { self.slots.get_mut(slot) } else { None }
     }
 }
 
 impl Device for SimDevice {
     fn receive(&mut self) -> usize {
-        while self.slots.len() < BATCH_MAX {
-            let Some(Waiting { interface, packet, is_known }) = self.waiting.pop_front() else { break };
-            let seen = self
-                .decided
-                .is_some()
-                .then(|| Box::new(Seen { before: packet.bytes().to_vec(), is_known, end: None }));
-            self.slots.push(Slot { interface, packet, leaves_by: None, seen });
+        let before = std::mem::replace(&mut self.batch, self.slots.len().min(BATCH_MAX));
+        if self.decided.is_some() {
+            for slot in self.slots.iter_mut().take(self.batch).skip(before) {
+                slot.seen = Some(Box::new(Seen { before: slot.packet.bytes().to_vec(), end: None }));
+            }
         }
-        self.slots.len()
+        self.batch
     }
 
     fn packet(&mut self, slot: usize) -> PacketBuffer<'_> {
-        let Some(slot) = self.slots.get_mut(slot) else {
+        let Some(slot) = self.slot(slot) else {
             // The engine never asks for a slot that was not announced; an empty packet is dropped as truncated.
             return PacketBuffer {
                 interface: InterfaceId(u16::MAX),
@@ -163,8 +161,9 @@ impl Device for SimDevice {
     }
 
     fn forward(&mut self, slot: usize, interface: InterfaceId, range: Range<usize>) -> bool {
-        let Some(slot) = self.slots.get_mut(slot) else { return false };
-        slot.leaves_by = Some((interface, range));
+        let Some(slot) = self.slot(slot) else { return false };
+        slot.packet.range = range;
+        slot.leaves_by = Some(interface);
         true
     }
 
@@ -175,30 +174,26 @@ impl Device for SimDevice {
     }
 
     fn ended(&mut self, slot: usize, end: Verdict) {
-        if let Some(seen) = self.slots.get_mut(slot).and_then(|slot| slot.seen.as_mut()) {
+        if let Some(seen) = self.slot(slot).and_then(|slot| slot.seen.as_mut()) {
             seen.end = Some(end);
         }
     }
 
     fn flush(&mut self) {
-        let mut slots = std::mem::take(&mut self.slots);
-        for mut slot in slots.drain(..) {
-            if let (Some(decided), Some(seen)) = (&mut self.decided, slot.seen.take()) {
-                let Seen { before, is_known, end } = *seen;
-                let out = slot.leaves_by.clone().and_then(|(interface, range)| {
-                    Some((interface, slot.packet.buffer.get(range)?.to_vec()))
-                });
-                let (id, interface) = (slot.packet.id, slot.interface);
-                decided.push(Decided { id, interface, before, is_known, end, out });
+        for _ in 0..std::mem::take(&mut self.batch) {
+            let Some(Slot { packet, interface, leaves_by, is_known, seen }) = self.slots.pop_front() else {
+                break;
+            };
+            if let (Some(decided), Some(seen)) = (&mut self.decided, seen) {
+                let Seen { before, end } = *seen;
+                let out = leaves_by.map(|interface| (interface, packet.bytes().to_vec()));
+                decided.push(Decided { id: packet.id, interface, before, is_known, end, out });
             }
-            match slot.leaves_by {
-                Some((interface, range)) => {
-                    self.out.push_back((interface, Packet { range, ..slot.packet }));
-                }
-                None => self.recycle(slot.packet.buffer),
+            match leaves_by {
+                Some(interface) => self.out.push_back((interface, packet)),
+                None => self.recycle(packet.buffer),
             }
         }
-        self.slots = slots;
     }
 }
 

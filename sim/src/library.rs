@@ -55,7 +55,7 @@ pub const ENTRIES: &[Entry] = entries![
     "policy-outflow",
     "policy-outflow-component",
     "smoltcp-hosts",
-    "sticky-two-forwarders",
+    "source-sticky-two-forwarders",
     "tunnel",
 ];
 

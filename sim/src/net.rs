@@ -197,6 +197,7 @@ impl Net {
     }
 
     /// Lets an event be due at `at`.
+    #[inline]
     pub(crate) fn schedule(&mut self, at: Instant, event: Event) {
         self.queue.push(at, event);
     }
@@ -210,7 +211,11 @@ impl Net {
     }
 
     /// Sends what the kernel of `machine` has put out.
+    #[inline]
     pub(crate) fn flush(&mut self, machine: usize) {
+        if self.out.frames.is_empty() {
+            return;
+        }
         // Nearly always there is one, or none.
         if self.out.frames.len() < 2 {
             if let Some((interface, frame)) = self.out.frames.pop() {
@@ -226,6 +231,7 @@ impl Net {
     }
 
     /// Sends a frame out of an interface of a machine.
+    #[inline]
     pub(crate) fn send(&mut self, machine: usize, interface: usize, mut frame: Packet) {
         self.sent += 1;
         if frame.id == 0 {
@@ -245,6 +251,7 @@ impl Net {
     }
 
     /// Puts a frame into the end of a cable.
+    #[inline]
     fn transmit(&mut self, plug: Plug, mut frame: Packet) {
         let at = Plug { is_second: !plug.is_second, ..plug };
         let Some(cable) = self.cables.get_mut(plug.cable) else { return };
@@ -263,6 +270,7 @@ impl Net {
         }
     }
 
+    #[inline]
     fn launch(&mut self, due: Instant, at: Plug, frame: Packet) {
         let flight = self.flights.insert(Flight { frame, at });
         self.queue.push(due, Event::Arrive { flight: number(flight) });
@@ -270,7 +278,7 @@ impl Net {
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
     pub(crate) fn arrive(&mut self, flight: u32) -> Option<(usize, usize, Packet)> {
-        let Flight { mut frame, at } = self.flights.try_remove(index(flight))?;
+        let Flight { frame, at } = self.flights.try_remove(index(flight))?;
         let cable = self.cables.get(at.cable)?;
         let [first, second] = cable.ends;
         let socket = if at.is_second { second } else { first };
@@ -280,7 +288,7 @@ impl Net {
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
-                self.wire_trace.add_frame(self.now, number(machine), &mut frame);
+                self.wire_trace.add(self.now, number(machine), frame.bytes());
                 if let Some(watch) = &mut self.watch {
                     let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
                     let seen = FrameSeen { now, machine, interface, way, id, bytes };
@@ -345,11 +353,13 @@ impl Net {
     }
 
     /// A buffer that was used before, or a new one.
+    #[inline]
     pub(crate) fn buffer(&mut self) -> Vec<u8> {
         self.out.buffer()
     }
 
     /// Takes back the buffer of a packet that has ended.
+    #[inline]
     pub(crate) fn recycle(&mut self, packet: Packet) {
         self.out.recycle(packet);
     }

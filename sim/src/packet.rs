@@ -9,7 +9,7 @@ use std::ops::Range;
 use evenkeel_engine::device::HEADROOM_BYTES;
 use evenkeel_engine::wire::Protocol;
 
-use crate::checksum::{finish, sum};
+use crate::checksum::{adds_up as adds_up_plain, finish, sum};
 
 /// Bytes of an IPv4 header without options.
 pub const IPV4_BYTES: usize = 20;
@@ -61,12 +61,14 @@ impl Packet {
 
     /// The bytes of the packet.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(self.range.clone()).unwrap_or(&[])
     }
 
     /// The bytes of the packet, to be changed.
     #[must_use]
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer.get_mut(self.range.clone()).unwrap_or(&mut [])
     }
@@ -374,33 +376,15 @@ fn ipv4_header(
     protocol: Protocol,
     total: usize,
 ) -> [u8; IPV4_BYTES] {
-    let [length_high, length_low] = u16::try_from(total).unwrap_or(u16::MAX).to_be_bytes();
-    let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source.octets(), destination.octets());
-    let mut header = [
-        0x45,
-        0,
-        length_high,
-        length_low,
-        0,
-        0,
-        0x40,
-        0,
-        TTL,
-        protocol.0,
-        0,
-        0,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ];
-    let [high, low] = finish(sum(&header)).to_be_bytes();
-    (header[10], header[11]) = (high, low);
-    header
+    let total = u16::try_from(total).unwrap_or(u16::MAX);
+    let ([l0, l1], [s0, s1, s2, s3], [d0, d1, d2, d3]) =
+        (total.to_be_bytes(), source.octets(), destination.octets());
+    // The words of the header, in its order, of which some are nothing.
+    let life = u16::from_be_bytes([TTL, protocol.0]);
+    let words = 0x4500 + u64::from(total) + 0x4000 + u64::from(life);
+    let addresses = u64::from(source.to_bits()) + u64::from(destination.to_bits());
+    let [c0, c1] = finish(words + addresses).to_be_bytes();
+    [0x45, 0, l0, l1, 0, 0, 0x40, 0, TTL, protocol.0, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3]
 }
 
 fn ipv6_header(source: Ipv6Addr, destination: Ipv6Addr, protocol: Protocol, body: usize) -> [u8; IPV6_BYTES] {
@@ -449,6 +433,7 @@ fn view_v6(bytes: &[u8]) -> Result<View<'_>, Unusable> {
 }
 
 /// Reads what is behind an IP header. `addresses` is the sum of its addresses.
+#[inline]
 fn view_transport(
     (source, destination): (IpAddr, IpAddr),
     addresses: u64,
@@ -529,7 +514,8 @@ fn ipv4_of_any(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Un
     if first >> 4 != 4 || header_bytes < IPV4_BYTES {
         return Err(Unusable::Malformed);
     }
-    if finish(sum(options)) != 0 {
+    let is_fine = if header_bytes == IPV4_BYTES { adds_up_plain(header) } else { adds_up(options) };
+    if !is_fine {
         return Err(Unusable::Checksum);
     }
     Ok((Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3), Protocol(protocol), body))

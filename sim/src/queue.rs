@@ -137,6 +137,14 @@ impl<E> Wheel<E> {
         rest.filter(|(_, word)| **word != 0).map(|(index, word)| index * 64 + bit(*word)).next()
     }
 
+    /// Takes out the entry of a slot that holds no other.
+    fn take_only(&mut self, place: usize) -> Option<Entry<E>> {
+        let slot = self.slots.get_mut(place).filter(|slot| slot.len() == 1)?;
+        let word = self.occupied.get_mut(place / 64)?;
+        *word &= !(1 << (place % 64));
+        slot.pop()
+    }
+
     /// Puts the entries of a slot, whose bit is cleared, into the place of `entries`, which is empty.
     fn swap(&mut self, place: usize, entries: &mut Vec<Entry<E>>) {
         if let (Some(slot), Some(word)) = (self.slots.get_mut(place), self.occupied.get_mut(place / 64)) {
@@ -223,6 +231,11 @@ impl<E: Debug> WheelQueue<E> {
         while self.near.is_empty() {
             if let Some(next) = self.fine.next_occupied(place(self.current, FINE_BITS)) {
                 self.current = begin(self.current, COARSE_BITS) + (next as u64) * (1 << FINE_BITS);
+                // Most slots hold one.
+                if let Some(only) = self.fine.take_only(next) {
+                    self.near.push_back(only);
+                    return;
+                }
                 let mut slot = Vec::from(std::mem::take(&mut self.near));
                 self.fine.swap(next, &mut slot);
                 if slot.len() > 1 {

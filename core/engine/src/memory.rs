@@ -19,6 +19,7 @@ use crate::journal::{Route, Step};
 use crate::nat::PoolKey;
 use crate::plan::{Layer, Plan};
 use crate::policy::PolicyFlow;
+use crate::policy::chain::Stage;
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::wire::ethernet::MacAddress;
@@ -136,6 +137,14 @@ impl Engine {
                 return Err(MemoryError::Scheduler);
             }
         }
+        let fork = self.fork(touched);
+        let is_native = |stage: &Stage| match stage {
+            Stage::Rules(_) => true,
+            Stage::Guest(guest) => guest.is_absent(),
+        };
+        if !fork.chain.stages().iter().chain(fork.outflow_guests.stages()).all(is_native) {
+            return Err(MemoryError::Component);
+        }
         let mut write = Write::default();
         let HashKey([one, other]) = self.exit.plan.hash_key;
         write.numbers(&[FORM, one, other, self.exit.plan.seed]);
@@ -149,7 +158,6 @@ impl Engine {
         write.numbers(&[told.account.at.as_nanos(), u64::from(told.account.interface.0)]);
         write.bytes(&told.account.before);
         self.write_pick(told, &mut write);
-        let fork = self.fork(touched);
         write.numbers(&fork.exit.answers.state());
         fork.write_flows(&mut write)?;
         let sources = touched.tuples.iter().map(|tuple| tuple.source);

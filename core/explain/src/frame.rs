@@ -148,88 +148,131 @@ fn dotted(bytes: &[u8]) -> String {
     bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(".")
 }
 
-fn read(ip: &[u8]) -> Option<String> {
-    let byte = |at: usize| ip.get(at).copied();
-    let word = |at: usize| Some(u16::from_be_bytes([byte(at)?, byte(at + 1)?]));
-    let (source, destination, protocol, head, total, ttl, class, is_whole, offset): (
-        IpAddr,
-        IpAddr,
-        u8,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-    );
-    if byte(0)? >> 4 == 4 {
-        let four = |at: usize| Some(IpAddr::from([byte(at)?, byte(at + 1)?, byte(at + 2)?, byte(at + 3)?]));
-        (source, destination, protocol) = (four(12)?, four(16)?, byte(9)?);
-        (head, total) = (usize::from(byte(0)? & 0x0f) * 4, usize::from(word(2)?));
-        (ttl, class, is_whole, offset) = (byte(8)?, byte(1)? >> 2, byte(6)? & 0x40 != 0, word(6)? & 0x3fff);
-    } else if byte(0)? >> 4 == 6 {
-        let sixteen = |at: usize| ip.get(at..at + 16)?.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes));
-        (source, destination, protocol) = (sixteen(8)?, sixteen(24)?, byte(6)?);
-        (head, total) = (40, usize::from(word(4)?) + 40);
-        (ttl, class) = (byte(7)?, (byte(0)? & 0x0f) << 2 | byte(1)? >> 6);
-        (is_whole, offset) = (false, 0);
-    } else {
-        return None;
+/// An IP header, as far as it is written in words.
+struct Head {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    /// Bytes of the header, and of the whole packet.
+    lengths: (usize, usize),
+    ttl: u8,
+    dscp: u8,
+    is_whole: bool,
+    /// Where in its datagram a fragment begins, in bytes.
+    offset: u16,
+}
+
+fn byte(bytes: &[u8], at: usize) -> Option<u8> {
+    bytes.get(at).copied()
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([byte(bytes, at)?, byte(bytes, at + 1)?]))
+}
+
+impl Head {
+    fn read(ip: &[u8]) -> Option<Self> {
+        let byte = |at| byte(ip, at);
+        match byte(0)? >> 4 {
+            4 => {
+                let address = |at| ip.get(at..)?.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes));
+                Some(Self {
+                    source: address(12)?,
+                    destination: address(16)?,
+                    protocol: byte(9)?,
+                    lengths: (usize::from(byte(0)? & 0x0f) * 4, usize::from(word(ip, 2)?)),
+                    ttl: byte(8)?,
+                    dscp: byte(1)? >> 2,
+                    is_whole: byte(6)? & 0x40 != 0,
+                    offset: (word(ip, 6)? & 0x1fff) * 8,
+                })
+            }
+            6 => {
+                let address = |at| ip.get(at..)?.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes));
+                Some(Self {
+                    source: address(8)?,
+                    destination: address(24)?,
+                    protocol: byte(6)?,
+                    lengths: (40, usize::from(word(ip, 4)?) + 40),
+                    ttl: byte(7)?,
+                    dscp: (byte(0)? & 0x0f) << 2 | byte(1)? >> 6,
+                    is_whole: false,
+                    offset: 0,
+                })
+            }
+            _ => None,
+        }
     }
-    let ends = |ports: Option<(u16, u16)>| match ports {
-        Some((from, to)) => format!("{} > {}", tuple_end(source, from), tuple_end(destination, to)),
-        None => format!("{source} > {destination}"),
-    };
-    let body = total.checked_sub(head)?;
-    let ports = || Some((word(head)?, word(head + 2)?));
+
+    fn ends(&self, ports: Option<(u16, u16)>) -> String {
+        let Self { source, destination, .. } = *self;
+        match ports {
+            Some((from, to)) => format!("{} > {}", tuple_end(source, from), tuple_end(destination, to)),
+            None => format!("{source} > {destination}"),
+        }
+    }
+}
+
+fn read(ip: &[u8]) -> Option<String> {
+    let head = Head::read(ip)?;
+    let (mut text, length) = body(&head, ip)?;
+    if length > 0 {
+        let _ = write!(text, " len {length}");
+    }
+    if head.ttl != 64 {
+        let _ = write!(text, " ttl {}", head.ttl);
+    }
+    if head.dscp != 0 {
+        let _ = write!(text, " dscp {}", head.dscp);
+    }
+    if head.is_whole {
+        text.push_str(" df");
+    }
+    Some(text)
+}
+
+/// The words for what stands behind the IP header, and the length of its payload.
+fn body(head: &Head, ip: &[u8]) -> Option<(String, usize)> {
+    let (start, total) = head.lengths;
+    let length = total.checked_sub(start)?;
+    let byte = |at| byte(ip, start + at);
+    let ports = || Some((word(ip, start)?, word(ip, start + 2)?));
     let mut text = String::new();
-    let length = match protocol {
-        _ if offset & 0x1fff != 0 => {
-            let _ = write!(text, "{} {} fragment at {}", name(protocol), ends(None), (offset & 0x1fff) * 8);
-            body
+    let length = match head.protocol {
+        protocol if head.offset != 0 => {
+            let _ = write!(text, "{} {} fragment at {}", name(protocol), head.ends(None), head.offset);
+            length
         }
         6 => {
-            let _ = write!(text, "tcp {}", ends(Some(ports()?)));
-            let flags = byte(head + 13)?;
+            let _ = write!(text, "tcp {}", head.ends(Some(ports()?)));
+            let flags = byte(13)?;
             for (flag, bit) in [("fin", 1), ("syn", 2), ("rst", 4), ("psh", 8), ("ack", 16), ("urg", 32)] {
                 if flags & bit != 0 {
                     let _ = write!(text, " {flag}");
                 }
             }
-            body.saturating_sub(usize::from(byte(head + 12)? >> 4) * 4)
+            length.saturating_sub(usize::from(byte(12)? >> 4) * 4)
         }
         17 => {
-            let _ = write!(text, "udp {}", ends(Some(ports()?)));
-            body.saturating_sub(8)
+            let _ = write!(text, "udp {}", head.ends(Some(ports()?)));
+            length.saturating_sub(8)
         }
-        1 | 58 => {
-            let _ = write!(text, "{} {} type {}", name(protocol), ends(None), byte(head)?);
-            if byte(head + 1)? != 0 {
-                let _ = write!(text, " code {}", byte(head + 1)?);
+        protocol @ (1 | 58) => {
+            let _ = write!(text, "{} {} type {}", name(protocol), head.ends(None), byte(0)?);
+            if byte(1)? != 0 {
+                let _ = write!(text, " code {}", byte(1)?);
             }
-            if matches!(byte(head)?, 0 | 8 | 128 | 129) {
-                let _ = write!(text, " id {}", word(head + 4)?);
+            if matches!(byte(0)?, 0 | 8 | 128 | 129) {
+                let _ = write!(text, " id {}", word(ip, start + 4)?);
             }
-            body.saturating_sub(8)
+            length.saturating_sub(8)
         }
         other => {
-            let _ = write!(text, "protocol {other} {}", ends(None));
-            body
+            let _ = write!(text, "protocol {other} {}", head.ends(None));
+            length
         }
     };
-    if length > 0 {
-        let _ = write!(text, " len {length}");
-    }
-    if ttl != 64 {
-        let _ = write!(text, " ttl {ttl}");
-    }
-    if class != 0 {
-        let _ = write!(text, " dscp {class}");
-    }
-    if is_whole {
-        text.push_str(" df");
-    }
-    Some(text)
+    Some((text, length))
 }
 
 /// The name of a protocol.

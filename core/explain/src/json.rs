@@ -121,7 +121,8 @@ fn step(step: &Step, plan: &Plan) -> Value {
         Step::Policy { place, name, ruling } => {
             let flows = match plan.policies.get(*place) {
                 Some(PolicyPlan::Rules(flows)) => flows.as_slice(),
-                Some(PolicyPlan::Guest { .. }) | None => &[],
+                Some(PolicyPlan::Guest(guest)) => guest.gate.as_slice(),
+                None => &[],
             };
             self::ruling(json!({ "step": "policy", "policy": name }), ruling, flows, plan)
         }

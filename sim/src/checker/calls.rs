@@ -206,6 +206,12 @@ impl Calls {
         self.all.at_mut(place)
     }
 
+    /// The call that lies there, while it is that of this client's end.
+    #[inline]
+    pub(super) fn at_named(&mut self, place: Place, key: &Key) -> Option<&mut Call> {
+        self.all.at_named(place, key)
+    }
+
     #[inline]
     pub(super) fn get(&self, key: &Key) -> Option<&Call> {
         self.all.get(key)

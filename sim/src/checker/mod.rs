@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! frame -> [arp]
+//!      |-> [habits]: like others of its call?
 //!      `-> [inner] -> client's? -> [calls] -> at a forwarder: [deny]
 //!                                        `-> at a real server: drained? denied? [tuples]
 //!                     answer? -> [tuples], [calls] -> the way that it takes
@@ -26,6 +27,7 @@ mod arp;
 mod blame;
 mod calls;
 mod deny;
+mod habits;
 mod inner;
 mod names;
 mod ring;
@@ -49,6 +51,7 @@ pub use blame::BreakCause;
 pub(crate) use blame::{History, Witness};
 pub(crate) use calls::Key;
 use calls::{Calls, Mark};
+use habits::{Deed, Habit, Habits, Path};
 use names::Known;
 pub(crate) use names::Names;
 use ring::Place;
@@ -124,6 +127,7 @@ pub(crate) struct Checker {
     is_corrupting: bool,
     stations: arp::Stations,
     calls: Calls,
+    habits: Habits,
     tuples: Tuples,
     /// The plan of each forwarder.
     plans: BTreeMap<usize, Plan>,
@@ -142,6 +146,7 @@ impl Checker {
             is_corrupting,
             stations: arp::Stations::default(),
             calls: Calls::default(),
+            habits: Habits::default(),
             tuples: Tuples::default(),
             plans: BTreeMap::new(),
             service: BTreeMap::new(),
@@ -279,6 +284,71 @@ impl Checker {
             }
         } else if let Some(key) = self.note_end(now, protocol, view, segment) {
             self.note_answer(now, machine, key, view, false);
+        }
+    }
+
+    /// Whether a frame is one of a habit and changes nothing but when its call was last seen; that is noted.
+    #[inline]
+    fn is_usual(&mut self, now: Instant, machine: usize, path: &Path, frame: &[u8]) -> bool {
+        let Some(Habit { deed, key, call, other }) = self.habits.find(path) else { return false };
+        let Some(call) = self.calls.at_named(*call, key) else { return false };
+        let is_known_forwarder = call.forwarder.is_some_and(|(known, _)| known == machine);
+        let is_usual = match deed {
+            Deed::Forwarded => is_known_forwarder || call.called != *other,
+            Deed::Served => call.server == Some(machine),
+            Deed::Answered => call.called == *other,
+            Deed::Returned => is_known_forwarder,
+            Deed::Passed | Deed::Returning => true,
+        };
+        // A datagram of a call that is over starts the next one.
+        let is_going_on = !deed.is_request() || key.0 == Protocol::TCP || !call.is_over;
+        if !is_usual || !is_going_on || !habits::is_whole(frame) {
+            return false;
+        }
+        call.touch(now);
+        if deed.is_request() {
+            call.pass(machine);
+        } else {
+            call.answers_at = Some(machine);
+        }
+        true
+    }
+
+    /// Looks at a packet in full, and remembers whose the next ones of its path are.
+    fn look_and_learn(
+        &mut self,
+        now: Instant,
+        machine: usize,
+        (station, path): ([u8; 6], Option<Path>),
+        packet: &[u8],
+    ) {
+        self.look_at(now, machine, station, packet);
+        if let Some(path) = path {
+            self.learn(machine, station, path);
+        }
+    }
+
+    /// Remembers whose the frames of a path are.
+    fn learn(&mut self, machine: usize, station: [u8; 6], path: Path) {
+        let (from, to) = path.ends();
+        let (source, destination) = (self.names.known(from.address), self.names.known(to.address));
+        let (is_host, is_forwarder) = (self.names.is_host(machine), self.names.is_forwarder(machine));
+        if destination.is_vip && is_host && !self.names.is_forwarders(station) {
+            return;
+        }
+        let (deed, own, other) = match (source.is_client, destination.is_client) {
+            (true, false) if is_host => (Deed::Served, from, to),
+            (true, false) if is_forwarder => (Deed::Forwarded, from, to),
+            (true, false) => (Deed::Passed, from, to),
+            (false, true) if destination.is_of(machine) => (Deed::Answered, to, from),
+            (false, true) if is_forwarder => (Deed::Returned, to, from),
+            (false, true) => (Deed::Returning, to, from),
+            // Behind source NAT, whose it is depends on more than its ends.
+            (true, true) | (false, false) => return,
+        };
+        let key = (path.protocol(), own);
+        if let Some(call) = self.calls.place(&key) {
+            self.habits.put(path, Habit { deed, key, call, other });
         }
     }
 
@@ -440,11 +510,15 @@ impl Tap for Checker {
             ([0x08, 0x06], Socket::Switch { .. } | Socket::Machine { .. }) => {
                 self.hear_arp(cable.segment, frame)
             }
-            // What a switch floods is for others.
-            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface })
-                if self.names.hears(machine, interface, to) =>
-            {
-                self.look_at(now, machine, [f0, f1, f2, f3, f4, f5], body);
+            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface }) => {
+                let path = Path::read(frame, machine, interface);
+                if path.is_some_and(|path| self.is_usual(now, machine, &path, frame)) {
+                    return;
+                }
+                // What a switch floods is for others.
+                if self.names.hears(machine, interface, to) {
+                    self.look_and_learn(now, machine, ([f0, f1, f2, f3, f4, f5], path), body);
+                }
             }
             _ => {}
         }

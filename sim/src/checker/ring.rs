@@ -81,6 +81,12 @@ impl<N: Name, T> Ring<N, T> {
     pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut T> {
         self.all.get_mut(place.0).map(|(_, thing)| thing)
     }
+
+    /// What lies there, while it has this name.
+    #[inline]
+    pub(super) fn at_named(&mut self, place: Place, name: &N) -> Option<&mut T> {
+        self.all.get_mut(place.0).filter(|(known, _)| known == name).map(|(_, thing)| thing)
+    }
 }
 
 #[cfg(test)]

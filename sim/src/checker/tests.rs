@@ -8,6 +8,8 @@ use evenkeel_engine::plan::{
 use super::*;
 use crate::packet::{AnyEnd, End, Header, Packet};
 use crate::payload::Message;
+use crate::random::Stream;
+use crate::wires::{Quality, Wire};
 
 const CLIENT: usize = 0;
 const OTHER: usize = 1;
@@ -306,5 +308,68 @@ fn a_changed_byte_is_found_unless_cables_corrupt() {
         checker.see(1, LB_A, CLIENT, &packet);
         assert_eq!(checker.findings.counts.bad_packets, 1);
         assert_eq!(checker.sentences().is_empty(), is_corrupting);
+    }
+}
+
+/// A frame of one hop of a call, mostly; now and then one that nobody expects.
+fn drawn(draw: &mut Stream) -> (usize, Vec<u8>) {
+    let mut below = |bound: u64| usize::try_from(draw.below(bound)).unwrap();
+    let own = client(u16::try_from(1 + below(3)).unwrap());
+    let (forwarder, from) = (if below(20) == 0 { LB_B } else { LB_A }, below(4));
+    let (machine, station_of, ends) = match from {
+        0 => (forwarder, CLIENT, (own, vip())),
+        1 => (SERVER, forwarder, (own, server())),
+        2 => (forwarder, SERVER, (server(), own)),
+        _ => (CLIENT, forwarder, (vip(), own)),
+    };
+    let ends = if below(30) == 0 { (ends.0, end("10.0.3.9", 80)) } else { ends };
+    let flags = [Flags::SYN, Flags::FIN, Flags::RST].get(below(12)).copied().unwrap_or(Flags::ACK);
+    let packet = if below(2) == 0 {
+        tcp(ends.0, ends.1, u32::try_from(below(3)).unwrap(), flags)
+    } else {
+        request(ends.0, ends.1, u32::try_from(below(2)).unwrap())
+    };
+    let mut frame = [&station(machine)[..], &station(station_of), &[8, 0], packet.bytes()].concat();
+    if below(15) == 0 {
+        let place = 14 + below(u64::try_from(frame.len() - 14).unwrap());
+        frame[place] ^= 1 << below(8);
+    }
+    if below(15) == 0 {
+        frame.push(7);
+    }
+    (machine, frame)
+}
+
+#[test]
+fn habits_change_nothing_that_is_seen_or_found() {
+    let cable = |machine| {
+        let wire = || Wire::new(Quality::default(), 1, "cable", "there");
+        let end = Socket::Machine { machine, interface: 0 };
+        Cable { segment: 0, ends: [end, end], wires: [wire(), wire()] }
+    };
+    for seed in 0..40 {
+        let mut draw = Stream::new(seed, "checker", "habits");
+        let (mut usual, mut thorough) = (checker(), checker());
+        let mut hits = 0;
+        for second in 0..600 {
+            let (machine, frame) = drawn(&mut draw);
+            let over = client(u16::try_from(1 + draw.below(3)).unwrap());
+            let is_over = draw.below(20) == 0;
+            let path = Path::read(&frame, machine, 0);
+            hits += usize::from(path.is_some_and(|path| usual.habits.find(&path).is_some()));
+            thorough.habits = Habits::default();
+            for checker in [&mut usual, &mut thorough] {
+                let socket = Socket::Machine { machine, interface: 0 };
+                checker.frame(at(second / 4), &cable(machine), socket, &frame);
+                if is_over {
+                    checker.ended(CLIENT, Some((Protocol::UDP, over)), None, &|_| Witness::default());
+                }
+            }
+            let seen = |checker: &Checker| {
+                (format!("{:?} {:?}", checker.calls, checker.tuples), checker.findings.clone())
+            };
+            assert_eq!(seen(&usual), seen(&thorough), "seed {seed}, frame {second} at {machine}: {frame:?}");
+        }
+        assert!(hits > 100, "{hits}");
     }
 }

@@ -18,14 +18,16 @@ use super::address::Ip;
 use super::drops::KernelDrop;
 use super::ip::Head;
 use super::routes::{DeviceId, PortsRead};
+use crate::index::hash;
+use crate::net::index;
 
 /// Rows of a new cache: a host with a few peers needs no more.
 const ROWS_MIN: usize = 8;
 /// The most rows: 128 bytes each.
 const ROWS_MAX: usize = 2_048;
-/// The fewest and the most places for plain packets, of 32 bytes each: flows beyond are looked up the other way.
-const PLAIN_MIN: usize = 16;
-const PLAIN_MAX: usize = 4_096;
+/// The fewest and the most rows for plain packets, of 64 bytes each: flows beyond are looked up the other way.
+const PLAIN_MIN: usize = 8;
+const PLAIN_MAX: usize = 2_048;
 /// What keys with ports have, so that none is like one without.
 const WITH_PORTS: u64 = 1 << 31;
 
@@ -54,11 +56,10 @@ impl Key {
 
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
-    const fn hash(&self) -> u64 {
+    fn hash(&self) -> u32 {
         let source = self.source as u64 ^ (self.source >> 64) as u64;
         let destination = self.destination as u64 ^ (self.destination >> 64) as u64;
-        let mixed = source.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ destination.rotate_left(32);
-        (mixed ^ self.rest.rotate_left(17)).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
+        hash([source, destination, self.rest])
     }
 }
 
@@ -95,9 +96,8 @@ impl PlainKey {
     }
 
     #[inline]
-    const fn hash(&self) -> u64 {
-        let mixed = self.addresses.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.rest.rotate_left(17);
-        mixed.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
+    fn hash(&self) -> u32 {
+        hash([self.addresses, self.rest])
     }
 }
 
@@ -156,8 +156,8 @@ impl PlainPlace {
 #[derive(Debug)]
 pub(super) struct Cache {
     rows: Vec<[Place; 2]>,
-    /// Those of plain packets: their number is a power of two.
-    plain: Vec<PlainPlace>,
+    /// Those of plain packets.
+    plain: Vec<[PlainPlace; 2]>,
     plain_taken: usize,
     /// Places of an earlier one are empty.
     generation: u32,
@@ -170,7 +170,7 @@ impl Cache {
     pub(super) fn new() -> Self {
         Self {
             rows: vec![[Place::EMPTY; 2]; ROWS_MIN],
-            plain: vec![PlainPlace::EMPTY; PLAIN_MIN],
+            plain: vec![[PlainPlace::EMPTY; 2]; PLAIN_MIN],
             plain_taken: 0,
             generation: 1,
             taken: 0,
@@ -219,8 +219,11 @@ impl Cache {
     /// Where the last plain packet like this one went.
     #[inline]
     pub(super) fn find_plain(&self, key: &PlainKey) -> Option<Decision> {
-        let place = self.plain.get(self.plain_place(key))?;
-        (place.key == *key && place.generation == self.generation).then_some(place.decision)
+        let [first, second] = self.plain.get(self.plain_row(key))?;
+        if first.key == *key && first.generation == self.generation {
+            return Some(first.decision);
+        }
+        (second.key == *key && second.generation == self.generation).then_some(second.decision)
     }
 
     pub(super) fn put_plain(&mut self, key: PlainKey, decision: Decision) {
@@ -229,18 +232,21 @@ impl Cache {
         }
         self.plain_taken += 1;
         if self.plain_taken > self.plain.len() && self.plain.len() < PLAIN_MAX {
-            self.plain = vec![PlainPlace::EMPTY; self.plain.len() * 2];
+            self.plain = vec![[PlainPlace::EMPTY; 2]; self.plain.len() * 2];
             self.plain_taken = 0;
         }
-        let place = self.plain_place(&key);
-        if let Some(place) = self.plain.get_mut(place) {
-            *place = PlainPlace { key, generation: self.generation, decision };
+        let row = self.plain_row(&key);
+        if let Some([first, second]) = self.plain.get_mut(row) {
+            if first.key != key {
+                *second = *first;
+            }
+            *first = PlainPlace { key, generation: self.generation, decision };
         }
     }
 
     #[inline]
-    fn plain_place(&self, key: &PlainKey) -> usize {
-        usize::try_from(key.hash()).unwrap_or(0) & (self.plain.len() - 1)
+    fn plain_row(&self, key: &PlainKey) -> usize {
+        index(key.hash()) & (self.plain.len() - 1)
     }
 
     pub(super) fn clear(&mut self) {
@@ -250,12 +256,39 @@ impl Cache {
         if self.generation == 0 {
             self.generation = 1;
             self.rows.fill([Place::EMPTY; 2]);
-            self.plain.fill(PlainPlace::EMPTY);
+            self.plain.fill([PlainPlace::EMPTY; 2]);
         }
     }
 
     #[inline]
     fn row(&self, key: &Key) -> usize {
-        usize::try_from(key.hash()).unwrap_or(0) & (self.rows.len() - 1)
+        index(key.hash()) & (self.rows.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_that_differ_in_one_port_lie_in_many_places() {
+        let places = |key: &dyn Fn(u16) -> u32| {
+            let mut places: Vec<u32> = (0..1_024).map(|port| key(32_768 + port) % 4_096).collect();
+            places.sort_unstable();
+            places.dedup();
+            places.len()
+        };
+        let base = Key::of(Ip::of_v4(0x0a00_0003), Ip::of_v4(0xc633_0002), 1, 0);
+        let plain =
+            |ports: u64| PlainKey { addresses: 0x0a00_0003_c633_0002, rest: ports << 32 | 17 << 16 | 1 };
+        // Of 1,024 balls in 4,096 places, 906 have one of their own on average.
+        for count in [
+            places(&|port| base.with(Protocol::UDP, (53, port)).hash()),
+            places(&|port| base.with(Protocol::UDP, (port, 53)).hash()),
+            places(&|port| plain(53 << 16 | u64::from(port)).hash()),
+            places(&|port| plain(u64::from(port) << 16 | 53).hash()),
+        ] {
+            assert!(count > 850, "{count}");
+        }
     }
 }

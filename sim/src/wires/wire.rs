@@ -217,6 +217,7 @@ impl Wire {
     }
 
     /// Sends a frame at `now`, which does not run backwards. The frame may come out marked or with a changed bit.
+    #[inline]
     pub fn pass(&mut self, packet: &mut Packet, now: Instant) -> Passage {
         let bytes = packet.range.len();
         if !self.is_up {
@@ -285,6 +286,7 @@ impl Wire {
         waiting.fold((0, 0), |(count, bytes), (_, length)| (count + 1, bytes + u64::from(*length)))
     }
 
+    #[inline]
     fn is_too_long(&self, packet: &Packet) -> bool {
         let limit = usize::try_from(self.quality.mtu_bytes).unwrap_or(usize::MAX);
         let behind = packet.range.len().saturating_sub(frame::ETHERNET_BYTES);
@@ -293,6 +295,7 @@ impl Wire {
     }
 
     /// When the frame will have left, if the queue takes it.
+    #[inline]
     fn depart(&mut self, packet: &mut Packet, now: Instant) -> Result<Instant, WireDrop> {
         if self.quality.rate_bits == 0 {
             return Ok(now);

@@ -342,8 +342,8 @@ impl World<'_> {
 
     /// Every load is done and nothing is under way. Timers that are left only tidy up.
     fn is_over(&self) -> bool {
-        self.loads.iter().all(LoadState::is_done)
-            && self.net.under_way() == 0
+        self.net.under_way() == 0
+            && self.loads.iter().all(LoadState::is_done)
             && self.machines.iter().all(Machine::is_idle)
     }
 
@@ -398,6 +398,9 @@ impl World<'_> {
         let Some(Role::Host(host)) = self.machines.get_mut(machine).map(|machine| &mut machine.role) else {
             return;
         };
+        if host.answers.is_empty() && host.endings.is_empty() {
+            return;
+        }
         for answer in host.answers.drain(..) {
             let server = self.identities.get(&answer.server).copied();
             link_answer(&mut self.net, self.scenario, &answer);

@@ -8,6 +8,7 @@ mod cost;
 pub(crate) mod ctl;
 pub(crate) mod demo;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod lab;

@@ -92,6 +92,8 @@ impl Listener {
             if let Some(file) = file {
                 file.offset_ns = number(begun, "unix_ns").saturating_sub(self.begun_ns);
             }
+            // Whoever starts programs in turn knows from this line that packets are told of from now on.
+            output::complain("tracing; Ctrl-C ends it");
             return true;
         }
         if let Some(end) = value.get("end") {
@@ -101,15 +103,17 @@ impl Listener {
         self.lost = number(value, "lost");
         let Some(packet) = value.get("packet") else { return true };
         let told = match file {
-            Some(file) => file.write(packet),
-            None if self.is_json => output::answer(&format!("{packet}\n")),
+            Some(file) => file.write(packet).map(|()| true),
+            None if self.is_json => output::is_taken(&format!("{packet}\n")),
             None => {
                 let since = number(packet, "at_ns").saturating_sub(self.begun_ns);
-                output::answer(&format!("{}\n", evenkeel_explain::trace_text(packet, since)))
+                output::is_taken(&format!("{}\n", evenkeel_explain::trace_text(packet, since)))
             }
         };
-        self.failed = told.err();
-        self.failed.is_none()
+        told.unwrap_or_else(|failure| {
+            self.failed = Some(failure);
+            false
+        })
     }
 }
 

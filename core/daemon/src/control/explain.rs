@@ -122,7 +122,7 @@ mod tests {
         let engine = engine();
         let ask = |line: &str| explain(&engine, line, Instant::ZERO);
         let told = ask("explain tcp 192.0.2.1:1 > 10.0.0.3:80 syn in tun0").unwrap();
-        assert_eq!(told["steps"][2]["director"], "web");
+        assert_eq!(told["steps"][3]["director"], "web");
         assert_eq!(told["end"]["reason"], "no_route");
         let bytes = told["before"].as_str().unwrap();
         assert_eq!(ask(&format!("explain bytes tun0 {bytes}")).unwrap(), told);

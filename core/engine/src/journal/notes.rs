@@ -299,10 +299,7 @@ fn study_of(
     now: Instant,
 ) -> Option<(usize, Option<Study>)> {
     chain.decided().get(place).filter(|decided| decided.verdict == PolicyVerdict::Skip)?;
-    let rules = match chain.stages().get(number)? {
-        Stage::Rules(rules) => Some(&**rules),
-        Stage::Guest(guest) => guest.gate(),
-    };
+    let rules = chain.stages().get(number)?.rules();
     Some((place, rules.map(|rules| study(rules, flow, journal.is_thorough(), now))))
 }
 

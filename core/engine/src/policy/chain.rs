@@ -348,22 +348,24 @@ impl Chain {
 
     /// How often each native rule has decided, those of gates among them, in order.
     pub fn rule_counts(&self) -> impl Iterator<Item = RuleCount<'_>> {
-        let rules = self.stages.iter().filter_map(|stage| match stage {
-            Stage::Rules(rules) => Some(&**rules),
-            Stage::Guest(guest) => guest.gate.as_ref(),
-        });
-        rules.flat_map(Rules::counts)
+        self.stages.iter().filter_map(Stage::rules).flat_map(Rules::counts)
     }
 }
 
 impl Stage {
+    /// Its rules: its own, or those of its gate.
+    #[must_use]
+    pub fn rules(&self) -> Option<&Rules> {
+        match self {
+            Self::Rules(rules) => Some(rules),
+            Self::Guest(guest) => guest.gate.as_ref(),
+        }
+    }
+
     /// What it counts by limits: rules, those of a gate among them, before the guest's own.
     fn meters(&self) -> impl Iterator<Item = &Meter> {
-        let (rules, own) = match self {
-            Self::Rules(rules) => (Some(&**rules), &[][..]),
-            Self::Guest(guest) => (guest.gate.as_ref(), &*guest.meters),
-        };
-        rules.into_iter().flat_map(Rules::meters).chain(own)
+        let own = if let Self::Guest(guest) = self { &*guest.meters } else { &[][..] };
+        self.rules().into_iter().flat_map(Rules::meters).chain(own)
     }
 
     /// The same, to change it.

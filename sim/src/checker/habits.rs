@@ -1,0 +1,228 @@
+//! Frames like ones that were seen before: whose they are is remembered, and not asked again.
+//!
+//! Nearly every frame is a plain one of TCP or UDP over IPv4 in the middle of a call, on a way that others of its call have
+//! taken. What is remembered of it is what the scenario says of its ends, which never changes, and where its call lies.
+//! Whatever a frame may change (a start, an end, another way, a packet that is not whole) is looked at in full.
+
+use std::net::Ipv4Addr;
+
+use evenkeel_engine::wire::Protocol;
+
+use super::calls::Key;
+use super::ring::Place;
+use crate::checksum::{adds_up, finish, sum};
+use crate::index::hash;
+use crate::net::{index, number};
+use crate::packet::{AnyEnd, End, Flags, TCP_BYTES};
+
+/// The fewest and the most ways that are remembered, powers of two: a call has one for each hop and direction.
+const HABITS_MIN: usize = 64;
+const HABITS_MAX: usize = 4_096;
+/// Bytes of the headers of Ethernet, of IPv4 without options, and of UDP.
+const ETHERNET_BYTES: usize = 14;
+const IPV4_BYTES: usize = 20;
+const UDP_BYTES: usize = 8;
+/// The port of generic UDP encapsulation: such a packet may be the outside of another one.
+const GUE_PORT: u16 = 6_080;
+
+/// Everything that a habit depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    /// Of IPv4, the source first.
+    addresses: u64,
+    /// Ports, then the protocol.
+    ports: u64,
+    /// Where it arrives: the machine and its interface.
+    at: u64,
+    /// The stations of the frame.
+    stations: (u64, u32),
+}
+
+impl Path {
+    /// That of a frame in the middle of a call, as far as headers tell.
+    #[inline]
+    pub(super) fn read(frame: &[u8], machine: usize, interface: usize) -> Option<Self> {
+        let [
+            s0,
+            s1,
+            s2,
+            s3,
+            s4,
+            s5,
+            s6,
+            s7,
+            s8,
+            s9,
+            s10,
+            s11,
+            t0,
+            t1,
+            first,
+            _,
+            _,
+            _,
+            _,
+            _,
+            f0,
+            f1,
+            _,
+            protocol,
+            _,
+            _,
+            a0,
+            a1,
+            a2,
+            a3,
+            a4,
+            a5,
+            a6,
+            a7,
+            p0,
+            p1,
+            p2,
+            p3,
+            _,
+            _,
+            _,
+            _,
+        ] = *frame.first_chunk::<{ ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES }>()?;
+        let is_plain = (t0, t1, first) == (0x08, 0x00, 0x45) && (f0 & 0x3f, f1) == (0, 0);
+        let is_middle = match Protocol(protocol) {
+            Protocol::TCP => {
+                let flags = Flags(*frame.get(ETHERNET_BYTES + IPV4_BYTES + 13)?);
+                ![Flags::SYN, Flags::FIN, Flags::RST].iter().any(|flag| flags.has(*flag))
+            }
+            Protocol::UDP => u16::from_be_bytes([p2, p3]) != GUE_PORT,
+            _ => false,
+        };
+        (is_plain && is_middle).then(|| Self {
+            addresses: u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+            ports: u64::from(u32::from_be_bytes([p0, p1, p2, p3])) << 32 | u64::from(protocol),
+            at: u64::from(number(machine)) << 32 | u64::from(number(interface)),
+            stations: (
+                u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
+                u32::from_be_bytes([s8, s9, s10, s11]),
+            ),
+        })
+    }
+
+    /// Who sends, and to whom.
+    pub(super) fn ends(&self) -> (AnyEnd, AnyEnd) {
+        let [a0, a1, a2, a3, a4, a5, a6, a7] = self.addresses.to_be_bytes();
+        let [p0, p1, p2, p3, ..] = self.ports.to_be_bytes();
+        let end = |address: [u8; 4], port| End { address: Ipv4Addr::from(address).into(), port };
+        (
+            end([a0, a1, a2, a3], u16::from_be_bytes([p0, p1])),
+            end([a4, a5, a6, a7], u16::from_be_bytes([p2, p3])),
+        )
+    }
+
+    #[inline]
+    pub(super) fn protocol(&self) -> Protocol {
+        let [.., protocol] = self.ports.to_be_bytes();
+        Protocol(protocol)
+    }
+
+    #[inline]
+    fn hash(&self) -> u32 {
+        hash([self.addresses, self.ports, self.at])
+    }
+}
+
+/// Whether the packet in a frame of some [`Path`] is whole, as a host would find it. Lengths and checksums that are only
+/// unusual are for the long way.
+#[inline]
+pub(super) fn is_whole(frame: &[u8]) -> bool {
+    let Some((header, rest)) = frame.get(ETHERNET_BYTES..).and_then(|packet| packet.split_first_chunk())
+    else {
+        return false;
+    };
+    let [_, _, t0, t1, _, _, _, _, _, protocol, _, _, a0, a1, a2, a3, a4, a5, a6, a7]: [u8; IPV4_BYTES] =
+        *header;
+    let length = usize::from(u16::from_be_bytes([t0, t1])).saturating_sub(IPV4_BYTES);
+    let Some(body) = rest.get(..length) else { return false };
+    let has_lengths = match Protocol(protocol) {
+        Protocol::TCP => body.get(12).is_some_and(|offset| {
+            let header_bytes = usize::from(offset >> 4) * 4;
+            (TCP_BYTES..=length).contains(&header_bytes)
+        }),
+        // Without a checksum it may be anything.
+        _ => body.first_chunk().is_some_and(|header| {
+            let [_, _, _, _, l0, l1, c0, c1]: [u8; UDP_BYTES] = *header;
+            usize::from(u16::from_be_bytes([l0, l1])) == length && (c0, c1) != (0, 0)
+        }),
+    };
+    let addresses =
+        u64::from(u32::from_be_bytes([a0, a1, a2, a3])) + u64::from(u32::from_be_bytes([a4, a5, a6, a7]));
+    let covered = addresses + u64::from(protocol) + length as u64;
+    has_lengths && adds_up(header) && finish(covered + sum(body)) == 0
+}
+
+/// What frames of a path are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    /// A client's request has reached a forwarder.
+    Forwarded,
+    /// It has reached the real server that is to answer.
+    Served,
+    /// It has reached somebody else on the way.
+    Passed,
+    /// An answer has reached the client.
+    Answered,
+    /// An answer has reached a forwarder.
+    Returned,
+    /// It has reached somebody else on the way.
+    Returning,
+}
+
+impl Deed {
+    /// Whether it is a request.
+    #[inline]
+    pub(super) const fn is_request(self) -> bool {
+        matches!(self, Self::Forwarded | Self::Served | Self::Passed)
+    }
+}
+
+/// Frames of one path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habit {
+    pub(super) deed: Deed,
+    /// The client's end, and where its call lay.
+    pub(super) key: Key,
+    pub(super) call: Place,
+    /// The end that the client talks to.
+    pub(super) other: AnyEnd,
+}
+
+/// The habits of all calls. A place holds the last one that belongs there.
+#[derive(Debug, Default)]
+pub(super) struct Habits {
+    all: Vec<Option<(Path, Habit)>>,
+    /// Those that were put in since there were last made more places.
+    taken: usize,
+}
+
+impl Habits {
+    #[inline]
+    pub(super) fn find(&self, path: &Path) -> Option<&Habit> {
+        let (known, habit) = self.all.get(self.place(path))?.as_ref()?;
+        (known == path).then_some(habit)
+    }
+
+    pub(super) fn put(&mut self, path: Path, habit: Habit) {
+        self.taken += 1;
+        if self.taken > self.all.len() && self.all.len() < HABITS_MAX {
+            self.all = vec![None; (self.all.len() * 2).max(HABITS_MIN)];
+            self.taken = 0;
+        }
+        let place = self.place(&path);
+        if let Some(place) = self.all.get_mut(place) {
+            *place = Some((path, habit));
+        }
+    }
+
+    #[inline]
+    fn place(&self, path: &Path) -> usize {
+        index(path.hash()) & self.all.len().wrapping_sub(1)
+    }
+}
