@@ -435,6 +435,77 @@ fn a_reload_swaps_the_component_under_an_open_connection() {
     assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
 }
 
+/// Runs `evenkeel ctl director web scheduler NAME`, which has to succeed.
+fn change_scheduler(forwarder: &Forwarder, name: &str) {
+    let output = forwarder.ctl(&["director", "web", "scheduler", name]);
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_file_schedules_a_running_director_beside_a_shadow_and_nothing_else_changes() {
+    let Some(world) = World::new() else { return };
+    let config = NAT.replace("IO", "auto").replacen("\"rr\"", "\"rr\"\nshadow = \"bundled:rr\"", 1);
+    let mut forwarder = Forwarder::start(&world, &config);
+    let mut connection = world.tcp_connect("10.0.0.3:80");
+    let first = connection.echo("before");
+    for number in 0..5 {
+        world.tcp_echo("10.0.0.3:80", &format!("hello {number}"));
+    }
+    let shadow = &forwarder.stats()["directors"][0]["shadow"];
+    assert_eq!(shadow["scheduler"], "bundled:rr");
+    assert_eq!([&shadow["asked"], &shadow["agreed"], &shadow["unanswered"]], [6, 6, 0], "{shadow}");
+    assert_eq!(shadow["imbalance_thousandths"], 1_000, "{shadow}");
+    assert_eq!(shadow["imbalance_would_be_thousandths"], 1_000, "{shadow}");
+    assert_eq!(shadow["guest"]["calls"].as_u64().map(|calls| calls >= 6), Some(true), "{shadow}");
+
+    // By its name beside the configuration, and by its whole path.
+    let component = evenkeel_plugins_bundled::component("maglev").unwrap();
+    let file = forwarder.write_file("maglev.wasm", component);
+    for name in ["maglev.wasm", file.to_str().unwrap()] {
+        change_scheduler(&forwarder, name);
+        let director = &forwarder.stats()["directors"][0];
+        assert_eq!(director["scheduler"], name);
+        assert_eq!(director["shadow"]["scheduler"], "bundled:rr", "who looks on stays");
+        assert_eq!(connection.echo("after"), first);
+        world.tcp_echo("10.0.0.3:80", "new");
+    }
+    let output = forwarder.ctl(&["director", "web", "scheduler", "absent.wasm"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("absent.wasm"), "{error}");
+    assert_eq!(connection.echo("still"), first);
+    assert_eq!(forwarder.stats()["scheduler_changes"], 2);
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+}
+
+#[test]
+fn a_scheduler_that_fails_on_trial_goes_and_the_one_before_it_is_back() {
+    let Some(world) = World::new() else { return };
+    let config = NAT.replace("IO", "auto");
+    let mut forwarder = Forwarder::start(&world, &config);
+    let mut connection = world.tcp_connect("10.0.0.3:80");
+    let first = connection.echo("before");
+    let failing =
+        "{ component = \"bundled:misbehave\", fallback = \"rr\", options = { kind = \"missing\" } }";
+    forwarder.write_config(&config.replacen("\"rr\"", failing, 1));
+    let output = forwarder.ctl(&["reload"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(forwarder.stats()["directors"][0]["scheduler"], "bundled:misbehave");
+    // Each connection is served, by the fallback where it has to be.
+    for number in 0..24 {
+        world.tcp_echo("10.0.0.3:80", &format!("hello {number}"));
+    }
+    assert_eq!(forwarder.stats()["directors"][0]["scheduler"], "rr");
+    let output = forwarder.ctl(&["events"]);
+    let events = String::from_utf8(output.stdout).unwrap();
+    let back = events.lines().find(|line| line.contains("scheduler_rolled_back"));
+    let back = back.unwrap_or_else(|| panic!("{events}"));
+    assert!(back.contains("web") && back.contains("bundled:misbehave"), "{back}");
+    assert_eq!(connection.echo("after"), first);
+    forwarder.terminate();
+    assert_eq!(forwarder.wait(), Some(0), "{}", forwarder.log());
+}
+
 #[test]
 fn a_crowd_at_the_control_socket_does_not_disturb_packets_or_the_stop() {
     use std::io::Write as _;

@@ -37,7 +37,7 @@ fn commands_help() -> String {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let line = arguments.words.join(" ");
+    let line = line(&arguments.words);
     let socket = arguments.socket.clone().unwrap_or_else(|| socket_of(&arguments.config));
     let answer = {
         let _progress = Progress::start(format!("asking {}", socket.display()));
@@ -47,6 +47,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Ok(value) if arguments.json => output::answer(&format!("{value:#}\n")),
         Ok(value) => output::answer(&control::text(&line, &value)),
         Err(error) => Err(refused(error)),
+    }
+}
+
+/// The line that is sent: a component that lies here is named by its whole path, since the forwarder runs elsewhere. One
+/// that does not lie here is looked for beside the configuration.
+fn line(words: &[String]) -> String {
+    let [command, director, key, component] = words else { return words.join(" ") };
+    let whole = std::fs::canonicalize(component).ok().filter(|path| path.is_file());
+    let whole = whole.as_ref().and_then(|path| path.to_str());
+    match whole {
+        // Words of a line are apart by spaces.
+        Some(whole)
+            if (command.as_str(), key.as_str()) == ("director", "scheduler")
+                && component.ends_with(".wasm")
+                && !whole.contains(char::is_whitespace) =>
+        {
+            [command, director, key, whole].join(" ")
+        }
+        _ => words.join(" "),
     }
 }
 

@@ -406,6 +406,13 @@ impl Forwarder {
         command.args(["ctl", "--socket"]).arg(self.socket()).args(words).output().unwrap()
     }
 
+    /// A file beside the configuration.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.config.parent().unwrap().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
     pub(crate) fn stats(&self) -> Value {
         let output = self.ctl(&["stats", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
