@@ -245,6 +245,22 @@ fn flow_rules_permit_direct_and_deny_real_packets() {
     assert_eq!(outcome["metrics"]["flows.broken"], 15.0, "{outcome:#}");
 }
 
+#[test]
+fn a_component_with_the_same_rules_permits_directs_and_denies_the_same() {
+    let scenario = "sim/scenarios/policy-examples-component.toml";
+    let Some((outcome, _)) = run_to_end("rules-component", scenario) else { return };
+    assert_eq!(outcome["metrics"]["flows.completed"], 250.0, "{outcome:#}");
+    assert_eq!(outcome["metrics"]["flows.broken"], 15.0, "{outcome:#}");
+}
+
+#[test]
+fn a_component_sends_answers_back_by_the_router_of_its_table() {
+    let scenario = "sim/scenarios/policy-outflow-component.toml";
+    let Some((outcome, _)) = run_to_end("outflow-component", scenario) else { return };
+    assert_eq!(outcome["metrics"]["flows.completed"], 200.0, "{outcome:#}");
+    assert_eq!(outcome["metrics"]["flows.broken"], 5.0, "{outcome:#}");
+}
+
 /// Runs a scenario in which the scheduler changes under load: each change took place, and nobody on the wires could tell.
 fn swap_under_load(name: &str, file: &str, changes: u64, flows: u64) {
     let Some(outcome) = run_well(name, file) else { return };

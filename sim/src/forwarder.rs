@@ -11,7 +11,9 @@ use evenkeel_engine::director::Scheduler;
 use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Layer, MidStream, Mode, Plan, SchedulerPlan};
 use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
-use evenkeel_engine::{Counters, Duration, Engine, Event as EngineEvent, Guests, Instant, PlanError, step};
+use evenkeel_engine::{
+    Counters, Duration, Engine, Event as EngineEvent, Guests, Instant, PlanError, Probe, ProbeReply, step,
+};
 
 use crate::checker::History;
 use crate::device::{Decided, SimDevice};
@@ -182,6 +184,17 @@ impl ForwarderNode {
         if let Err(error) = self.engine.set_scheduler(director, plan, guest, now.after(self.ahead)) {
             self.tell(format!("director {director}: {error}"));
         }
+    }
+
+    /// The next question of a scheduler to a real server.
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        self.engine.poll_probe(now.after(self.ahead))
+    }
+
+    /// A real server has answered one.
+    pub(crate) fn probe_answered(&mut self, reply: &ProbeReply, now: Instant) {
+        // Who has left the plan meanwhile is not missed.
+        let _ = self.engine.probe_answered(reply, now.after(self.ahead));
     }
 
     /// The machine loses power: what waits is gone.

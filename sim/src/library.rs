@@ -51,9 +51,11 @@ pub const ENTRIES: &[Entry] = entries![
     "nat-two-nic",
     "nat-udp-snat",
     "policy-examples",
+    "policy-examples-component",
     "policy-outflow",
+    "policy-outflow-component",
     "smoltcp-hosts",
-    "sticky-two-forwarders",
+    "source-sticky-two-forwarders",
     "tunnel",
 ];
 

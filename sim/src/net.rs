@@ -16,6 +16,7 @@ use crate::queue::EventQueue;
 use crate::trace::Trace;
 use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
+use crate::world::Flying;
 
 /// Something that is due. Sixteen bytes, since many wait: machines and connections are numbered in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(crate) enum Event {
     Happen { happening: usize },
     /// What has happened for a while is over.
     Over { undoing: usize },
+    /// A scheduler's question, or its answer, has arrived.
+    Probe { number: usize },
 }
 
 /// The short form of an index. Nothing that is counted here reaches 2^32 before memory ends.
@@ -103,6 +106,8 @@ pub(crate) struct Net {
     /// The cable of each interface of each machine.
     machine_plugs: Vec<Vec<Option<Plug>>>,
     flights: Slab<Flight>,
+    /// Schedulers' questions to servers that are under way.
+    pub(crate) probes: Slab<Flying>,
     /// What kernels send, and buffers for later.
     pub(crate) out: Out,
     exits: Vec<Exit>,
@@ -135,6 +140,7 @@ impl Net {
             switch_plugs: Vec::new(),
             machine_plugs: Vec::new(),
             flights: Slab::new(),
+            probes: Slab::new(),
             out: Out::default(),
             exits: Vec::new(),
             watch: None,

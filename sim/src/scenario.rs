@@ -133,12 +133,22 @@ impl std::fmt::Display for Expected {
 fn read(path: &Path) -> Result<String, String> {
     let named = |reason: &dyn std::fmt::Display| format!("{} is not readable: {reason}", path.display());
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| named(&error))?;
+    let file = File::open(path).map_err(|error| match library_name(path) {
+        Some(name) => {
+            named(&format_args!("{error}; `evenkeel sim new {name}` writes the scenario of that name"))
+        }
+        None => named(&error),
+    })?;
     file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(format!("{} has more than {FILE_MAX_BYTES} bytes", path.display()));
     }
     String::from_utf8(bytes).map_err(|error| named(&error))
+}
+
+/// The name of the library that `path` is where a file is meant.
+fn library_name(path: &Path) -> Option<&'static str> {
+    crate::library::find(path.to_str()?).map(|entry| entry.name)
 }
 
 fn check_text(text: &str, path: &Path, files: &mut check::Files<'_>) -> Result<Scenario, ScenarioErrors> {

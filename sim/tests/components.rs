@@ -45,6 +45,22 @@ fn a_component_that_traps_costs_no_packet() {
     assert!(outcome.share_deviation < 10.0, "{}", outcome.to_text());
 }
 
+/// The wires carry the same frames at the same times, and every decision is the same.
+#[test]
+fn rules_as_a_component_do_to_each_packet_what_native_rules_do() {
+    for name in ["policy-examples", "policy-outflow"] {
+        let [native, component] = ["", "-component"].map(|kind| library(&format!("{name}{kind}.toml")));
+        for seed in [1, 5] {
+            let native = run_with_components(&native, seed);
+            let component = run_with_components(&component, seed);
+            assert!(component.is_as_expected(), "{}", component.to_text());
+            assert_eq!(component.wire_hash, native.wire_hash, "{name} with seed {seed}");
+            assert_eq!(component.decision_hash, native.decision_hash, "{name} with seed {seed}");
+            assert_eq!(component.forwarders[0].guests.iter().map(|guest| guest.fallbacks).sum::<u64>(), 0);
+        }
+    }
+}
+
 #[test]
 fn components_repeat_with_the_seed() {
     for name in ["demo.toml", "guest-faults.toml"] {

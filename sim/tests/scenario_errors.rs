@@ -505,6 +505,8 @@ fn files_that_cannot_be_read_are_told_as_such() {
     for junk in ["\u{0}", "[[[[", "a = 1e999", "é = 1", "scenario = 5"] {
         assert!(parse(junk).is_err(), "{junk}");
     }
+    let errors = Scenario::load(Path::new("nat-two-nic")).unwrap_err().to_string();
+    assert!(errors.contains("`evenkeel sim new nat-two-nic` writes"), "{errors}");
 }
 
 #[test]

@@ -6,10 +6,16 @@ use crate::Failure;
 
 /// Writes an answer as it is. A reader that has left early, such as `head`, is no failure.
 pub(crate) fn answer(text: &str) -> Result<(), Failure> {
+    is_taken(text).map(|_| ())
+}
+
+/// Writes one of many answers. Returns whether somebody still reads.
+pub(crate) fn is_taken(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::runtime(error)),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::runtime(error)),
     }
 }
 

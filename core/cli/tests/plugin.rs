@@ -1,12 +1,13 @@
-//! A scheduler of one's own, as somebody new would make it: the commands of the page, in a fresh folder.
+//! A scheduler and a policy of one's own, as somebody new would make them: the commands of the pages, in a fresh folder.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The page whose commands are tried.
+/// The pages whose commands are tried.
 const PAGE: &str = include_str!("../../../docs/src/plugins/writing-a-scheduler.md");
+const PAGE_OF_POLICIES: &str = include_str!("../../../docs/src/plugins/writing-a-policy.md");
 
 /// A folder of its own, removed at the end.
 struct Folder(PathBuf);
@@ -36,37 +37,31 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The commands of the page, one after the other.
-fn commands() -> String {
-    let mut script = String::from("set -e\n");
-    let mut is_inside = false;
-    for line in PAGE.lines() {
-        match (line, is_inside) {
-            ("```sh", false) => is_inside = true,
-            ("```", true) => is_inside = false,
-            (line, true) => {
-                script.push_str(line);
-                script.push('\n');
+/// The blocks of a page in this language, one after the other.
+fn blocks(page: &str, language: &str) -> String {
+    let (mut text, mut is_inside) = (String::new(), false);
+    for line in page.lines() {
+        match (line.strip_prefix("```"), is_inside) {
+            (Some(name), false) if name == language => is_inside = true,
+            (Some(""), true) => is_inside = false,
+            (_, true) => {
+                text.push_str(line);
+                text.push('\n');
             }
             _ => {}
         }
     }
-    script
+    text
 }
 
-#[test]
-fn the_commands_of_the_page_end_with_a_table_of_both_schedulers() {
-    let folder = Folder::new("page");
-    let script = commands();
-    assert!(script.lines().count() >= 8, "{script}");
+/// Runs commands in a folder as in a shell of somebody who builds nothing else; what they said.
+fn run(script: &str, folder: &Path) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_evenkeel")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let output = Command::new("sh")
-        .arg("-c")
-        .arg(&script)
-        .current_dir(&folder.0)
+        .args(["-e", "-c", script])
+        .current_dir(folder)
         .env("PATH", path)
-        // As in a shell of somebody who builds nothing else.
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("RUSTFLAGS")
@@ -75,12 +70,43 @@ fn the_commands_of_the_page_end_with_a_table_of_both_schedulers() {
         .unwrap();
     let said = said(&output);
     assert!(output.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn the_commands_of_the_page_end_with_a_table_of_both_schedulers() {
+    let folder = Folder::new("page");
+    let script = blocks(PAGE, "sh");
+    assert!(script.lines().count() >= 7, "{script}");
+    let said = run(&script, &folder.0);
     for words in ["nearest.wasm", "deterministic", "of 32", "wlc"] {
         assert!(said.contains(words), "{words} is missing in:\n{said}");
     }
     assert!(!said.contains("FAILED"), "{said}");
     let component = std::fs::metadata(folder.0.join("nearest/nearest.wasm")).unwrap();
     assert!(component.len() < 64 * 1024, "{} bytes", component.len());
+}
+
+#[test]
+fn the_commands_of_the_page_about_policies_end_with_clients_that_were_served_and_denied() {
+    let folder = Folder::new("policy");
+    let script = blocks(PAGE_OF_POLICIES, "sh");
+    assert!(script.lines().count() >= 8, "{script}");
+    let said = run(&script, &folder.0);
+    for words in ["office.wasm", "worlds    policy", "verdicts", "10000 native rules", "flows.completed"] {
+        assert!(said.contains(words), "{words} is missing in:\n{said}");
+    }
+    assert!(!said.contains("FAILED"), "{said}");
+    // The policy of the page is one, and denies what its data names.
+    let office = folder.0.join("office");
+    std::fs::write(office.join("src/lib.rs"), blocks(PAGE_OF_POLICIES, "rust")).unwrap();
+    let data = "198.18.0.0/15\n";
+    std::fs::write(office.join("data.txt"), data).unwrap();
+    let said = run("evenkeel plugin build\nevenkeel plugin check office.wasm --data data.txt", &office);
+    assert!(
+        said.contains("1000 flows: deny 797, skip 203; 203 within a limit, of 1 that it wishes"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -100,6 +126,10 @@ fn every_language_has_a_template_and_nothing_is_overwritten() {
     }
     let output = evenkeel().args(["plugin", "new", "No Name"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+    let policy_in_c = ["plugin", "new", "mine", "--kind", "policy", "--lang", "c"];
+    let output = evenkeel().current_dir(&folder.0).args(policy_in_c).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("leave out --lang"), "{}", said(&output));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod addresses;
 mod by_name;
 mod diagnostic;
 pub mod document;
+pub mod export;
 mod forms;
 mod gather;
 pub mod import;

@@ -45,9 +45,14 @@ pub struct ForwarderConfig {
     pub control: PathBuf,
     /// How devices are driven.
     pub io: Io,
+    /// The port at which real servers answer schedulers that ask them how they are.
+    pub probe_port: u16,
     /// The seed of everything random; `None` when the file leaves it to be drawn, see [`Loaded::with_seed`].
     pub seed: Option<u64>,
 }
+
+/// The port of real servers' answers when the file names none.
+pub(crate) const PROBE_PORT_DEFAULT: u16 = 7791;
 
 /// The socket of `evenkeel ctl` when the file names none.
 pub(crate) const CONTROL_DEFAULT: &str = "/run/evenkeel/evenkeel.sock";
@@ -55,7 +60,13 @@ pub(crate) const CONTROL_DEFAULT: &str = "/run/evenkeel/evenkeel.sock";
 impl Default for ForwarderConfig {
     fn default() -> Self {
         let (setup, io) = (Setup::default(), Io::default());
-        Self { setup, control: PathBuf::from(CONTROL_DEFAULT), io, seed: None }
+        Self {
+            setup,
+            control: PathBuf::from(CONTROL_DEFAULT),
+            io,
+            probe_port: PROBE_PORT_DEFAULT,
+            seed: None,
+        }
     }
 }
 
@@ -187,12 +198,12 @@ impl Loaded {
             SchedulerPlan::Guest(guest) => director.name == wanted && guest.component == component,
             SchedulerPlan::Builtin(_) | SchedulerPlan::Tuned(_) => false,
         });
+        let is_it = |policy: &PolicyGuestPlan| policy.name == wanted && policy.guest.component == component;
         let by_policy = self.plan.policies.iter().any(|policy| match policy {
-            PolicyPlan::Guest(PolicyGuestPlan { name, guest, .. }) => {
-                name == wanted && guest.component == component
-            }
+            PolicyPlan::Guest(policy) => is_it(policy),
             PolicyPlan::Rules(_) => false,
         });
+        let by_policy = by_policy || self.plan.outflow_guests.iter().any(is_it);
         by_policy && !by_director
     }
 

@@ -25,7 +25,7 @@ pub(crate) use director::{
 };
 pub use either::{OneOrMany, TextOrTable};
 pub(crate) use policy::{
-    Conditions, Dscp, FaultPolicy, Flow, IcmpType, Negated, NumberOr, Per, Permission, Policy,
+    ComponentWay, Conditions, Dscp, FaultPolicy, Flow, IcmpType, Negated, NumberOr, Per, Permission, Policy,
     PolicyComponent, Ports, Rule, Set,
 };
 pub(crate) use scheduler::{
@@ -216,6 +216,10 @@ pub(crate) struct Forwarder {
     /// How devices are driven: `io_uring`, `epoll`, or `auto` for `io_uring` where the system allows it.
     #[schemars(extend("default" = "auto"))]
     pub(crate) io: Option<At<Io>>,
+    /// The UDP port at which real servers answer schedulers that ask them how they are (`prequal` with
+    /// `probe_source = "servers"`, and components).
+    #[schemars(range(min = 1, max = 65_535), extend("default" = 7791))]
+    pub(crate) probe_port: Option<At<i64>>,
     /// Where all randomness comes from: the key of the flow hash and the seeds of components derive from it.
     /// Drawn at start when it is missing. A fixed seed makes runs repeatable and lets whoever knows it aim
     /// collisions, so leave it out on a forwarder that faces strangers.

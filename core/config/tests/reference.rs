@@ -85,7 +85,7 @@ fn the_documented_defaults_are_the_real_ones() {
             assert_eq!(loaded.forwarder, bare.forwarder, "{name}.{key}");
         }
     }
-    assert_eq!(tried, 26, "a section or a default was added: try it here");
+    assert_eq!(tried, 27, "a section or a default was added: try it here");
 }
 
 fn plan(text: &str) -> Plan {

@@ -13,15 +13,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use evenkeel_engine::director::Scheduler;
+use evenkeel_engine::journal::{Journal, Wish};
 use evenkeel_engine::plan::SchedulerPlan;
-use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, step};
+use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, Probe, ProbeReply, step};
 use evenkeel_io::{
     Backend, DeviceCounters, DeviceError, IoChoice, KernelDevice, MonotonicClock, Port, Waker,
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control;
+use crate::control::{self, Traced};
 
 /// The most orders that wait. Each comes from one client of the control socket, of which there are
 /// [`control::CLIENTS_MAX`], from a signal or from the end, so that a full queue means a stuck data path.
@@ -34,8 +35,20 @@ const ORDERS_PER_TURN: usize = 4;
 /// packets each by default), and an end where packets keep coming.
 const DRAIN_BATCHES_MAX: usize = 64;
 
+/// Accounts of a trace that wait for the control plane. Further ones wait in the engine, which counts what it loses.
+const TRACED_MAX: usize = 256;
+
+/// How long the thread sleeps at most while accounts wait for a client that is slow.
+const TRACE_PATIENCE: Duration = Duration::from_millis(10);
+
 /// How long the thread may take to leave once it is told to: it only closes files.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// The most answers of real servers that wait; each of a batch of new flows may have some.
+const REPLIES_MAX: usize = 1_024;
+
+/// The most answers that are taken in between two batches.
+const REPLIES_PER_TURN: usize = 64;
 
 /// What the control plane asks of the data path.
 enum Order {
@@ -45,6 +58,8 @@ enum Order {
     Apply { plan: Box<Plan>, guests: Guests, reply: oneshot::Sender<Result<u64, PlanError>> },
     /// Let this component schedule for a director.
     Schedule(Box<Schedule>, oneshot::Sender<Result<(), String>>),
+    /// Tell of packets as they pass.
+    Trace { wish: Box<Wish>, sink: mpsc::Sender<Traced>, reply: oneshot::Sender<Result<(), String>> },
     /// Tell the neighbours of our addresses.
     Announce,
     /// Forward what has arrived, then nothing more.
@@ -62,10 +77,35 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct DataPath {
     orders: SyncSender<Order>,
+    replies: SyncSender<ProbeReply>,
     waker: Waker,
     backend: Backend,
     // Dropped after `orders`, whose end is the sign to leave.
     _thread: Thread,
+}
+
+/// Where answers of real servers to schedulers' questions go.
+#[derive(Clone, Debug)]
+pub(crate) struct Replies {
+    queue: SyncSender<ProbeReply>,
+    waker: Option<Waker>,
+}
+
+impl Replies {
+    /// Hands one over. Without room it is left out: the scheduler has newer ones.
+    pub(crate) fn hand_over(&self, reply: ProbeReply) {
+        if self.queue.try_send(reply).is_ok()
+            && let Some(waker) = &self.waker
+        {
+            waker.wake();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> (Self, Receiver<ProbeReply>) {
+        let (queue, inbox) = sync_channel(REPLIES_MAX);
+        (Self { queue, waker: None }, inbox)
+    }
 }
 
 #[derive(Debug)]
@@ -98,8 +138,10 @@ pub(crate) fn start(
     ports: Vec<Port>,
     choice: IoChoice,
     events: mpsc::Sender<Event>,
+    probes: mpsc::Sender<Probe>,
 ) -> Result<(DataPath, Ended), DeviceError> {
     let (orders, inbox) = sync_channel(ORDERS_MAX);
+    let (replies, answers) = sync_channel(REPLIES_MAX);
     let (opened, is_open) = sync_channel(1);
     let (end, ended) = oneshot::channel();
     let body = move || {
@@ -112,7 +154,8 @@ pub(crate) fn start(
             }
         };
         let _ = opened.send(Ok((device.waker(), device.backend().clone())));
-        let mut turns = Turns { engine, events, place: None, inbox, clock: MonotonicClock };
+        let clock = MonotonicClock;
+        let mut turns = Turns { engine, events, place: None, probes, answers, inbox, clock, trace: None };
         let result = turns.run(&mut device);
         let _ = end.send(result);
         // The interface stays open until the routes to it are gone.
@@ -126,10 +169,15 @@ pub(crate) fn start(
         error: std::io::Error::other("its thread ended before it opened the device"),
     })?;
     let (waker, backend) = answer?;
-    Ok((DataPath { orders, waker, backend, _thread: thread }, ended))
+    Ok((DataPath { orders, replies, waker, backend, _thread: thread }, ended))
 }
 
 impl DataPath {
+    /// Where answers of real servers go.
+    pub(crate) fn replies(&self) -> Replies {
+        Replies { queue: self.replies.clone(), waker: Some(self.waker.clone()) }
+    }
+
     pub(crate) const fn backend(&self) -> &Backend {
         &self.backend
     }
@@ -149,6 +197,18 @@ impl DataPath {
         let (reply, answer) = oneshot::channel();
         self.order(Order::Schedule(Box::new(schedule), reply))?;
         answer.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
+    }
+
+    /// Has packets told about as they pass, until the receiver is dropped.
+    ///
+    /// # Errors
+    /// When somebody else is told already.
+    pub(crate) async fn trace(&self, wish: Wish) -> Result<mpsc::Receiver<Traced>, String> {
+        let (sink, traced) = mpsc::channel(TRACED_MAX);
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Trace { wish: Box::new(wish), sink, reply })?;
+        answer.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))?;
+        Ok(traced)
     }
 
     /// Puts a plan into force between two batches; answers with its generation.
@@ -194,8 +254,12 @@ struct Turns {
     engine: Engine,
     events: mpsc::Sender<Event>,
     place: Option<mpsc::OwnedPermit<Event>>,
+    probes: mpsc::Sender<Probe>,
+    answers: Receiver<ProbeReply>,
     inbox: Receiver<Order>,
     clock: MonotonicClock,
+    /// Who is told of packets as they pass.
+    trace: Option<mpsc::Sender<Traced>>,
 }
 
 impl Turns {
@@ -206,8 +270,16 @@ impl Turns {
                 self.drain(device);
                 return Ok(());
             }
+            let has_more = self.listen(now);
             let report = step(&mut self.engine, device, now);
+            self.ask(now);
             self.tell();
+            if self.trace.is_some() {
+                self.tell_trace();
+            }
+            if has_more {
+                continue;
+            }
             if report.received == 0 {
                 device.wait(self.patience())?;
             }
@@ -237,6 +309,9 @@ impl Turns {
                     let result = self.engine.set_scheduler(&director, plan, Some(scheduler), now);
                     let _ = reply.send(result.map_err(|error| error.to_string()));
                 }
+                Ok(Order::Trace { wish, sink, reply }) => {
+                    let _ = reply.send(self.begin_trace(*wish, sink));
+                }
                 Ok(Order::Announce) => self.engine.announce(),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
@@ -245,6 +320,23 @@ impl Turns {
         // More orders wait, and their wakeup may be spent: the next turn must not sleep on them.
         device.waker().wake();
         true
+    }
+
+    /// Takes in what real servers have answered. Answers whether more may wait.
+    fn listen(&mut self, now: evenkeel_engine::Instant) -> bool {
+        for _ in 0..REPLIES_PER_TURN {
+            let Ok(reply) = self.answers.try_recv() else { return false };
+            // Who has left the plan meanwhile is not missed.
+            let _ = self.engine.probe_answered(&reply, now);
+        }
+        true
+    }
+
+    /// Hands on what schedulers want to ask real servers. What finds no room is left out.
+    fn ask(&mut self, now: evenkeel_engine::Instant) {
+        while let Some(probe) = self.engine.poll_probe(now) {
+            let _ = self.probes.try_send(probe);
+        }
     }
 
     fn drain(&mut self, device: &mut KernelDevice) {
@@ -269,9 +361,55 @@ impl Turns {
         }
     }
 
+    /// Has the engine write down what becomes of packets. One client is told at a time; one that has left gives way.
+    fn begin_trace(&mut self, wish: Wish, sink: mpsc::Sender<Traced>) -> Result<(), String> {
+        if self.trace.as_ref().is_some_and(|other| !other.is_closed()) {
+            return Err("a trace is running already; there is one at a time".to_owned());
+        }
+        let clock = self.clock;
+        let stopwatch = Box::new(move || clock.now().as_nanos());
+        self.engine.set_journal(Some(Journal::new(wish, Some(stopwatch))));
+        self.trace = Some(sink);
+        Ok(())
+    }
+
+    /// Hands accounts on. What finds the queue full stays in the journal, which counts what it loses.
+    fn tell_trace(&mut self) {
+        let Some(sink) = &self.trace else { return };
+        let Some(journal) = self.engine.journal() else { return };
+        let is_over = loop {
+            let place = match sink.try_reserve() {
+                Ok(place) => place,
+                Err(mpsc::error::TrySendError::Full(())) => break false,
+                Err(mpsc::error::TrySendError::Closed(())) => break true,
+            };
+            match journal.poll() {
+                Some(account) => {
+                    let lost = journal.lost();
+                    place.send(Traced::Packet(Box::new(account), lost));
+                }
+                None if journal.is_full() => {
+                    place.send(Traced::End { lost: journal.lost() });
+                    break true;
+                }
+                None => break false,
+            }
+        };
+        if is_over {
+            self.engine.set_journal(None);
+            self.trace = None;
+        }
+    }
+
     /// How long to sleep when nothing comes in.
-    fn patience(&self) -> Option<Duration> {
-        self.engine.poll_timeout().map(|at| at.since(self.clock.now()))
+    fn patience(&mut self) -> Option<Duration> {
+        let patience = self.engine.poll_timeout().map(|at| at.since(self.clock.now()));
+        let waits = self.engine.journal().is_some_and(|journal| !journal.is_empty());
+        if waits {
+            Some(patience.map_or(TRACE_PATIENCE, |patience| patience.min(TRACE_PATIENCE)))
+        } else {
+            patience
+        }
     }
 }
 

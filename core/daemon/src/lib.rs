@@ -21,6 +21,7 @@ mod events;
 mod links;
 mod ports;
 mod prepare;
+mod prober;
 mod service;
 pub mod setup;
 

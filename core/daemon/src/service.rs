@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use evenkeel_config::{ForwarderConfig, Io, Loaded, Setup as Who, Subject, scheduler_by_name};
 use evenkeel_engine::plan::Layer;
@@ -22,17 +22,19 @@ use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{Event, Plan};
 use evenkeel_io::{Backend, DeviceError, IoChoice, MonotonicClock};
 use evenkeel_plugin_host::Host;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::LocalSet;
 
-use crate::control::{self, Answer, ControlError, Listener};
+use crate::control::{self, Answer, ControlError, Listener, Reply};
 use crate::data_path::{self, DataPath, Ended, Schedule};
 use crate::events::{EventLog, KEPT_MAX};
 use crate::links::Links;
 use crate::ports;
 use crate::prepare::{Components, Mistakes, Prepared, draw_seed, prepare_with_host};
+use crate::prober;
 use crate::setup::{self, Setup, SetupError};
 
 /// How long the data path may take to forward what has arrived when it is told to stop: some thousand packets
@@ -198,7 +200,7 @@ async fn serve(options: Options, prepared: Prepared, host: Host) -> Result<(), R
     let answerer = Rc::clone(&forwarder);
     let answer = Rc::new(move |line: String| -> Answer {
         let forwarder = Rc::clone(&answerer);
-        Box::pin(async move { forwarder.answer(line).await })
+        Box::pin(async move { forwarder.reply(line).await })
     });
     let control = forwarder.settings.control.display();
     tracing::info!(config = %forwarder.options.config.display(), control = %control, "forwarding");
@@ -240,7 +242,9 @@ async fn start(
     let (plan, macs) = (prepared.loaded.plan.clone(), ports::macs(&open));
     let (engine, _) = prepared.into_engine(MonotonicClock.now())?;
     let (events, incoming) = mpsc::channel(KEPT_MAX);
-    let (data_path, ended) = data_path::start(engine, open, choice(settings.io), events)?;
+    let (asking, probes) = mpsc::channel(prober::WAITING_MAX);
+    let (data_path, ended) = data_path::start(engine, open, choice(settings.io), events, asking)?;
+    tokio::task::spawn_local(prober::run(probes, data_path.replies(), settings.probe_port));
     announce(data_path.backend());
     match settings.setup {
         Who::Auto => {
@@ -362,6 +366,30 @@ impl Forwarder {
         }
     }
 
+    /// Answers one line of a client, with one value or, of a trace, with many.
+    async fn reply(self: &Rc<Self>, line: String) -> Result<Reply, String> {
+        if line.split_whitespace().next() != Some(control::TRACE) {
+            return self.answer(line).await.map(Reply::One);
+        }
+        let wish = control::wish(&line, &self.plan.borrow())?;
+        let traced = self.data_path.trace(wish).await?;
+        let forwarder = Rc::clone(self);
+        // The first value says that it has begun, and what o'clock it is by both clocks.
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        let unix_ns = u64::try_from(unix).unwrap_or(u64::MAX);
+        let begun = json!({ "begun": { "at_ns": MonotonicClock.now().as_nanos(), "unix_ns": unix_ns } });
+        let begun = futures_util::stream::iter([begun]);
+        let told = futures_util::stream::unfold(traced, move |mut traced| {
+            let forwarder = Rc::clone(&forwarder);
+            async move {
+                let next = traced.recv().await?;
+                let shown = control::shown(&next, &forwarder.plan.borrow());
+                Some((shown, traced))
+            }
+        });
+        Ok(Reply::Many(Box::pin(begun.chain(told))))
+    }
+
     /// Answers one line of a client.
     async fn answer(&self, line: String) -> Result<Value, String> {
         let mut words = line.split_whitespace();
@@ -389,6 +417,11 @@ impl Forwarder {
                         self.dropped_at_tuns().saturating_add(at_sockets),
                     );
                 }
+                Ok(value)
+            }
+            (Some("explain"), Some(_)) => {
+                let mut value = self.data_path.execute(line).await?;
+                control::seal(&mut value, &self.plan.borrow());
                 Ok(value)
             }
             _ => self.data_path.execute(line).await,
@@ -420,6 +453,7 @@ impl Forwarder {
         // Nobody else's components begin anew.
         plan.directors.retain(|wanted| wanted.name == director);
         plan.policies.clear();
+        plan.outflow_guests.clear();
         let host = Arc::clone(&self.host);
         let work = move || {
             let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
@@ -500,6 +534,7 @@ impl Forwarder {
             ("setup", old.setup != new.setup),
             ("control", old.control != new.control),
             ("io", old.io != new.io),
+            ("probe_port", old.probe_port != new.probe_port),
             ("seed", written_seed.is_some() && old.seed != written_seed),
         ];
         let note = |(key, _): &(&str, bool)| format!("forwarder.{key} changes at the next start");

@@ -105,6 +105,7 @@ pub(crate) fn check(
     }
     plan.outflows.iter().try_for_each(|flow| check_flow(plan, flow, true))?;
     plan.policies.iter().try_for_each(|policy| check_policy(plan, policy, guests))?;
+    plan.outflow_guests.iter().try_for_each(|guest| check_guest(plan, guest, guests))?;
     let judges = plan.policies.iter().filter(|policy| match policy {
         PolicyPlan::Rules(_) => false,
         PolicyPlan::Guest(guest) => {
@@ -219,21 +220,21 @@ fn check_server(director: &DirectorPlan, server: &ServerPlan) -> Result<(), Plan
 
 fn check_policy(plan: &Plan, policy: &PolicyPlan, guests: &Guests) -> Result<(), PlanError> {
     match policy {
-        PolicyPlan::Guest(PolicyGuestPlan { name, guest, gate, .. }) => {
-            gate.iter().try_for_each(|flow| check_flow(plan, flow, false))?;
-            // A policy has no place that it keeps across plans, so each plan brings its own.
-            let Some(policy) = guests.policies.get(name) else {
-                return Err(PlanError::MissingGuest {
-                    name: name.clone(),
-                    component: guest.component.clone(),
-                });
-            };
-            let limits = policy.wishes().limits;
-            in_range(&format!("{name} limits"), limits.len(), 0, GUEST_LIMITS_MAX, "0 to 16")?;
-            limits.iter().try_for_each(|limit| limit.check(name))
-        }
+        PolicyPlan::Guest(guest) => check_guest(plan, guest, guests),
         PolicyPlan::Rules(flows) => flows.iter().try_for_each(|flow| check_flow(plan, flow, false)),
     }
+}
+
+fn check_guest(plan: &Plan, policy: &PolicyGuestPlan, guests: &Guests) -> Result<(), PlanError> {
+    let PolicyGuestPlan { name, guest, gate, .. } = policy;
+    gate.iter().try_for_each(|flow| check_flow(plan, flow, false))?;
+    // A policy has no place that it keeps across plans, so each plan brings its own.
+    let Some(policy) = guests.policies.get(name) else {
+        return Err(PlanError::MissingGuest { name: name.clone(), component: guest.component.clone() });
+    };
+    let limits = policy.wishes().limits;
+    in_range(&format!("{name} limits"), limits.len(), 0, GUEST_LIMITS_MAX, "0 to 16")?;
+    limits.iter().try_for_each(|limit| limit.check(name))
 }
 
 /// The most ways out: entries keep their numbers in 8 bits, and one of these means that there is none.

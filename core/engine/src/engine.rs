@@ -62,6 +62,8 @@ pub struct Engine {
     pub(crate) clients: Clients,
     pub(crate) chain: Chain,
     pub(crate) outflows: Rules,
+    /// Asked where no outflow decides.
+    pub(crate) outflow_guests: Chain,
     pub(crate) directors: Directors,
     pub(crate) sticky: Sticky,
     pub(crate) ports: PortPools,
@@ -94,6 +96,7 @@ impl Engine {
             clients: Clients::default(),
             chain: Chain::default(),
             outflows: Rules::default(),
+            outflow_guests: Chain::default(),
             directors: Directors::default(),
             sticky: Sticky::default(),
             ports: PortPools::default(),
@@ -192,7 +195,7 @@ impl Engine {
     /// The policies, in the order in which they are asked.
     #[must_use]
     pub fn policies(&self) -> Vec<PolicyStatus> {
-        self.chain.status().collect()
+        self.chain.status().chain(self.outflow_guests.status()).collect()
     }
 
     // Handle. Batches are in `walk`.
@@ -245,6 +248,8 @@ impl Engine {
             }
         }
         self.chain = Chain::new(&plan, &mut guests, core::mem::take(&mut self.chain));
+        let leaving = core::mem::take(&mut self.outflow_guests);
+        self.outflow_guests = Chain::of_outflows(&plan, &mut guests, leaving);
         let outflows = core::mem::take(&mut self.outflows);
         self.outflows = compiled(plan.outflows.clone(), plan.hash_key, Some(outflows));
         self.exit.routes = Routes::new(&plan);

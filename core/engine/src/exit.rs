@@ -97,6 +97,7 @@ impl Exit {
             tables: Vec::new(),
             outflows: Vec::new(),
             policies: Vec::new(),
+            outflow_guests: Vec::new(),
             default_permit,
             directors: Vec::new(),
             limits,

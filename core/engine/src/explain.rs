@@ -98,11 +98,12 @@ impl Engine {
             || touched.pools.iter().any(|key| !known.pools.contains(key))
             || !touched.schedulers.is_subset(&known.schedulers)
             || !touched.policies.is_subset(&known.policies)
+            || !touched.outflow_guests.is_subset(&known.outflow_guests)
             || (touched.has_fragments && !known.has_fragments)
     }
 
     /// An engine in the same state as far as `known` says.
-    fn fork(&self, known: &Touched) -> Self {
+    pub(crate) fn fork(&self, known: &Touched) -> Self {
         let ids = known.tuples.iter().filter_map(|tuple| {
             let (id, _) = self.flows.find(tuple.hash(self.flows.key()), tuple)?;
             Some(id)
@@ -117,6 +118,7 @@ impl Engine {
             clients: self.clients.fork(known.tuples.iter().map(|tuple| tuple.source)),
             chain: self.chain.fork(&known.policies),
             outflows: self.outflows.clone(),
+            outflow_guests: self.outflow_guests.fork(&known.outflow_guests),
             directors: self.directors.fork(&known.schedulers),
             sticky: self.sticky.fork(&known.sticks),
             ports: self.ports.fork(&known.pools),
@@ -134,13 +136,16 @@ impl Engine {
 
 impl Touched {
     fn join(&mut self, other: &Self) {
-        let Self { tuples, sticks, pools, schedulers, policies, has_fragments } = other;
+        let Self { tuples, sticks, pools, schedulers, policies, outflow_guests, .. } = other;
         add(&mut self.tuples, tuples);
         add(&mut self.sticks, sticks);
         add(&mut self.pools, pools);
         self.schedulers.extend(schedulers);
         self.policies.extend(policies);
-        self.has_fragments |= has_fragments;
+        self.outflow_guests.extend(outflow_guests);
+        self.asked = other.asked.or(self.asked);
+        self.asked_leaving = other.asked_leaving.or(self.asked_leaving);
+        self.has_fragments |= other.has_fragments;
     }
 }
 

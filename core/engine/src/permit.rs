@@ -76,7 +76,7 @@ impl Engine {
 
     /// Turns the faults of policies into events.
     pub(crate) fn fetch_policy_faults(&mut self) {
-        while let Some((name, fault)) = self.chain.poll_fault() {
+        while let Some((name, fault)) = self.chain.poll_fault().or_else(|| self.outflow_guests.poll_fault()) {
             self.push_fault(&name, Some(fault));
         }
     }
@@ -112,7 +112,7 @@ impl Engine {
     ) -> Result<[u8; 2], DropReason> {
         let to_client = self.way_of_replies(entry);
         let to_server = self.exit.ways.to(hop);
-        if self.outflows.is_empty() {
+        if self.outflows.is_empty() && self.outflow_guests.is_empty() {
             return Ok([to_client, to_server]);
         }
         let one_sided = entry.is_one_sided();
@@ -138,6 +138,21 @@ impl Engine {
         let (verdict, ruling) = rule_aloud(&mut self.outflows, asking, journal.is_thorough(), now);
         journal.note(Step::Outflow { tuple: asking.tuple, interface: asking.interface, ruling });
         verdict
+    }
+
+    /// What the components say that are asked where no outflow decides.
+    #[cold]
+    fn ask_about_leaving(&mut self, asking: &PolicyFlow, now: Instant) -> Option<PolicyVerdict> {
+        let asking = core::slice::from_ref(asking);
+        if let Some(journal) = &mut self.journal {
+            let slot = journal.slot();
+            decide_aloud(&mut self.outflow_guests, journal, asking, &[slot], now);
+        } else {
+            self.outflow_guests.decide(asking, now);
+        }
+        let decided = self.outflow_guests.decided().first().map(|decided| decided.verdict);
+        self.fetch_policy_faults();
+        decided
     }
 
     /// The way of answers when no outflow has another: back by the interface by which the client's packets came, or where
@@ -173,6 +188,12 @@ impl Engine {
                 self.decide_outflow(&asking, now)
             }
             None => self.outflows.evaluate(&asking),
+        };
+        let verdict = match (verdict, opening) {
+            (None, Some(_)) | (Some(PolicyVerdict::Skip), _) if !self.outflow_guests.is_empty() => {
+                self.ask_about_leaving(&asking, now)
+            }
+            (verdict, _) => verdict,
         };
         match verdict {
             Some(PolicyVerdict::Deny) => DEAD_END,

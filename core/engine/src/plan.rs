@@ -44,6 +44,8 @@ pub struct Plan {
     pub outflows: Vec<FlowPlan>,
     /// Who decides about new flows, in order; the first that does not skip wins.
     pub policies: Vec<PolicyPlan>,
+    /// Guests that are asked about packets as they leave, in this order, where no outflow decides.
+    pub outflow_guests: Vec<PolicyGuestPlan>,
     /// What happens to a packet that no policy decided.
     pub default_permit: bool,
     /// The virtual services.
@@ -68,6 +70,7 @@ impl Plan {
             tables: Vec::new(),
             outflows: Vec::new(),
             policies: Vec::new(),
+            outflow_guests: Vec::new(),
             default_permit: true,
             directors: Vec::new(),
             limits: Limits::default(),

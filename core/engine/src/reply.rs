@@ -37,6 +37,17 @@ impl AnswerLimit {
         Self { per_second, left: per_second, second: 0 }
     }
 
+    /// What is left, and of which second.
+    pub(crate) const fn state(&self) -> [u64; 2] {
+        [self.left as u64, self.second]
+    }
+
+    /// Goes on with what was left of a second.
+    pub(crate) fn set_state(&mut self, [left, second]: [u64; 2]) {
+        self.left = u32::try_from(left).unwrap_or(u32::MAX).min(self.per_second);
+        self.second = second;
+    }
+
     /// Whether one more answer may be given at `now`.
     pub const fn take(&mut self, now: Instant) -> bool {
         let second = now.as_nanos() / 1_000_000_000;

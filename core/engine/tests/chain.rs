@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 use evenkeel_engine::director::{Fault, GuestStats};
 use evenkeel_engine::plan::{
     Builtin, FlowAction, FlowPlan, FlowRule, GuestPlan, Limit, LimitKey, OnFault, Plan, PolicyGuestPlan,
-    PolicyPlan, Prefix, Test,
+    PolicyPlan, Prefix, RoutePlan, TablePlan, Test,
 };
 use evenkeel_engine::policy::{Moment, Policy, PolicyAnswer, PolicyFlow, PolicyVerdict, PolicyWishes};
 use evenkeel_engine::time::Duration;
 use evenkeel_engine::wire::tcp::Flags;
-use evenkeel_engine::{Engine, Guests, Instant, PlanError};
+use evenkeel_engine::{DropReason, Engine, Guests, Instant, InterfaceId, PlanError};
 use support::*;
 
 /// What a scripted guest has been asked, call by call.
@@ -339,4 +339,81 @@ fn faults_of_policies_become_events_with_their_name() {
     assert_eq!(faults(&mut engine), ["guard"]);
     exchange(&mut engine, &[udp(from(1, 1), b"a")], at(1));
     assert_eq!(faults(&mut engine), ["guard"], "also when it judges packets");
+}
+
+/// A second TUN, to which the routing table 200 leads, and guests about packets that leave.
+fn leaving(outflows: Vec<FlowPlan>, guests: &[&str]) -> Plan {
+    let mut plan = plan();
+    plan.interfaces.push(interface("tun1", Ipv4Addr::new(10, 98, 1, 1), 24));
+    let destination = Prefix { address: [0, 0, 0, 0].into(), length: 0 };
+    let route = RoutePlan { destination, gateway: None, interface: InterfaceId(1) };
+    plan.tables.push(TablePlan { id: 200, routes: vec![route] });
+    let outflow_guests = guests.iter().map(|name| guest_plan(name)).collect();
+    Plan { outflows, outflow_guests, ..plan }
+}
+
+/// What is sent from port 80, answers of the service, leaves by the table; what else leaves is skipped.
+fn answers_by_table(flow: &PolicyFlow) -> PolicyAnswer {
+    let is_answer = flow.tuple.source_port == 80;
+    if is_answer { PolicyVerdict::Table(0).into() } else { PolicyAnswer::SKIP }
+}
+
+/// Where the answer to a datagram of `ends` leaves.
+fn way_of_answer(engine: &mut Engine, ends: Ends, now: u64) -> InterfaceId {
+    let out = one(engine, udp(ends, b"x"), at(now));
+    let seen = audit(&out);
+    let back = support::ends(seen.destination.0, seen.destination.1, seen.source.0, seen.source.1);
+    exchange_on(engine, InterfaceId(0), &[udp(back, b"y")], at(now))[0].0
+}
+
+#[test]
+fn guests_about_packets_that_leave_are_asked_where_no_outflow_decides() {
+    let mut house = House::default();
+    let first = house.add("first", PolicyWishes::default(), skip);
+    let second = house.add("second", PolicyWishes::default(), answers_by_table);
+    let by_rule = flow("stay", FlowAction::Permit, [10, 0, 0, 0], 8);
+    let rule = vec![Test::source_port(80..=80), Test::destination(Prefix::host([192, 0, 2, 9].into()))];
+    let by_rule = FlowPlan { rules: vec![FlowRule::matching(rule)], ..by_rule };
+    let plan = leaving(vec![by_rule], &["first", "second"]);
+    let mut engine = Engine::new(plan, house.guests, Instant::ZERO).unwrap();
+    assert_eq!(way_of_answer(&mut engine, from(7, 40_000), 1), InterfaceId(1));
+    let questions = second.lock().unwrap().concat();
+    let seen: Vec<_> = questions.iter().map(|one| (one.tuple.source_port, one.interface.0)).collect();
+    assert_eq!(seen, [(40_000, 0), (80, 0)], "each direction once, as it leaves");
+    assert_ne!(questions[0].tuple.destination, VIP.into(), "translated");
+    assert_eq!(*first.lock().unwrap(), *second.lock().unwrap(), "in their order, until one does not skip");
+    assert_eq!(way_of_answer(&mut engine, from(9, 40_000), 1), InterfaceId(0), "the outflow decided");
+    let asked = first.lock().unwrap().concat();
+    assert_eq!(asked.len(), 3, "of that flow only the way to the server");
+    assert_eq!(engine.policies().len(), 2);
+}
+
+#[test]
+fn guests_about_packets_that_leave_deny_a_direction_and_are_asked_again_after_a_change() {
+    let mut house = House::default();
+    let to_seven = |flow: &PolicyFlow| {
+        let is_seven = flow.tuple.destination == Ipv4Addr::new(192, 0, 2, 7).into();
+        if is_seven { PolicyVerdict::Deny.into() } else { PolicyVerdict::Director(0).into() }
+    };
+    house.add("guard", JUDGE, to_seven);
+    let mut engine = Engine::new(leaving(vec![], &["guard"]), house.guests, Instant::ZERO).unwrap();
+    let out = one(&mut engine, udp(from(7, 40_000), b"x"), at(1));
+    let seen = audit(&out);
+    let back = ends(seen.destination.0, seen.destination.1, seen.source.0, seen.source.1);
+    refused(&mut engine, udp(back, b"y"), DropReason::PolicyDenied);
+    assert_eq!(
+        way_of_answer(&mut engine, from(8, 40_000), 1),
+        InterfaceId(0),
+        "a director means nothing here"
+    );
+    assert!(!engine.policies()[0].judges_packets, "packets that leave are not judged one by one");
+    // Another guest of the same name: old flows meet it with their next packets.
+    let mut house = House::default();
+    house.add("guard", PolicyWishes::default(), answers_by_table);
+    engine.apply(leaving(vec![], &["guard"]), house.guests, at(2)).unwrap();
+    assert_eq!(exchange_on(&mut engine, InterfaceId(0), &[udp(back, b"y")], at(3))[0].0, InterfaceId(1));
+    assert_eq!(engine.policies()[0].denied, 1, "what was counted under the name goes on");
+    let missing = leaving(vec![], &["nobody"]);
+    let error = engine.apply(missing, Guests::default(), at(4)).unwrap_err();
+    assert!(matches!(error, PlanError::MissingGuest { .. }), "{error}");
 }

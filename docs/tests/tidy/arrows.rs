@@ -23,14 +23,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plugin-sdk", &[]),
     ("guest", &["plugin-sdk"]),
     ("plugins-bundled", &[]),
+    ("explain", &["engine"]),
     ("sim", &["engine", "config", "plugin-host"]),
-    ("daemon", &["engine", "config", "io", "plugin-host"]),
+    ("daemon", &["engine", "config", "explain", "io", "plugin-host"]),
     ("netns-lab", &["engine", "config", "sim"]),
     (
         "cli",
         &[
             "engine",
             "config",
+            "explain",
             "io",
             "plugin-host",
             "plugin-sdk",
@@ -45,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "engine",
             "config",
+            "explain",
             "io",
             "plugin-host",
             "plugin-sdk",
@@ -60,6 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "engine",
             "config",
+            "explain",
             "io",
             "plugin-host",
             "plugin-sdk",

@@ -123,6 +123,14 @@ pub struct Portrait {
     pub trouble: Option<String>,
 }
 
+impl Portrait {
+    /// Whether it is a policy and nothing else.
+    #[must_use]
+    pub fn is_policy(&self) -> bool {
+        self.worlds == ["policy"]
+    }
+}
+
 /// Looks at a component.
 pub(crate) fn portrait(component: &Component, bytes: usize, digest: String) -> Portrait {
     let has = |interface: &str| component.get_export_index(None, interface).is_some();

@@ -195,7 +195,14 @@ struct User<'a> {
 enum Role<'a> {
     Scheduler,
     Shadow,
-    Policy(&'a PolicyGuestPlan),
+    Policy(&'a PolicyGuestPlan, Direction),
+}
+
+/// Which packets a policy is asked about: those that come in, or those that leave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    In,
+    Out,
 }
 
 fn named(plan: &Plan) -> Vec<User<'_>> {
@@ -209,10 +216,15 @@ fn named(plan: &Plan) -> Vec<User<'_>> {
     let policies = plan.policies.iter().filter_map(|policy| match policy {
         PolicyPlan::Rules(_) => None,
         PolicyPlan::Guest(policy) => {
-            Some(User { name: &policy.name, plan: &policy.guest, role: Role::Policy(policy) })
+            Some(User { name: &policy.name, plan: &policy.guest, role: Role::Policy(policy, Direction::In) })
         }
     });
-    schedulers.chain(policies).collect()
+    let outflows = plan.outflow_guests.iter().map(|policy| User {
+        name: &policy.name,
+        plan: &policy.guest,
+        role: Role::Policy(policy, Direction::Out),
+    });
+    schedulers.chain(policies).chain(outflows).collect()
 }
 
 impl User<'_> {
@@ -261,17 +273,18 @@ impl User<'_> {
                 let scheduler = ComponentScheduler::new(offer, setup, fallback)?;
                 let place = match self.role {
                     Role::Shadow => &mut guests.shadows,
-                    Role::Scheduler | Role::Policy(_) => &mut guests.schedulers,
+                    Role::Scheduler | Role::Policy(..) => &mut guests.schedulers,
                 };
                 place.insert(self.name.to_owned(), Box::new(scheduler));
             }
-            Role::Policy(policy) => {
+            Role::Policy(policy, direction) => {
                 check_policy(&compiled.component)?;
                 let setup = PolicySetup {
                     common: setup,
                     directors: plan.directors.iter().map(|director| director.name.clone()).collect(),
                     interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
                     tables: plan.tables.iter().map(|table| table.id).collect(),
+                    is_outflow: direction == Direction::Out,
                     data: policy.data.clone(),
                 };
                 let terms = self.terms(workshop, PolicyPre::new(compiled.pre.clone()))?;

@@ -66,13 +66,15 @@ fn both(rules: &str, is_out: bool) -> (Rules, Guard) {
         (false, Some(PolicyPlan::Rules(flows))) => flows.clone(),
         (false, _) => panic!("no rules"),
     };
-    let way = if is_out { "way = \"out\"" } else { "" };
     let policy = PolicyGuestPlan {
         on_fault: OnFault::Deny,
         data: rules.to_owned(),
-        ..PolicyGuestPlan::new("guard", guest("bundled:flowmgr", way))
+        ..PolicyGuestPlan::new("guard", guest("bundled:flowmgr", ""))
     };
-    let guarded = Plan { policies: vec![PolicyPlan::Guest(policy)], ..plan };
+    let guarded = match is_out {
+        true => Plan { policies: vec![], outflow_guests: vec![policy], ..plan },
+        false => Plan { policies: vec![PolicyPlan::Guest(policy)], ..plan },
+    };
     (Rules::new(flows, HashKey([1, 2])), Guard::of(&guarded, Mode::Fuel))
 }
 

@@ -1,4 +1,4 @@
-//! The conformance suite over every bundled scheduler, and over guests that break the rules.
+//! The conformance suite over every bundled component, and over guests that break the rules.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
@@ -10,6 +10,7 @@ fn subject(component: &str, options: &str) -> Subject {
     Subject {
         component: component.to_owned(),
         options: options.to_owned(),
+        data: String::new(),
         budget: Duration::from_millis(5),
         memory_bytes: 16 << 20,
         bundled: evenkeel_plugins_bundled::component,
@@ -21,8 +22,8 @@ fn find<'a>(findings: &'a [Finding], name: &str) -> &'a Finding {
 }
 
 #[test]
-fn every_bundled_scheduler_passes() {
-    for name in evenkeel_plugins_bundled::names().filter(|name| *name != "rate-guard") {
+fn every_bundled_component_passes() {
+    for name in evenkeel_plugins_bundled::names() {
         let subject = subject(&format!("bundled:{name}"), "");
         let portrait = subject.inspect().unwrap();
         assert_eq!(portrait.trouble, None);
@@ -46,6 +47,18 @@ fn the_figures_are_those_of_the_algorithms() {
 }
 
 #[test]
+fn what_a_policy_decides_is_told() {
+    let guard = examine(&subject("bundled:syn-guard", "total_per_second = 9")).unwrap();
+    assert!(find(&guard, "verdicts").told.contains("of 1 that it wishes"), "{guard:?}");
+    assert!(find(&guard, "packets").told.starts_with("it judges flows"), "{guard:?}");
+    let rules = "rules = '''\nflow a director dns match proto udp\nflow b deny match proto tcp dstport 22'''";
+    let flowmgr = examine(&subject("bundled:flowmgr", rules)).unwrap();
+    let told = &find(&flowmgr, "verdicts").told;
+    assert!(told.contains("a director 333") && told.contains("deny "), "{told}");
+    assert_eq!(find(&flowmgr, "batches").verdict, Verdict::Passed);
+}
+
+#[test]
 fn guests_that_break_the_rules_are_found_out_by_name() {
     for (kind, check, words) in [
         ("unusable", "weight 0 and down", "down or drained"),
@@ -61,6 +74,5 @@ fn guests_that_break_the_rules_are_found_out_by_name() {
     }
     let refused = examine(&subject("bundled:misbehave", "kind = \"configure\"")).unwrap_err();
     assert!(refused.contains("told to panic in configure"), "{refused}");
-    assert!(examine(&subject("bundled:rate-guard", "")).unwrap_err().contains("not a scheduler"));
     assert!(subject("missing.wasm", "").inspect().is_err());
 }

@@ -448,7 +448,8 @@ impl<G: Policy> PolicyKit<G> {
         let names = |names: [&str; 2]| names.map(ToOwned::to_owned).to_vec();
         let (directors, interfaces) = (names(["web", "dns"]), names(["tun0", "tun1"]));
         let (common, data) = (setup(options), data.to_owned());
-        let setup = PolicySetup { common, directors, interfaces, tables: vec![200], data };
+        let is_outflow = false;
+        let setup = PolicySetup { common, directors, interfaces, tables: vec![200], is_outflow, data };
         let guest: G = glue::policy(&setup)?;
         let wishes = guest.wishes();
         Ok(Self { guest, wishes, now: Instant::default() })

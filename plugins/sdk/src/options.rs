@@ -1,6 +1,7 @@
 //! A guest's own options: the flat part of TOML, `name = value` a line.
 //!
-//! Gets the text of the configuration's table `options`; gives numbers, booleans and texts, and refuses what is
+//! Gets the text of the configuration's table `options`; gives numbers, booleans and texts (also over several lines
+//! between three quotes), and refuses what is
 //! out of range, of another type or unknown. It never reads tables or lists: a guest that needs those brings a
 //! TOML parser.
 
@@ -9,6 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
+use core::str::CharIndices;
 use core::time::Duration;
 
 use crate::ConfigureError;
@@ -33,14 +35,31 @@ impl Options {
     /// When a line is not `name = value`, a name is there twice, or a value is a list or a table.
     pub fn parse(text: &str) -> Result<Self, ConfigureError> {
         let mut options = Self::default();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let read = text.get(..text.len() - rest.len()).unwrap_or_default();
+            let number = read.matches('\n').count() + 1;
+            let refuse = |what: &str| ConfigureError::Other(format!("options, line {number}: {what}"));
+            let (whole, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            let line = whole.trim_start();
+            if line.trim_end().is_empty() || line.starts_with('#') {
+                rest = after;
                 continue;
             }
-            let refuse = |what: &str| ConfigureError::Other(format!("options, line {}: {what}", number + 1));
-            let (name, rest) = parse_name(line).ok_or_else(|| refuse("this is not `name = value`"))?;
-            let value = parse_value(rest).map_err(refuse)?;
+            let (name, value) = parse_name(line).ok_or_else(|| refuse("this is not `name = value`"))?;
+            // The value ends with its line, unless it is a text over several.
+            let lines = rest.get(whole.len() - value.len()..).and_then(|from| Some((from, from.get(..3)?)));
+            let value = match lines.filter(|(_, quotes)| ["\"\"\"", "'''"].contains(quotes)) {
+                Some((from, quotes)) => {
+                    let (value, behind) = parse_lines(from, quotes).map_err(refuse)?;
+                    rest = behind;
+                    Value::Text(value)
+                }
+                None => {
+                    rest = after;
+                    parse_value(value.trim_end()).map_err(refuse)?
+                }
+            };
             if options.entries.iter().any(|(other, _)| *other == name) {
                 return Err(ConfigureError::bad_option(name, "is there twice"));
             }
@@ -187,9 +206,6 @@ fn parse_value(text: &str) -> Result<Value, &'static str> {
         None | Some('#') => Err("the value is missing"),
         Some('[' | '{') => Err("a list or a table is not an option of this guest"),
         Some(quote @ ('"' | '\'')) => {
-            if text.starts_with("\"\"\"") || text.starts_with("'''") {
-                return Err("a text over several lines is not an option of this guest");
-            }
             let (value, rest) = parse_quoted(text, quote)?;
             let rest = rest.trim_start();
             if rest.is_empty() || rest.starts_with('#') {
@@ -208,41 +224,70 @@ fn parse_value(text: &str) -> Result<Value, &'static str> {
     }
 }
 
+/// A text over several lines between three quotes, and the lines that follow it.
+fn parse_lines<'t>(text: &'t str, quotes: &str) -> Result<(String, &'t str), &'static str> {
+    let inside = text.get(quotes.len()..).unwrap_or_default();
+    // A line that ends where the text begins is not part of it.
+    let inside = inside.strip_prefix("\r\n").or_else(|| inside.strip_prefix('\n')).unwrap_or(inside);
+    let mut value = String::new();
+    let mut characters = inside.char_indices();
+    loop {
+        let rest = characters.as_str();
+        if let Some(behind) = rest.strip_prefix(quotes) {
+            let (line, behind) = behind.split_once('\n').unwrap_or((behind, ""));
+            let line = line.trim();
+            let is_clean = line.is_empty() || line.starts_with('#');
+            return if is_clean { Ok((value, behind)) } else { Err("something follows the closing quotes") };
+        }
+        let (_, character) = characters.next().ok_or("the closing quotes are missing")?;
+        value.push(if character == '\\' && quotes.starts_with('"') {
+            parse_escape(&mut characters)?
+        } else {
+            character
+        });
+    }
+}
+
 /// A text in quotes, and what follows it. Single quotes know no escapes.
 fn parse_quoted(text: &str, quote: char) -> Result<(String, &str), &'static str> {
     let mut value = String::new();
-    let mut characters = text.char_indices().skip(1);
-    while let Some((place, character)) = characters.next() {
+    let mut characters = text.char_indices();
+    characters.next();
+    while let Some((_, character)) = characters.next() {
         if character == quote {
-            let rest = text.get(place + 1..).unwrap_or_default();
-            return Ok((value, rest));
+            return Ok((value, characters.as_str()));
         }
-        if character != '\\' || quote == '\'' {
-            value.push(character);
-            continue;
-        }
-        let escape = characters.next().map(|(_, character)| character);
-        let mut code = |digits: usize| {
-            let digits = (0..digits).map(|_| characters.next().and_then(|(_, c)| c.to_digit(16)));
-            let code = digits.reduce(|sum, digit| Some(sum?.checked_mul(16)? + digit?)).flatten();
-            code.and_then(char::from_u32).ok_or("this escape is not a character")
-        };
-        value.push(match escape {
-            Some('b') => '\u{8}',
-            Some('t') => '\t',
-            Some('n') => '\n',
-            Some('f') => '\u{c}',
-            Some('r') => '\r',
-            Some('e') => '\u{1b}',
-            Some('"') => '"',
-            Some('\\') => '\\',
-            Some('x') => code(2)?,
-            Some('u') => code(4)?,
-            Some('U') => code(8)?,
-            Some(_) | None => return Err("there is no such escape"),
+        value.push(if character == '\\' && quote == '"' {
+            parse_escape(&mut characters)?
+        } else {
+            character
         });
     }
     Err("the closing quote is missing")
+}
+
+/// The character that an escape stands for.
+fn parse_escape(characters: &mut CharIndices<'_>) -> Result<char, &'static str> {
+    let escape = characters.next().map(|(_, character)| character);
+    let mut code = |digits: usize| {
+        let digits = (0..digits).map(|_| characters.next().and_then(|(_, c)| c.to_digit(16)));
+        let code = digits.reduce(|sum, digit| Some(sum?.checked_mul(16)? + digit?)).flatten();
+        code.and_then(char::from_u32).ok_or("this escape is not a character")
+    };
+    Ok(match escape {
+        Some('b') => '\u{8}',
+        Some('t') => '\t',
+        Some('n') => '\n',
+        Some('f') => '\u{c}',
+        Some('r') => '\r',
+        Some('e') => '\u{1b}',
+        Some('"') => '"',
+        Some('\\') => '\\',
+        Some('x') => code(2)?,
+        Some('u') => code(4)?,
+        Some('U') => code(8)?,
+        Some(_) | None => return Err("there is no such escape"),
+    })
 }
 
 /// A whole number and a unit.
@@ -285,6 +330,21 @@ mod tests {
 
     fn parse(text: &str) -> Options {
         Options::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_text_may_stand_over_several_lines() {
+        let mut options =
+            parse("a = 1\nb = '''\nx = \"1\"\n\\n\n''' # comment\nc = \"\"\"y\\tz\n\"\"\"\nd = 2");
+        assert_eq!(options.text("b", ""), Ok("x = \"1\"\n\\n\n".to_string()));
+        assert_eq!(options.text("c", ""), Ok("y\tz\n".to_string()));
+        assert_eq!((options.integer("a", 0, 0..=9), options.integer("d", 0, 0..=9)), (Ok(1), Ok(2)));
+        assert_eq!(options.finish(), Ok(()));
+        for wrong in ["a = '''x", "a = '''x''' y", "a = \"\"\"\\q\"\"\"", "a = '''\n'''\na = 2"] {
+            assert!(Options::parse(wrong).is_err(), "{wrong}");
+        }
+        let error = Options::parse("a = '''\n\n'''\nb").unwrap_err();
+        assert_eq!(error, ConfigureError::Other("options, line 4: this is not `name = value`".to_owned()));
     }
 
     #[test]
@@ -366,7 +426,7 @@ mod tests {
             "a = \"\\uD800\"",
             "a = \"x\" y",
             "a = 1\na = 2",
-            "a = \"\"\"x\"\"\"",
+            "a = \"\"\"x\"\"",
             "'a' b = 1",
         ];
         for text in broken {

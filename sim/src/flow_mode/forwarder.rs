@@ -22,7 +22,7 @@ use evenkeel_engine::nat::{PoolKey, PortPools};
 use evenkeel_engine::plan::{Mode, Plan};
 use evenkeel_engine::policy::chain::Chain;
 use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
-use evenkeel_engine::{Guests, Instant};
+use evenkeel_engine::{Guests, Instant, Probe, ProbeReply};
 
 use lingering::{Gone, Lingering};
 
@@ -467,6 +467,19 @@ impl Forwarder {
     /// Flows that were opened.
     pub(super) const fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// The next question of a scheduler to a real server.
+    #[inline]
+    pub(super) fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        self.directors.poll_probe(now)
+    }
+
+    /// A real server has answered one.
+    pub(super) fn probe_answered(&mut self, reply: &ProbeReply, now: Instant) {
+        if let Some(director) = self.directors.at_mut(reply.director) {
+            director.probe_answered(reply.server, reply.in_flight, reply.latency, now);
+        }
     }
 
     /// How often it began anew.

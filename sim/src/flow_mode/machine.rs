@@ -6,7 +6,7 @@ use super::level::Level;
 use super::outcome::MachineOutcome;
 use super::setup::{MachineSetup, SetupError};
 use crate::random::Stream;
-use crate::work::{Law, Refusal, Sampler, ServerQueue, Speed};
+use crate::work::{Law, Recent, Refusal, Sampler, ServerQueue, Speed};
 
 /// A machine at work.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Machine {
     /// How often it has forgotten its sessions.
     pub(super) epoch: u32,
     queue: ServerQueue,
+    recent: Recent,
+    is_hung: bool,
     work: Option<(Sampler, Stream)>,
     requests: u64,
     answered: u64,
@@ -32,6 +34,8 @@ impl Machine {
             name: setup.name.clone(),
             epoch: 0,
             queue: ServerQueue::new(setup.queue),
+            recent: Recent::default(),
+            is_hung: false,
             // As in packet mode.
             work: work.map(|work| (work, Stream::new(seed, &setup.name, "service"))),
             requests: 0,
@@ -77,9 +81,22 @@ impl Machine {
         Some(job)
     }
 
+    /// A request took this long, its wait included.
+    #[inline]
+    pub(super) fn note(&mut self, nanoseconds: u64) {
+        self.recent.note(nanoseconds);
+    }
+
+    /// What it answers to a scheduler's question, where it does: requests that it has, and how long the last ones took.
+    pub(super) fn condition(&self) -> Option<(u32, Duration)> {
+        let held = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        (!self.is_down() && !self.is_hung).then(|| (held, self.recent.latency()))
+    }
+
     /// Stops, and loses what it had.
     pub(super) fn stop(&mut self, now: Instant) -> Vec<u32> {
         self.epoch += 1;
+        self.recent = Recent::default();
         let lost = self.queue.crash();
         self.lost += u64::try_from(lost.len()).unwrap_or(u64::MAX);
         self.count(now);
@@ -93,6 +110,7 @@ impl Machine {
 
     /// Works at another speed.
     pub(super) fn set_speed(&mut self, speed: Speed, now: Instant) {
+        self.is_hung = speed == Speed::HUNG;
         self.queue.set_speed(speed, now);
     }
 

@@ -1,6 +1,7 @@
 //! The loop of flow mode: what comes next in time, and what becomes of it.
 
 mod happen;
+mod probing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use evenkeel_engine::{Duration, Instant};
 use slab::Slab;
 
 use happen::{Act, ChurnState, changes};
+use probing::Flying;
 
 use super::agenda::Agenda;
 use super::forwarder::{Forwarder, Packet, Reached, Refused, Way};
@@ -63,6 +65,8 @@ pub struct World {
     machines: Vec<Machine>,
     due: Tournament,
     agenda: Agenda<Wake>,
+    /// Schedulers' questions to servers that are under way.
+    probes: Slab<Flying>,
     /// The next port of each machine that calls.
     ports: Vec<u16>,
     loads: Vec<Load>,
@@ -91,6 +95,8 @@ enum Wake {
     Update,
     /// A machine comes back from its upgrade.
     Return(u32),
+    /// A scheduler's question to a server, or its answer, has arrived.
+    Probe(u32),
 }
 
 /// A session, with its request that is under way if there is one.
@@ -160,6 +166,7 @@ impl World {
             machines: machines.collect::<Result<_, _>>()?,
             due: Tournament::new(setup.machines.len()),
             agenda: Agenda::new(),
+            probes: Slab::new(),
             ports: setup.callers.iter().map(|caller| first_port(setup.seed, caller)).collect(),
             loads,
             next_load: (u64::MAX, 0),
@@ -443,6 +450,7 @@ impl World {
         };
         if reached.is_new {
             self.note(packet.hash, reached.machine);
+            self.ask(number);
         }
         self.hand_over(exchange, &packet, number, &reached, work, key)
     }
@@ -521,6 +529,9 @@ impl World {
         }
         self.answered += 1;
         let latency = self.now - exchange.sent;
+        if let Some(machine) = self.machines.get_mut(place) {
+            machine.note(latency);
+        }
         if exchange.sent >= self.warmup {
             self.latency.record(latency);
         }

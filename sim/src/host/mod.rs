@@ -285,6 +285,14 @@ impl Host {
         self.arm_work(way);
     }
 
+    /// What a server answers to a scheduler's question; nothing while its programs hang. One without work has none.
+    pub(crate) fn condition(&self) -> Option<(u32, Duration)> {
+        if self.is_hung {
+            return None;
+        }
+        Some(self.work.as_ref().map_or((0, Duration::ZERO), Work::condition))
+    }
+
     /// The programs run at another speed, in thousandths of the normal service time.
     pub(crate) fn set_slowness(&mut self, way: &mut Way<'_>, thousandths: u32) {
         if let Some(work) = &mut self.work {
@@ -517,7 +525,10 @@ impl Host {
             Kind::Asker { .. } => {}
         }
         if let Some(head) = asked {
-            self.begin_work(way, Job { target: Target::Connection { index, generation }, head });
+            self.begin_work(
+                way,
+                Job { target: Target::Connection { index, generation }, head, since: way.now() },
+            );
         }
         if found == Found::Corrupt {
             let reset = reset_for(arrival.segment, arrival.payload.len());
@@ -546,7 +557,10 @@ impl Host {
         if self.listens(Protocol::UDP, local) {
             match Reader::default().push(None, view.payload) {
                 Found::Whole(head) if self.work.is_some() => {
-                    self.begin_work(way, Job { target: Target::Datagram { local, remote }, head });
+                    self.begin_work(
+                        way,
+                        Job { target: Target::Datagram { local, remote }, head, since: way.now() },
+                    );
                 }
                 Found::Whole(head) => {
                     let answer = Message::response_of(&head, identity(&self.own, local.address));

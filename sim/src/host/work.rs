@@ -8,7 +8,7 @@ use crate::packet::AnyEnd;
 use crate::payload::Head;
 use crate::random::Stream;
 use crate::scenario::{Discipline, ServiceModel};
-use crate::work::{LawError, QueueSpec, Sampler, ServerQueue, Speed};
+use crate::work::{LawError, QueueSpec, Recent, Sampler, ServerQueue, Speed};
 
 /// Who waits for the work.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub(super) enum Target {
 pub(super) struct Job {
     pub(super) target: Target,
     pub(super) head: Head,
+    /// When it came.
+    pub(super) since: Instant,
 }
 
 /// A server's line of requests.
@@ -35,6 +37,7 @@ pub(super) struct Work {
     jobs: Slab<Job>,
     /// The generation for which an event has been asked.
     armed: Option<u32>,
+    recent: Recent,
     slowness_thousandths: u32,
     is_hung: bool,
 }
@@ -54,6 +57,7 @@ impl Work {
             draw: Stream::new(seed, name, "service"),
             jobs: Slab::new(),
             armed: None,
+            recent: Recent::default(),
             slowness_thousandths: 1_000,
             is_hung: false,
         })
@@ -79,7 +83,15 @@ impl Work {
     /// The next request that has been worked on.
     pub(super) fn take_done(&mut self, now: Instant) -> Option<Job> {
         let number = self.queue.complete(now)?;
-        self.jobs.try_remove(usize::try_from(number).ok()?)
+        let job = self.jobs.try_remove(usize::try_from(number).ok()?)?;
+        let took = u64::try_from(now.since(job.since).as_nanos()).unwrap_or(u64::MAX);
+        self.recent.note(took);
+        Some(job)
+    }
+
+    /// What it says of itself: requests that it has, and how long the last ones took.
+    pub(super) fn condition(&self) -> (u32, evenkeel_engine::Duration) {
+        (u32::try_from(self.queue.len()).unwrap_or(u32::MAX), self.recent.latency())
     }
 
     /// The event to ask for, where none is asked for yet.
@@ -102,6 +114,7 @@ impl Work {
         self.queue.crash();
         self.jobs.clear();
         self.armed = None;
+        self.recent = Recent::default();
         self.queue.recover(now);
         (self.slowness_thousandths, self.is_hung) = (1_000, false);
     }

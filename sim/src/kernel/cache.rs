@@ -279,7 +279,8 @@ mod tests {
             places.len()
         };
         let base = Key::of(Ip::of_v4(0x0a00_0003), Ip::of_v4(0xc633_0002), 1, 0);
-        let plain = |ports: u64| PlainKey { addresses: 0x0a00_0003_c633_0002, rest: ports << 32 | 0x11_0001 };
+        let plain =
+            |ports: u64| PlainKey { addresses: 0x0a00_0003_c633_0002, rest: ports << 32 | 17 << 16 | 1 };
         // Of 1,024 balls in 4,096 places, 906 have one of their own on average.
         for count in [
             places(&|port| base.with(Protocol::UDP, (53, port)).hash()),

@@ -376,7 +376,7 @@ at 12 s: server.1 is replaced by server.9
 ok     flows.broken at most 1000 (found 36)
 ok     conserved equal to 1 (found 1)
 note: Packets of the first second are part of the totals.
-wire hash 00112233445566ff   decision hash ffeeddccbbaa9988   metric hash ad7c4187ec592fa0
+wire hash 00112233445566ff   decision hash ffeeddccbbaa9988   metric hash 398e72ede97f3f02
 ";
         assert_eq!(run_text(&record), wanted.trim_start_matches('\n'));
     }
@@ -407,9 +407,9 @@ wire hash 00112233445566ff   decision hash ffeeddccbbaa9988   metric hash ad7c41
         let wanted = "
 Schedulers: 2 rows, up to 3 seeds each
 
-              max/mean            Jain             p50               p99             p99.9       broken  instructions
-hash      1.0278 ±3.0%  * 0.9994 ±0.1%    963 µs ±2.2%    4.79 ms ±13.6%     7.6 ms ±19.2%  11.3 ±25.3%           655
-maglev  * 1.0263 ±3.6%    0.9991 ±0.2%  * 920 µs ±1.1%  * 4.52 ms ±11.7%  * 7.17 ms ±19.4%  * 11 ±59.7%         * 412
+              max/mean            Jain             p50               p99             p99.9       broken  instructions    memory
+hash      1.0278 ±3.0%  * 0.9994 ±0.1%    963 µs ±2.2%    4.79 ms ±13.6%     7.6 ms ±19.2%  11.3 ±25.3%           655  * 8.6 MB
+maglev  * 1.0263 ±3.6%    0.9991 ±0.2%  * 920 µs ±1.1%  * 4.52 ms ±11.7%  * 7.17 ms ±19.4%  * 11 ±59.7%         * 412    9.4 MB
 
 * the best; ± half of the 95 % interval over the seeds, in percent of the mean
 note: Left out because a row had the seed already: 1 runs.

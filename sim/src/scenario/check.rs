@@ -33,6 +33,8 @@ use super::{DURATION_MAX, Mode, Scenario, Segment, SegmentKind, quantity};
 
 /// The longest name: what the kernel's names of interfaces and the rules' names of flows leave room for.
 const NAME_MAX: usize = 27;
+/// The longest name of a scenario itself: outputs and files are named by it, and no kernel ever sees it.
+const TITLE_MAX: usize = 63;
 /// The most tables of one kind (segments, host groups, routers, forwarders, links, loads, happenings): what keeps the
 /// matching of patterns with names short, and more than a topology that is written by hand has.
 const TABLES_MAX: usize = 1_024;
@@ -152,9 +154,13 @@ impl Checker<'_, '_> {
     }
 
     fn name(&mut self, span: &Range<usize>, text: &str, kind: &str) {
+        self.name_within(NAME_MAX, (span, text), kind);
+    }
+
+    fn name_within(&mut self, most: usize, (span, text): (&Range<usize>, &str), kind: &str) {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if text.is_empty() || text.len() > NAME_MAX || !text.bytes().all(is_allowed) {
-            let rule = format!("names have 1 to {NAME_MAX} letters, digits, `-` and `_`");
+        if text.is_empty() || text.len() > most || !text.bytes().all(is_allowed) {
+            let rule = format!("names have 1 to {most} letters, digits, `-` and `_`");
             self.errors.add(span.clone(), format!("{kind} name {}: {rule}", quote(text)));
         }
     }
@@ -224,7 +230,7 @@ impl Checker<'_, '_> {
     fn about(&mut self, about: Option<&written::About>) -> Duration {
         let Some(about) = about else { return DURATION_MAX };
         if let Some(name) = &about.name {
-            self.name(&name.span, &name.value, "scenario");
+            self.name_within(TITLE_MAX, (&name.span, &name.value), "scenario");
         }
         self.duration_or(about.duration.as_ref(), Duration::from_nanos(1)..=DURATION_MAX, DURATION_MAX)
     }

@@ -220,6 +220,7 @@ fn has_component(loaded: &Loaded) -> bool {
     let is_component = |scheduler: &SchedulerPlan| matches!(scheduler, SchedulerPlan::Guest(_));
     loaded.plan.directors.iter().any(|director| is_component(&director.scheduler))
         || loaded.plan.policies.iter().any(|policy| matches!(policy, PolicyPlan::Guest(_)))
+        || !loaded.plan.outflow_guests.is_empty()
 }
 
 fn hashes(outcome: &Outcome) -> [String; 3] {

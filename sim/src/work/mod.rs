@@ -16,6 +16,7 @@ mod cdf;
 mod law;
 mod number;
 mod queue;
+mod recent;
 mod sizes;
 mod zipf;
 
@@ -23,5 +24,6 @@ pub use arrivals::{ArrivalProcess, Arrivals};
 pub use cdf::{Cdf, CdfError, Shape};
 pub use law::{Law, LawError, Sampler};
 pub use queue::{Discipline, Due, QueueSpec, Refusal, ServerQueue, Speed};
+pub use recent::{PROBE_WAY, PROBES_MAX, Recent};
 pub use sizes::{NAMES, named};
 pub use zipf::Zipf;

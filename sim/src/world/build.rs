@@ -12,6 +12,7 @@ use super::load::LoadState;
 use super::machine::{Machine, Role};
 use super::setting::{Told, station};
 use super::telling::{Absences, Telling};
+use super::timeline::addresses;
 use super::{Equipment, Options, Queue, RunError, World};
 use crate::checker::{Checker, Names};
 use crate::forwarder::{ForwarderNode, ethernet_names, real_servers};
@@ -76,6 +77,7 @@ impl<'a> World<'a> {
             loads: loads.collect::<Result<_, _>>()?,
             answers: BTreeMap::new(),
             identities: identities(scenario),
+            hosts: hosts(scenario),
             undoings: Vec::new(),
             turns: vec![Turn::default(); scenario.timeline.len()],
             fates: (0..scenario.timeline.len()).map(|index| When::fate(seed, index)).collect(),
@@ -125,6 +127,12 @@ impl<'a> World<'a> {
         let (quality, direction) = if is_up { (up, "up") } else { (down, "down") };
         Wire::new(quality, self.seed, &name, direction)
     }
+}
+
+/// The host of each address that hosts have on their interfaces.
+fn hosts(scenario: &Scenario) -> BTreeMap<IpAddr, usize> {
+    let each = 0..scenario.hosts.len();
+    each.flat_map(|host| addresses(scenario, host).map(move |address| (address, host))).collect()
 }
 
 /// A machine's end of a cable.

@@ -162,6 +162,9 @@ impl Machine {
                     watch.decided(net.now, self.number, &decided, &forwarder.engine);
                 }
             }
+            while let Some(probe) = forwarder.poll_probe(net.now) {
+                net.ask(self.number, probe);
+            }
             while let Some((port, packet)) = self.take_from_engine() {
                 self.hand_to_kernel(net, port, packet);
             }

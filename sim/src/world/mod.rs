@@ -13,6 +13,7 @@ mod bridges;
 mod build;
 mod load;
 mod machine;
+mod probing;
 mod setting;
 mod telling;
 mod timeline;
@@ -38,6 +39,7 @@ use crate::work::LawError;
 use load::LoadState;
 pub use machine::KernelCounts;
 use machine::{Machine, Role};
+pub(crate) use probing::Flying;
 pub(crate) use setting::station;
 use telling::{Absences, Telling};
 use timeline::Undoing;
@@ -279,6 +281,8 @@ pub(crate) struct World<'a> {
     pub(crate) answers: BTreeMap<(Service, IpAddr), u64>,
     /// Who says which word of itself in a response.
     identities: BTreeMap<u32, IpAddr>,
+    /// Which host has an address.
+    hosts: BTreeMap<IpAddr, usize>,
     /// What has to be undone when its time is over.
     undoings: Vec<Undoing>,
     /// Which of several targets, and when, for each entry of the timeline.
@@ -372,6 +376,7 @@ impl World<'_> {
             Event::EngineTimer { machine } => self.with_machine(machine, Machine::engine_timeout),
             Event::Happen { happening } => self.happen(happening),
             Event::Over { undoing } => self.undo(undoing),
+            Event::Probe { number } => self.probe(number),
         }
     }
 

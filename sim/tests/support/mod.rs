@@ -36,6 +36,7 @@ pub fn native(mut plan: Plan) -> Plan {
         }
     }
     plan.policies.retain(|policy| matches!(policy, PolicyPlan::Rules(_)));
+    plan.outflow_guests.clear();
     plan
 }
 

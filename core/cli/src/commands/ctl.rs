@@ -9,8 +9,8 @@ use super::ConfigArgument;
 use crate::progress::Progress;
 use crate::{Failure, output};
 
-/// Ask a running forwarder: stats, directors, drops, rules, events, weight,
-/// reload, version, help
+/// Ask a running forwarder: stats, directors, drops, rules, explain, events,
+/// weight, reload, version, help
 #[derive(Debug, clap::Args)]
 #[command(after_help = commands_help())]
 pub(crate) struct Arguments {
@@ -46,19 +46,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match answer {
         Ok(value) if arguments.json => output::answer(&format!("{value:#}\n")),
         Ok(value) => output::answer(&control::text(&line, &value)),
-        Err(ControlError::NoAnswer { path, reason })
-            if reason.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
-            let path = path.display();
-            Err(Failure::Runtime(format!("{path}: only root and the user of the forwarder may ask it")))
-        }
-        Err(error) => Err(Failure::runtime(error)),
+        Err(error) => Err(refused(error)),
     }
+}
+
+/// Why nobody has answered, in words for the operator.
+pub(crate) fn refused(error: ControlError) -> Failure {
+    if let ControlError::NoAnswer { path, reason } = &error
+        && reason.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        let path = path.display();
+        return Failure::Runtime(format!("{path}: only root and the user of the forwarder may ask it"));
+    }
+    Failure::runtime(error)
 }
 
 /// The socket that the configuration names. A file that cannot be read leaves the default: the forwarder may
 /// run while its file is being edited.
-fn socket_of(config: &ConfigArgument) -> PathBuf {
+pub(crate) fn socket_of(config: &ConfigArgument) -> PathBuf {
     let loaded = evenkeel_config::load(&config.path());
     loaded.map_or_else(|_| ForwarderConfig::default().control, |loaded| loaded.forwarder.control)
 }

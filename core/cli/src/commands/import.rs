@@ -1,5 +1,6 @@
 //! `evenkeel import`: a configuration of another system as one of ours.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -16,13 +17,18 @@ use crate::{Failure, output};
 #[command(after_long_help = "\
   evenkeel import aloha flowmgr.cfg > evenkeel.toml
   ipvsadm --save --numeric > ipvs.rules; evenkeel import ipvsadm ipvs.rules
-  evenkeel import keepalived /etc/keepalived/keepalived.conf")]
+  evenkeel import keepalived /etc/keepalived/keepalived.conf
+  evenkeel import haproxy --address 10.0.0.3 /etc/haproxy/haproxy.cfg")]
 pub(crate) struct Arguments {
     /// Whose configuration it is
     #[arg(value_enum)]
     system: Name,
     /// Its file
     file: PathBuf,
+    /// What `*` means there, every address of the machine: the one that
+    /// clients call
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +39,8 @@ enum Name {
     Ipvsadm,
     /// keepalived: its virtual servers
     Keepalived,
+    /// HAProxy: frontends, backends, `balance`, stick tables of addresses
+    Haproxy,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -40,10 +48,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Name::Aloha => System::Aloha,
         Name::Ipvsadm => System::Ipvsadm,
         Name::Keepalived => System::Keepalived,
+        Name::Haproxy => System::Haproxy,
     };
     let text = read(&arguments.file)?;
     let name = arguments.file.display().to_string();
-    let (toml, found) = import(system, &text, &name).map_err(|found| refused(&found))?;
+    let (toml, found) = import(system, &text, &name, arguments.address).map_err(|found| refused(&found))?;
     output::complain(&found.render(output::has_colour()));
     output::answer(&toml)
 }

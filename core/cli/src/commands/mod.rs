@@ -7,6 +7,8 @@ pub(crate) mod conformance;
 mod cost;
 pub(crate) mod ctl;
 pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod lab;
@@ -24,6 +26,7 @@ pub(crate) mod sim_draw;
 pub(crate) mod sim_new;
 pub(crate) mod sim_run;
 pub(crate) mod sim_swarm;
+pub(crate) mod trace;
 pub(crate) mod version;
 
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_config::Loaded;
 use evenkeel_daemon::GuestLoader;
-use evenkeel_engine::director::{ServerView, builtin::seed_of, native};
+use evenkeel_engine::director::{builtin::seed_of, native};
 use evenkeel_engine::plan::{Plan, SchedulerPlan};
 use evenkeel_plugin_host::Mode;
 use evenkeel_plugin_host::suite::farm::{self, Farm};
@@ -16,7 +16,7 @@ use evenkeel_sim::record::{Comparison, RunRecord};
 use evenkeel_sim::watch::Watch;
 use evenkeel_sim::{Edit, Equipment, Loader, Options, Scenario, Supplier, Supply};
 
-use super::cost::{self, Patience, Runner};
+use super::cost::{self, Patience};
 use super::sim::loader;
 use super::{components, pages};
 use crate::progress::Progress;
@@ -193,12 +193,12 @@ fn measure(wish: &Wish<'_>, study: &Study, first: u64, comparison: &mut Comparis
         let own = study.schedulers.is_empty().then_some(None);
         for scheduler in schedulers.chain(own) {
             let made = timed_farm(wish, scenario, scheduler, first, &mut load)?;
-            timed.extend(made.map(|(farm, servers)| (parameters_of(point, scheduler), farm, servers)));
+            timed.extend(made.map(|farm| (parameters_of(point, scheduler), farm)));
         }
         for seed in (0..wish.seeds.min(TIMED_MAX)).map(|number| first.wrapping_add(number)) {
-            let runners = timed.iter_mut().map(|(_, farm, servers)| Runner { farm, servers });
-            let medians = cost::medians(&mut runners.collect::<Vec<_>>(), &flows, 1, PATIENCE);
-            for ((parameters, ..), nanoseconds) in timed.iter().zip(medians) {
+            let mut farms: Vec<&mut Farm> = timed.iter_mut().map(|(_, farm)| farm).collect();
+            let best = cost::best(&mut farms, &flows, 1, PATIENCE);
+            for ((parameters, _), nanoseconds) in timed.iter().zip(best) {
                 comparison.add_measured(parameters, seed, nanoseconds);
             }
         }
@@ -216,7 +216,7 @@ fn timed_farm(
     scheduler: Option<&Scheduler>,
     seed: u64,
     loader: &mut Loader<'_>,
-) -> Result<Option<(Farm, Vec<ServerView>)>, Failure> {
+) -> Result<Option<Farm>, Failure> {
     let edit = scheduler.map(|wanted| edit(wanted.plan.clone(), wish.director.map(str::to_owned)));
     let edit = edit.as_ref().map(|edit| edit as &Edit);
     let mut supplier = Supplier { scenario, seed, loader, edit };
@@ -227,13 +227,12 @@ fn timed_farm(
         return Ok(None);
     };
     let weights: Vec<u32> = director.servers.iter().map(|server| server.weight).collect();
-    let servers = farm::servers(&weights);
     let tuned = director.scheduler.native();
     let scheduler = guests
         .schedulers
         .remove(&director.name)
         .or_else(|| tuned.map(|tuned| native(&tuned, seed_of(plan.seed, &director.name))));
-    Ok(scheduler.map(|scheduler| (Farm::new(scheduler, servers.clone()), servers)))
+    Ok(scheduler.map(|scheduler| Farm::new(scheduler, farm::servers(&weights))))
 }
 
 /// The command that gives the whole comparison again.

@@ -4,12 +4,9 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::service::{Server, Service, Way, bind, name};
-use super::{Notes, words};
+use super::{Notes, SCHEDULERS, words};
 use crate::forms::quote;
 use crate::sheet::tables;
-
-const SCHEDULERS: [&str; 13] =
-    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"];
 
 type Word<'t> = (Range<usize>, &'t str);
 
@@ -138,7 +135,8 @@ fn server<'t>(
     notes: &mut Notes,
 ) {
     let (mut target, mut place_of, mut way) = (None, None, Way::Nat);
-    let mut server = Server { address: IpAddr::from([0, 0, 0, 0]), port: 0, weight: 1, upper: 0, lower: 0 };
+    let mut server =
+        Server { name: None, address: IpAddr::from([0, 0, 0, 0]), port: 0, weight: 1, upper: 0, lower: 0 };
     let mut words = words.iter();
     while let Some((span, option)) = words.next() {
         let number =

@@ -5,11 +5,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::service::{Server, Service, Way, bind, name};
-use super::{Notes, words};
+use super::{Notes, SCHEDULERS, words};
 use crate::forms::quote;
-
-const SCHEDULERS: [&str; 13] =
-    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"];
 
 const CHECKS: &str = "real servers are not checked yet: each counts as usable";
 
@@ -220,7 +217,7 @@ fn server(line: &Line<'_>, target: &[&str], notes: &mut Notes) -> Option<Server>
         notes.not_kept(&line.span, message, "the real server is left out");
         return None;
     };
-    let mut server = Server { address, port, weight: 1, upper: 0, lower: 0 };
+    let mut server = Server { name: None, address, port, weight: 1, upper: 0, lower: 0 };
     for setting in &line.inside {
         let number = setting.words.get(1).and_then(|text| text.parse().ok());
         match (setting.words.first().copied(), number) {

@@ -1,20 +1,28 @@
 //! Configurations of other systems as one of ours.
 //!
-//! What comes in: a text of ALOHA, of `ipvsadm --save --numeric`, or of keepalived. What goes out: a configuration file,
+//! What comes in: a text of ALOHA, of `ipvsadm --save --numeric`, of keepalived or of HAProxy. What goes out: a configuration file,
 //! and a warning for each thing of the text that it does not keep, with its place. The result is one that
 //! [`parse`](crate::parse) takes; what has no meaning there is left out rather than guessed.
 
 mod aloha;
+mod haproxy;
 mod ipvsadm;
 mod keepalived;
 mod service;
+mod tidy;
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::Misfit;
 use crate::source::Source;
+use service::{Extras, Service};
+
+/// The schedulers that IPVS has, which here have the same names and meanings.
+pub(crate) const SCHEDULERS: [&str; 14] =
+    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
 
 /// Whose text it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,18 +33,31 @@ pub enum System {
     Ipvsadm,
     /// keepalived: its virtual servers.
     Keepalived,
+    /// HAProxy: what of its connections layer 4 can keep.
+    Haproxy,
 }
 
 /// A configuration file that says what `text` says, and what it does not keep. `name` is that of the text in messages.
 ///
+/// Where the text says "every address of the machine", `any` is meant.
+///
 /// # Errors
 /// When nothing of the text can be kept, or a word of an ALOHA text can not stand where it does.
-pub fn import(system: System, text: &str, name: &str) -> Result<(String, Diagnostics), Diagnostics> {
-    match system {
-        System::Aloha => aloha::import(text, name),
-        System::Ipvsadm => finish(text, name, ipvsadm::import),
-        System::Keepalived => finish(text, name, keepalived::import),
-    }
+pub fn import(
+    system: System,
+    text: &str,
+    name: &str,
+    any: Option<IpAddr>,
+) -> Result<(String, Diagnostics), Diagnostics> {
+    let mut notes = Notes::default();
+    let (services, extras) = match system {
+        System::Aloha => return aloha::import(text, name),
+        System::Ipvsadm => (ipvsadm::import(text, &mut notes), Extras::default()),
+        System::Keepalived => (keepalived::import(text, &mut notes), Extras::default()),
+        System::Haproxy => haproxy::import(text, any, &mut notes),
+    };
+    let services = tidy::tidy(services, &mut notes);
+    finish(text, name, &services, extras, notes)
 }
 
 /// What an importer notes as it goes.
@@ -54,22 +75,22 @@ impl Notes {
 fn finish(
     text: &str,
     name: &str,
-    import: fn(&str, &mut Notes) -> Vec<service::Service>,
+    services: &[Service],
+    extras: Extras,
+    notes: Notes,
 ) -> Result<(String, Diagnostics), Diagnostics> {
     let source = Arc::new(Source::new(name, text.to_owned()));
-    let mut notes = Notes::default();
-    let services = import(text, &mut notes);
     let mut found = Diagnostics::default();
     notes.0.into_iter().for_each(|misfit| found.push(misfit.into_diagnostic(&source)));
     found.sort();
     if services.is_empty() {
         let message = format!("{name} has no service that can be kept");
         let diagnostic = Diagnostic::without_place(&source, Code::NoServices, message);
-        let help = "name the file of the system that stands before it: `aloha`, `ipvsadm` or `keepalived`";
+        let help = "name the file of the system that stands before it: `aloha`, `ipvsadm`, `keepalived` or `haproxy`";
         found.push(diagnostic.help(help));
         return Err(found);
     }
-    Ok((service::file(&services), found))
+    Ok((service::file(services, extras), found))
 }
 
 /// The words of a line, each with its place; `offset` is where the line begins.

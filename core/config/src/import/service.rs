@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use crate::addresses::in_brackets;
 use crate::forms::NAME_LENGTH_MAX;
@@ -17,16 +18,31 @@ pub(super) enum Way {
     Tunnel(&'static str, Option<u16>, bool),
 }
 
+/// What is said of all services together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extras {
+    /// Real servers saw the address of the other system, not the client's.
+    pub(super) is_proxy: bool,
+    /// How long a connection may be silent, in milliseconds.
+    pub(super) idle_ms: Option<u64>,
+    /// How many clients stick to a real server; 0 where nothing is said.
+    pub(super) persistent: u64,
+}
+
 /// A virtual service.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Service {
     pub(super) name: String,
+    /// Where it stands.
+    pub(super) span: Range<usize>,
     /// What it is bound to, as configuration files write it.
     pub(super) binds: Vec<String>,
     pub(super) scheduler: String,
     /// Flags of its scheduler.
     pub(super) uses_port: bool,
     pub(super) has_fallback: bool,
+    /// Options of its scheduler, as configuration files write them.
+    pub(super) options: Vec<(&'static str, String)>,
     pub(super) way: Option<Way>,
     pub(super) persistence_seconds: Option<u32>,
     /// The mask of persistence: a text for IPv4, a length for IPv6.
@@ -38,6 +54,8 @@ pub(super) struct Service {
 /// A real server.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
+    /// Its name, where it has one.
+    pub(super) name: Option<String>,
     pub(super) address: IpAddr,
     pub(super) port: u16,
     pub(super) weight: u32,
@@ -61,7 +79,7 @@ pub(super) fn bind(address: IpAddr, port: u16, protocol: &str) -> String {
 }
 
 /// A configuration file with these services.
-pub(super) fn file(services: &[Service]) -> String {
+pub(super) fn file(services: &[Service], extras: Extras) -> String {
     let mut out = String::from(
         "# By which packets come and go; `kind = \"ethernet\"` for an interface of the machine.\n\
          [interface.tun0]\nkind = \"tun\"\n",
@@ -71,9 +89,26 @@ pub(super) fn file(services: &[Service]) -> String {
             "address = [\"10.99.0.1/24\", \"fc00:99::1/64\"] # The source of tunnels: choose your own.\n",
         );
     }
+    // Writing into a String cannot fail.
+    if let Some(idle) = extras.idle_ms {
+        let _ = writeln!(out, "\n[timeouts]\ntcp_established = \"{idle}ms\"");
+    }
+    if extras.persistent > 0 {
+        let most = extras.persistent.min(PERSISTENT_MAX);
+        let _ = writeln!(out, "\n[limits]\npersistent = {most}");
+    }
+    if extras.is_proxy {
+        out.push_str(
+            "\n# Real servers see the client's address here, so their answers must come back through the forwarder.\n\
+             # Where they do not, add `source_nat` with an address of its own to the directors.\n",
+        );
+    }
     services.iter().for_each(|service| director(&mut out, service));
     out
 }
+
+/// The most clients that may stick to real servers.
+const PERSISTENT_MAX: u64 = 1 << 24;
 
 /// Writing into a String cannot fail.
 fn director(out: &mut String, service: &Service) {
@@ -100,12 +135,19 @@ fn director(out: &mut String, service: &Service) {
         let checksum = if *checksum { ", checksum = true" } else { "" };
         let _ = writeln!(out, "tunnel = {{ encapsulation = \"{encapsulation}\"{port}{checksum} }}");
     }
+    let mut options = service.options.clone();
     if ["sh", "mh"].contains(&service.scheduler.as_str()) {
-        let port = if service.uses_port { ", key = \"source-port\"" } else { "" };
-        let (name, fallback) = (text(&service.scheduler), service.has_fallback);
-        let _ = writeln!(out, "scheduler = {{ name = {name}{port}, fallback = {fallback} }}");
+        if service.uses_port {
+            options.push(("key", "\"source-port\"".to_owned()));
+        }
+        options.push(("fallback", service.has_fallback.to_string()));
+    }
+    let scheduler = text(&service.scheduler);
+    if options.is_empty() {
+        let _ = writeln!(out, "scheduler = {scheduler}");
     } else {
-        let _ = writeln!(out, "scheduler = {}", text(&service.scheduler));
+        let options: String = options.iter().map(|(key, value)| format!(", {key} = {value}")).collect();
+        let _ = writeln!(out, "scheduler = {{ name = {scheduler}{options} }}");
     }
     if let Some(seconds) = service.persistence_seconds {
         let mask = match &service.netmask {
@@ -130,10 +172,11 @@ fn director(out: &mut String, service: &Service) {
         };
         let upper = if server.upper > 0 { format!(", max_flows = {}", server.upper) } else { String::new() };
         let lower = if server.lower > 0 { format!(", min_flows = {}", server.lower) } else { String::new() };
+        let name = server.name.clone().unwrap_or_else(|| format!("s{}", number + 1));
         let _ = writeln!(
             out,
-            "  {{ name = \"s{}\", address = \"{address}\", weight = {}{upper}{lower} }},",
-            number + 1,
+            "  {{ name = {}, address = \"{address}\", weight = {}{upper}{lower} }},",
+            text(&name),
             server.weight
         );
     }

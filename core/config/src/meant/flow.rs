@@ -10,7 +10,7 @@ use super::component::is_permit;
 use super::{Meaning, entries};
 use crate::diagnostic::Code;
 use crate::forms::{self, quote};
-use crate::written::{self, At, FlowPolicyText};
+use crate::written::{self, At, ComponentWay, FlowPolicyText};
 
 /// The most flows, and the most outflows: as many as there are rules.
 const FLOWS_MAX: usize = 131_072;
@@ -21,6 +21,10 @@ const RULES_MAX: usize = 131_072;
 
 /// The most policy components; each is a call for every new flow.
 const COMPONENTS_MAX: usize = 16;
+
+fn is_out(component: &At<written::PolicyComponent>) -> bool {
+    component.value.way.as_ref().is_some_and(|way| way.value == ComponentWay::Out)
+}
 
 /// Which of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,9 @@ impl Meaning<'_> {
         }
         plan.outflows = outflows.plans;
         plan.policies = self.chain(flows.plans, components, &asks, &mut names);
+        for component in components.iter().filter(|component| is_out(component)) {
+            plan.outflow_guests.extend(self.policy_component(component, None, &mut names));
+        }
     }
 
     /// Which flows ask which components: places of both.
@@ -84,6 +91,12 @@ impl Meaning<'_> {
                 });
                 continue;
             };
+            if components.get(place).is_some_and(is_out) {
+                let message = format!("the component {} is asked about packets that leave", quote(value));
+                let diagnostic = self.diagnostic(Code::Conflict, span, message);
+                self.found.push(diagnostic.help("take out its `way = \"out\"`, or this flow"));
+                continue;
+            }
             if let Some(first) = asked.get(&place) {
                 let message = format!("two flows ask the component {}", quote(value));
                 let diagnostic = self.diagnostic(Code::Conflict, span, message).also(first, "first here");
@@ -120,7 +133,7 @@ impl Meaning<'_> {
             chain.push(PolicyPlan::Rules(rules));
         }
         for (place, component) in components.iter().enumerate() {
-            if !asks.values().any(|asked| *asked == place) {
+            if !is_out(component) && !asks.values().any(|asked| *asked == place) {
                 chain.extend(self.policy_component(component, None, names).map(PolicyPlan::Guest));
             }
         }

@@ -260,6 +260,9 @@ impl<'a> Meaning<'a> {
             config.control = self.base.join(&control.value);
             self.control(control);
         }
+        if let Some(port) = value.probe_port.as_ref().and_then(|port| u16::try_from(port.value).ok()) {
+            config.probe_port = port;
+        }
         config.seed = value.seed.as_ref().and_then(|seed| u64::try_from(seed.value).ok());
         config
     }

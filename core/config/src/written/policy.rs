@@ -32,6 +32,16 @@ pub(crate) enum FaultPolicy {
     Native,
 }
 
+/// Which packets a component is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ComponentWay {
+    /// Those that come in.
+    In,
+    /// Those that leave.
+    Out,
+}
+
 /// What a component is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -78,6 +88,10 @@ pub(crate) struct PolicyComponent {
     /// What it is asked about: the first packet of each flow, `flow`, or every one, `packet`. Without it, as the component
     /// wants. At most two components may be asked about every packet.
     pub(crate) per: Option<At<Per>>,
+    /// Which packets it is asked about: those that come `in`, or where no outflow decides those that go `out`, once for each
+    /// direction of a flow.
+    #[schemars(extend("default" = "in"))]
+    pub(crate) way: Option<At<ComponentWay>>,
     /// The most time that one call may take, from 10us to 1s. The simulator counts instructions instead.
     #[schemars(extend("default" = "200us"))]
     pub(crate) budget: Option<At<DurationText>>,

@@ -76,7 +76,7 @@ pub(crate) struct SchedulerTable {
     #[schemars(range(min = 1, max = 1600), extend("default" = 300))]
     pub(crate) probe_rate: Option<At<i64>>,
     /// Who answers probes: `flows`, this forwarder by what it sees of its own flows; or `servers`, the real servers
-    /// themselves, where the program that runs the engine can ask them.
+    /// themselves, by a datagram to `forwarder.probe_port`.
     #[schemars(extend("default" = "flows"))]
     pub(crate) probe_source: Option<At<ProbeSource>>,
     /// A real server is hot when it has more in flight than this share of the answers, in hundredths.

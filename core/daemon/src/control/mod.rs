@@ -3,6 +3,7 @@
 //! In: one line of words. Out: one JSON value, or a sentence that says what is wrong with the line. Works on
 //! a bare engine, so that the forwarder and the simulator answer alike. Never waits and never does I/O.
 
+mod explain;
 mod render;
 mod socket;
 mod status;
@@ -12,9 +13,11 @@ use evenkeel_engine::plan::{Builtin, SchedulerPlan};
 use evenkeel_engine::{Engine, Instant};
 use serde_json::{Value, json};
 
+pub use explain::{BYTES_MAX as EXPLAIN_BYTES_MAX, TRACE};
+pub(crate) use explain::{Traced, seal, shown, wish};
 pub use render::text;
-pub(crate) use socket::{Answer, Listener};
-pub use socket::{CLIENTS_MAX, ControlError, IDLE_MAX, LINE_BYTES_MAX, request};
+pub(crate) use socket::{Answer, Listener, Reply};
+pub use socket::{CLIENTS_MAX, ControlError, IDLE_MAX, LINE_BYTES_MAX, request, stream};
 pub(crate) use status::event;
 
 /// One command of the control socket.
@@ -34,6 +37,11 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "directors", arguments: "", help: "directors and their real servers" },
     Command { name: "drops", arguments: "", help: "every reason for a drop, with its count and meaning" },
     Command { name: "rules", arguments: "", help: "flow and outflow rules, with how often each has decided" },
+    Command {
+        name: "explain",
+        arguments: "PACKET...",
+        help: "what would become of a packet now, and why; changes nothing",
+    },
     Command { name: "events", arguments: "", help: "what happened lately: faults of guests, new plans" },
     Command { name: "weight", arguments: "DIRECTOR SERVER N", help: "set a weight, 0 to 65535; 0 drains" },
     Command {
@@ -68,7 +76,13 @@ pub fn execute(engine: &mut Engine, line: &str, now: Instant) -> Result<Value, S
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return Err(unknown(name));
     };
-    if arguments.len() != command.arguments.split_whitespace().count() {
+    let wanted = command.arguments.split_whitespace().count();
+    let is_fit = if command.arguments.ends_with("...") {
+        arguments.len() >= wanted
+    } else {
+        arguments.len() == wanted
+    };
+    if !is_fit {
         return Err(format!("usage: {}", usage(command)));
     }
     match (name, arguments) {
@@ -77,6 +91,7 @@ pub fn execute(engine: &mut Engine, line: &str, now: Instant) -> Result<Value, S
         ("drops", _) => Ok(json!({ "drops": status::drops(engine) })),
         ("rules", _) => Ok(json!({ "rules": status::rules(engine) })),
         ("events", _) => Ok(json!({ "events": status::waiting_events(engine) })),
+        ("explain", _) => explain::explain(engine, line, now),
         ("version", _) => Ok(json!({ "version": env!("CARGO_PKG_VERSION") })),
         ("help", _) => Ok(help()),
         ("weight", &[director, server, weight]) => set_weight(engine, director, server, weight, now),

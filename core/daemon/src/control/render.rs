@@ -12,6 +12,7 @@ pub fn text(line: &str, answer: &Value) -> String {
         "drops" => drops(answer),
         "rules" => rules(answer),
         "events" => events(answer),
+        "explain" => evenkeel_explain::text(answer),
         "weight" => format!(
             "director {}, real server {}: weight {}\n",
             show(&answer["director"]),

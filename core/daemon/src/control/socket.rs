@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt as _};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -79,7 +80,21 @@ pub enum ControlError {
 }
 
 /// What answers a line: boxed, because each line takes its own time.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Value, String>>>>;
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Reply, String>>>>;
+
+/// The answer to a line.
+pub(crate) enum Reply {
+    /// One value.
+    One(Value),
+    /// A value from time to time, until there are no more or the client leaves.
+    Many(Pin<Box<dyn Stream<Item = Value>>>),
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        Self::One(value)
+    }
+}
 
 /// The listening socket; removed from the file system when dropped.
 #[derive(Debug)]
@@ -209,9 +224,35 @@ async fn client(mut stream: UnixStream, answer: Rc<dyn Fn(String) -> Answer>) {
                 Err(_) => Err("the line is not UTF-8".to_owned()),
             },
         };
-        let reply = reply(result);
-        if !matches!(timeout(IDLE_MAX, stream.write_all(reply.as_bytes())).await, Ok(Ok(()))) {
+        let is_there = match result {
+            Ok(Reply::One(value)) => send(&mut stream, Ok(value)).await,
+            Ok(Reply::Many(values)) => send_many(&mut stream, values).await,
+            Err(error) => send(&mut stream, Err(error)).await,
+        };
+        if !is_there {
             return;
+        }
+    }
+}
+
+/// Sends one answer. Returns whether the client has taken it.
+async fn send(stream: &mut UnixStream, result: Result<Value, String>) -> bool {
+    let reply = reply(result);
+    matches!(timeout(IDLE_MAX, stream.write_all(reply.as_bytes())).await, Ok(Ok(())))
+}
+
+/// Sends one answer after the other. A client that says something meanwhile, or leaves, wants no more of them. Returns
+/// whether it has taken all.
+async fn send_many(stream: &mut UnixStream, mut values: Pin<Box<dyn Stream<Item = Value>>>) -> bool {
+    loop {
+        let mut word = [0; 1];
+        let value = tokio::select! {
+            value = values.next() => value,
+            _ = stream.read(&mut word) => return false,
+        };
+        let Some(value) = value else { return true };
+        if !send(stream, Ok(value)).await {
+            return false;
         }
     }
 }
@@ -268,10 +309,7 @@ fn refuse(stream: &UnixStream, reason: &str) {
 /// When nobody answers, or with the forwarder's own words when it refuses.
 pub fn request(path: &Path, line: &str) -> Result<Value, ControlError> {
     let failed = |reason: io::Error| ControlError::NoAnswer { path: path.to_owned(), reason };
-    let mut stream = BlockingStream::connect(path).map_err(failed)?;
-    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
-    stream.set_write_timeout(Some(IDLE_MAX)).map_err(failed)?;
-    let written = stream.write_all(format!("{}\n", line.replace(['\r', '\n'], " ")).as_bytes());
+    let (stream, written) = ask(path, line, Some(ANSWER_MAX))?;
     // Who is refused may find the connection closed before the line is written, with the reason in it.
     let mut text = String::new();
     let mut reader = io::BufReader::new(stream).take(ANSWER_BYTES_MAX);
@@ -280,8 +318,50 @@ pub fn request(path: &Path, line: &str) -> Result<Value, ControlError> {
         let closed = || io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
         return Err(failed(written.err().unwrap_or_else(closed)));
     }
+    unpack(path, &text)
+}
+
+/// Connects and writes one line; with what came of writing.
+fn ask(
+    path: &Path,
+    line: &str,
+    patience: Option<Duration>,
+) -> Result<(BlockingStream, io::Result<()>), ControlError> {
+    let failed = |reason: io::Error| ControlError::NoAnswer { path: path.to_owned(), reason };
+    let mut stream = BlockingStream::connect(path).map_err(failed)?;
+    stream.set_read_timeout(patience).map_err(failed)?;
+    stream.set_write_timeout(Some(IDLE_MAX)).map_err(failed)?;
+    let written = stream.write_all(format!("{}\n", line.replace(['\r', '\n'], " ")).as_bytes());
+    Ok((stream, written))
+}
+
+/// Asks the forwarder at `path` one line that has many answers, from outside of it, and gives each of them to `each` as it
+/// comes, until that says no more.
+///
+/// # Errors
+/// When nobody answers, with the forwarder's own words when it refuses, or when it ends in between.
+pub fn stream(path: &Path, line: &str, mut each: impl FnMut(Value) -> bool) -> Result<(), ControlError> {
+    let failed = |reason: io::Error| ControlError::NoAnswer { path: path.to_owned(), reason };
+    let (stream, written) = ask(path, line, None)?;
+    let mut reader = io::BufReader::new(stream);
+    let mut text = String::new();
+    loop {
+        text.clear();
+        if (&mut reader).take(ANSWER_BYTES_MAX).read_line(&mut text).map_err(failed)? == 0 {
+            let closed = || io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
+            return Err(failed(written.err().unwrap_or_else(closed)));
+        }
+        if !each(unpack(path, &text)?) {
+            return Ok(());
+        }
+    }
+}
+
+/// The value of an answer.
+fn unpack(path: &Path, text: &str) -> Result<Value, ControlError> {
+    let failed = |reason: io::Error| ControlError::NoAnswer { path: path.to_owned(), reason };
     let invalid = |_| failed(io::Error::new(io::ErrorKind::InvalidData, "the answer is not JSON"));
-    let mut value: Value = serde_json::from_str(&text).map_err(invalid)?;
+    let mut value: Value = serde_json::from_str(text).map_err(invalid)?;
     match value.get("error").and_then(Value::as_str) {
         Some(error) => Err(ControlError::Refused(error.to_owned())),
         None => Ok(value.get_mut("ok").map(Value::take).unwrap_or_default()),
@@ -318,7 +398,7 @@ mod tests {
     }
 
     fn echo() -> Rc<dyn Fn(String) -> Answer> {
-        Rc::new(|line| Box::pin(async move { Ok(Value::String(line)) }))
+        Rc::new(|line| Box::pin(async move { Ok(Value::String(line).into()) }))
     }
 
     /// Runs `test` beside a server. Virtual time: a time-out passes as soon as everyone waits.
@@ -471,7 +551,7 @@ mod tests {
     fn a_client_that_never_reads_does_not_hold_up_another() {
         let answer: Rc<dyn Fn(String) -> Answer> = Rc::new(|line| {
             let long = if line == "long" { "x".repeat(4 << 20) } else { line };
-            Box::pin(async move { Ok(Value::String(long)) })
+            Box::pin(async move { Ok(Value::String(long).into()) })
         });
         serve("deaf", answer, async |path| {
             let mut deaf = UnixStream::connect(&path).await.unwrap();

@@ -267,6 +267,16 @@ impl Seat {
         &mut *self.scheduler
     }
 
+    /// Puts `scheduler` there as if it had always been.
+    pub(super) fn put(&mut self, scheduler: Box<dyn Scheduler>) {
+        self.scheduler = scheduler;
+    }
+
+    /// Has whoever sits there always pick this one from now on, under the same name.
+    pub(super) fn fix(&mut self, view: u16) {
+        self.scheduler = Box::new(Fixed { name: self.scheduler.name().to_string(), view });
+    }
+
     /// Whether the scheduler is only a name: a fork's, whose original can not be asked without changing it.
     pub(super) const fn is_absent(&self) -> bool {
         self.is_absent
@@ -295,6 +305,31 @@ impl Seat {
             unanswered: shadow.unanswered,
             imbalance_thousandths: [0, 1].map(|side| shadow.imbalance(views, side)),
         })
+    }
+}
+
+/// In the place of a scheduler whose answer is known: it picks the same server for everybody.
+#[derive(Clone, Debug)]
+struct Fixed {
+    name: String,
+    view: u16,
+}
+
+impl Scheduler for Fixed {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn update(&mut self, _servers: &[ServerView], _now: Instant) {}
+
+    fn pick(&mut self, selection: &mut Selection<'_>, _now: Instant) {
+        for flow in 0..selection.flows().len() {
+            selection.assign_though_full(flow, usize::from(self.view));
+        }
     }
 }
 

@@ -199,6 +199,45 @@ impl Director {
         }
     }
 
+    /// Takes over what another one knew of its servers, in their order: weight, weight as shown, whether each is up (1) and
+    /// full (2), active and inactive flows; and that one's scheduler. Returns whether there are as many.
+    pub(crate) fn recall(
+        &mut self,
+        servers: &[[u32; 5]],
+        flows: usize,
+        scheduler: Option<Box<dyn Scheduler>>,
+        now: Instant,
+    ) -> bool {
+        if servers.len() != self.views.len() {
+            return false;
+        }
+        let slots = self.slots.clone();
+        let all = servers.iter().zip(&slots).zip(&mut self.views).zip(&mut self.loads);
+        for ((([weight, shown, flags, active, inactive], slot), view), load) in all {
+            *load = ServerLoad { active: *active, inactive: *inactive };
+            view.weight = *shown;
+            view.is_up = flags & 1 != 0;
+            view.is_full = flags & 2 != 0;
+            if let Some(Some(server)) = self.servers.get_mut(usize::from(*slot)) {
+                server.weight = *weight;
+                server.load = *load;
+                server.is_up = view.is_up;
+            }
+        }
+        self.flows = flows;
+        if let Some(scheduler) = scheduler {
+            self.seat.put(scheduler);
+        }
+        self.seat.update(&self.views, now);
+        true
+    }
+
+    /// Has the scheduler pick the server with this view from now on.
+    pub(crate) fn fix(&mut self, view: u16, now: Instant) {
+        self.seat.fix(view);
+        self.seat.update(&self.views, now);
+    }
+
     /// What its scheduler knows of the servers, each beside its load.
     pub fn candidates(&self) -> impl Iterator<Item = (&ServerView, &ServerLoad)> {
         self.views.iter().zip(&self.loads)

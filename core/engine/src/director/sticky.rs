@@ -78,6 +78,22 @@ impl Sticky {
         fork
     }
 
+    /// Every entry: its key, the place of its server, when it ends, and its flows.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Key, u16, Instant, u32)> {
+        self.sticks.iter().map(|(key, stick)| (*key, stick.slot, stick.expires, stick.flows))
+    }
+
+    /// The bound on entries.
+    pub(crate) const fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Takes an entry over as it was.
+    pub(crate) fn recall(&mut self, key: Key, slot: u16, server: ServerId, expires: Instant, flows: u32) {
+        self.sticks.insert(key, Stick { slot, server, expires, flows });
+        self.by_expiry.insert((expires, key));
+    }
+
     /// Where the client of `key` sticks: the place and identity of the real server.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<(u16, ServerId)> {

@@ -175,6 +175,11 @@ impl Directors {
         self.exact.range(range).map(|(_, place)| *place).chain(wide.map(|(_, place)| *place))
     }
 
+    /// The places of the plan's directors, in its order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = u16> {
+        self.order.iter().copied()
+    }
+
     /// The place of the plan's director number `number`.
     #[must_use]
     pub fn of_plan(&self, number: u16) -> Option<u16> {

@@ -29,6 +29,18 @@ impl Clients {
         Self { counts: counts.collect(), most: self.most }
     }
 
+    /// How many flows `client` has, where that is counted.
+    pub(crate) fn count(&self, client: Address) -> u32 {
+        self.counts.get(&client).copied().unwrap_or(0)
+    }
+
+    /// Sets how many flows `client` has.
+    pub(crate) fn set_count(&mut self, client: Address, count: u32) {
+        if count > 0 {
+            self.counts.insert(client, count);
+        }
+    }
+
     /// Whether `client` may have one more flow.
     #[must_use]
     pub fn may_open(&self, client: Address) -> bool {

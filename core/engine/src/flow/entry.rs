@@ -187,6 +187,16 @@ impl Traits {
     /// Where the bits of the guests that judge its packets begin; two are left for them.
     const JUDGES_SHIFT: u32 = 6;
 
+    /// All of them, in bits.
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Those of these bits.
+    pub(crate) const fn of_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// Whether any bit of `other` is set.
     #[must_use]
     #[inline]
@@ -228,6 +238,16 @@ pub struct Tally(u64);
 impl Tally {
     /// Bits of the word that count bytes: 1 TiB. The others count packets, 16 million of them.
     const BYTE_BITS: u32 = 40;
+
+    /// The word.
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The tally of this word.
+    pub(crate) const fn of_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 
     /// Counts a packet of `length` IP bytes.
     #[inline]

@@ -325,27 +325,53 @@ impl FlowTable {
             |id: &&FlowId| self.entry(**id).is_some_and(|entry| entry.traits.has(Traits::HALF_OPEN));
         let half_open = kept.iter().filter(waiting).count() + usize::from(oldest.is_none());
         let room = self.flows_max.saturating_sub(self.entries.len() - self.half_open.count);
-        let flows_max = room.min(1) + kept.len();
-        let mut fork = Self {
-            half_open: Ring::new(u16::try_from(half_open).unwrap_or(u16::MAX)),
-            ..Self::new(u32::try_from(flows_max).unwrap_or(1), 1, self.key)
-        };
+        let flows_max = kept.iter().filter(|id| !waiting(id)).count() + room.min(1);
+        let places = u16::try_from(half_open).unwrap_or(u16::MAX);
+        let next = if oldest.is_none() { usize::from(places).saturating_sub(1) } else { 0 };
         // The oldest takes the first place of the ring, which is where the ring then stands.
-        for id in oldest.iter().chain(kept.iter().filter(|id| Some(**id) != oldest)) {
-            let Some(entry) = self.entry(*id) else { continue };
-            let hash = entry.tuple(Direction::Original).hash(self.key);
-            let Ok(inserted) = fork.insert(entry.clone(), hash) else { continue };
-            if let Some(birth) = self.births.get(id.0 as usize).filter(|birth| birth.at != Instant::NEVER) {
-                fork.set_birth(inserted.id, *birth);
+        let others = kept.iter().filter(|id| Some(**id) != oldest);
+        let all =
+            oldest.iter().chain(others).filter_map(|id| Some((self.entry(*id)?.clone(), self.birth(*id))));
+        Self::assemble(flows_max, places, next, self.key, all)
+    }
+
+    /// A table of `kept` flows, with so many `places` for half-open ones, of which the one at `next` is the next to be taken.
+    pub(crate) fn assemble(
+        flows_max: usize,
+        places: u16,
+        next: usize,
+        key: HashKey,
+        kept: impl Iterator<Item = (FlowEntry, Option<Birth>)>,
+    ) -> Self {
+        let kept: Vec<_> = kept.collect();
+        let room = u32::try_from(kept.len() + 1).unwrap_or(u32::MAX);
+        let mut table = Self { half_open: Ring::new(places), ..Self::new(room, 1, key) };
+        for (entry, birth) in kept {
+            let hash = entry.tuple(Direction::Original).hash(key);
+            let Ok(inserted) = table.insert(entry, hash) else { continue };
+            if let Some(birth) = birth {
+                table.set_birth(inserted.id, birth);
             }
         }
-        if oldest.is_none() {
-            fork.half_open.next = fork.half_open.places.len() - 1;
-        } else {
-            fork.half_open.next = 0;
-        }
-        fork.flows_max = fork.entries.len() - fork.half_open.count + room.min(1);
-        fork
+        table.half_open.next = next.min(table.half_open.places.len() - 1);
+        table.flows_max = flows_max;
+        table
+    }
+
+    /// The bound on flows, how many places there are for half-open ones, and which of these is the next to be taken.
+    pub(crate) const fn shape(&self) -> [usize; 3] {
+        [self.flows_max, self.half_open.places.len(), self.half_open.next]
+    }
+
+    /// Every flow with what was noted of its beginning.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&FlowEntry, Option<Birth>)> {
+        self.entries.iter().map(|(place, entry)| {
+            (entry, u32::try_from(place).ok().and_then(|place| self.birth(FlowId(place))))
+        })
+    }
+
+    fn birth(&self, id: FlowId) -> Option<Birth> {
+        self.births.get(id.0 as usize).copied().filter(|birth| birth.at != Instant::NEVER)
     }
 
     /// Sets what every entry says of the plan under which it was permitted.

@@ -127,6 +127,17 @@ enum Fate {
 }
 
 impl TcpTrack {
+    /// All that is known, as numbers.
+    pub(crate) const fn numbers(self) -> [u32; 4] {
+        let ([a, b], [c, d]) = (self.sent, self.acknowledged);
+        [a, b, c, d]
+    }
+
+    /// What these numbers say.
+    pub(crate) const fn of_numbers([a, b, c, d]: [u32; 4]) -> Self {
+        Self { sent: [a, b], acknowledged: [c, d] }
+    }
+
     /// The numbers after the first segment of a connection, in the original direction: its SYN, or what is seen first
     /// of a connection that began elsewhere.
     #[must_use]

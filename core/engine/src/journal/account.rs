@@ -66,9 +66,9 @@ pub enum Step {
     Reviewed(Review),
     /// The flow was over: it has ended, and the packet may open another.
     Lapsed,
-    /// A stage of the policy chain was asked.
+    /// A stage of the policy chain was asked, or a component about packets that leave.
     Policy {
-        /// Its place in the chain.
+        /// Its place in the chain, or among those components.
         place: usize,
         /// Its name.
         name: String,

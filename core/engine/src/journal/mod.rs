@@ -28,7 +28,7 @@ use crate::director::sticky;
 use crate::nat::PoolKey;
 use crate::time::Instant;
 use crate::verdict::{InterfaceId, Verdict};
-use crate::wire::FiveTuple;
+use crate::wire::{Address, FiveTuple};
 
 /// Accounts that wait to be fetched at most. A driver fetches after each batch; what is left are those of a reader that
 /// does not keep up.
@@ -88,6 +88,12 @@ pub struct Touched {
     pub schedulers: BTreeSet<u16>,
     /// The places in the chain of policies that were asked.
     pub policies: BTreeSet<usize>,
+    /// The places among the components about packets that leave, of those that were asked.
+    pub outflow_guests: BTreeSet<usize>,
+    /// Who policies were asked about: source and destination.
+    pub asked: Option<(Address, Address)>,
+    /// The same of those about packets that leave.
+    pub asked_leaving: Option<(Address, Address)>,
     /// Whether the fragments under way mattered.
     pub has_fragments: bool,
 }

@@ -246,9 +246,7 @@ pub(crate) fn decide_aloud(
     chain.begin(flows.len());
     journal.turn(slots.first().copied().unwrap_or(0));
     for number in 0..chain.stages().len() {
-        journal.touch(|touched| {
-            touched.policies.insert(number);
-        });
+        touch_policy(journal, chain, number, flows);
         let studies: Vec<Option<(usize, Option<Study>)>> = flows
             .iter()
             .enumerate()
@@ -273,12 +271,23 @@ pub(crate) fn judge_aloud(
         if !chain.judge_step(number, packets, now) {
             continue;
         }
-        journal.touch(|touched| {
-            touched.policies.insert(number);
-        });
+        touch_policy(journal, chain, number, packets);
         let asked = chain.asked().iter().map(|place| Some((*place, None))).collect();
         note_stage(chain, journal, number, asked, slots);
     }
+}
+
+/// Keeps in mind that the link at `number` of `chain` is asked, and about whom first.
+fn touch_policy(journal: &mut Journal, chain: &Chain, number: usize, flows: &[PolicyFlow]) {
+    journal.touch(|touched| {
+        let (places, asked) = if chain.is_about_leaving() {
+            (&mut touched.outflow_guests, &mut touched.asked_leaving)
+        } else {
+            (&mut touched.policies, &mut touched.asked)
+        };
+        places.insert(number);
+        *asked = flows.first().map(|flow| (flow.tuple.source, flow.tuple.destination));
+    });
 }
 
 /// How rules of the link at `number` come to what they say of a flow that nobody before it has decided.
@@ -290,10 +299,7 @@ fn study_of(
     now: Instant,
 ) -> Option<(usize, Option<Study>)> {
     chain.decided().get(place).filter(|decided| decided.verdict == PolicyVerdict::Skip)?;
-    let rules = match chain.stages().get(number)? {
-        Stage::Rules(rules) => Some(&**rules),
-        Stage::Guest(guest) => guest.gate(),
-    };
+    let rules = chain.stages().get(number)?.rules();
     Some((place, rules.map(|rules| study(rules, flow, journal.is_thorough(), now))))
 }
 

@@ -68,6 +68,26 @@ impl PortPools {
         }
     }
 
+    /// The ports that are held of a pool, as ranges.
+    pub(crate) fn ranges(&self, key: &PoolKey) -> Vec<(u16, u16)> {
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        let Some(pool) = self.pools.get(key) else { return ranges };
+        for port in (0..=u16::MAX).filter(|port| pool.is_held(*port)) {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
+                _ => ranges.push((port, port)),
+            }
+        }
+        ranges
+    }
+
+    /// Has these ports of a pool held.
+    pub(crate) fn hold(&mut self, key: PoolKey, ports: RangeInclusive<u16>) {
+        for port in ports {
+            self.take(key, port, &(port..=port), 0);
+        }
+    }
+
     /// The pools of `keys` alone.
     #[must_use]
     pub fn fork(&self, keys: &[PoolKey]) -> Self {

@@ -38,6 +38,8 @@ pub struct Chain {
     stages: Vec<Stage>,
     /// The bits of all guests that judge packets.
     judges: u8,
+    /// Whether it is asked about packets as they leave.
+    is_about_leaving: bool,
     /// What the last call has decided.
     decided: Vec<Decided>,
     room: Room,
@@ -112,10 +114,21 @@ struct Room {
 }
 
 impl Chain {
-    /// The chain of `plan`, whose guests have been checked to be there. What has been counted under the same names goes
-    /// over from `old`.
+    /// The chain about packets that come in, of a plan whose guests have been checked to be there. What has been counted
+    /// under the same names goes over from `old`.
     #[must_use]
     pub fn new(plan: &Plan, guests: &mut Guests, old: Self) -> Self {
+        Self::of(&plan.policies, plan.hash_key, guests, old)
+    }
+
+    /// The guests about packets that leave, which judge no packets.
+    pub(crate) fn of_outflows(plan: &Plan, guests: &mut Guests, old: Self) -> Self {
+        let quiet = |guest: &PolicyGuestPlan| PolicyGuestPlan { packets: Some(false), ..guest.clone() };
+        let policies: Vec<_> = plan.outflow_guests.iter().map(quiet).map(PolicyPlan::Guest).collect();
+        Self { is_about_leaving: true, ..Self::of(&policies, plan.hash_key, guests, old) }
+    }
+
+    fn of(policies: &[PolicyPlan], key: HashKey, guests: &mut Guests, old: Self) -> Self {
         let (mut rules_before, mut guests_before) = (Vec::new(), Vec::new());
         for stage in old.stages {
             match stage {
@@ -125,10 +138,10 @@ impl Chain {
         }
         let mut rules_before = rules_before.into_iter();
         let mut chain = Self { decided: old.decided, room: old.room, ..Self::default() };
-        for policy in &plan.policies {
+        for policy in policies {
             match policy {
                 PolicyPlan::Rules(flows) => {
-                    let rules = compiled(flows.clone(), plan.hash_key, rules_before.next());
+                    let rules = compiled(flows.clone(), key, rules_before.next());
                     chain.stages.push(Stage::Rules(Box::new(rules)));
                 }
                 PolicyPlan::Guest(guest) => {
@@ -136,7 +149,7 @@ impl Chain {
                     let before = guests_before.iter().position(|before| before.name == guest.name);
                     let before = before.map(|place| guests_before.swap_remove(place));
                     let bit = chain.judges.wrapping_add(1);
-                    let guest = Guest::new(guest, policy, bit, plan.hash_key, before);
+                    let guest = Guest::new(guest, policy, bit, key, before);
                     chain.judges |= guest.bit;
                     chain.stages.push(Stage::Guest(Box::new(guest)));
                 }
@@ -149,6 +162,11 @@ impl Chain {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty()
+    }
+
+    /// Whether it is asked about packets as they leave, and not as they come in.
+    pub(crate) const fn is_about_leaving(&self) -> bool {
+        self.is_about_leaving
     }
 
     /// Whether any guest judges packets.
@@ -254,7 +272,8 @@ impl Chain {
             Stage::Guest(guest) => Stage::Guest(Box::new(guest.fork(known.contains(&number)))),
         };
         let stages = self.stages.iter().enumerate().map(fork).collect();
-        Self { stages, judges: self.judges, ..Self::default() }
+        let Self { judges, is_about_leaving, .. } = *self;
+        Self { stages, judges, is_about_leaving, ..Self::default() }
     }
 
     /// What the rules in force say of an open flow. Counts nothing.
@@ -278,6 +297,25 @@ impl Chain {
             }
         }
         review
+    }
+
+    /// The limits that have counted whom `flow` counts for: the link, the place among its limits, and when what was taken
+    /// is used up.
+    pub(crate) fn counted(&self, flow: &PolicyFlow) -> Vec<(usize, usize, u64)> {
+        let mut counted = Vec::new();
+        for (number, stage) in self.stages.iter().enumerate() {
+            let all = stage.meters().enumerate();
+            counted.extend(all.filter_map(|(place, meter)| Some((number, place, meter.used_up(flow)?))));
+        }
+        counted
+    }
+
+    /// Sets what one limit has counted for whom `flow` counts for; no such limit, nothing.
+    pub(crate) fn set_counted(&mut self, (number, place): (usize, usize), flow: &PolicyFlow, used_up: u64) {
+        let stage = self.stages.get_mut(number);
+        if let Some(meter) = stage.and_then(|stage| stage.meters_mut().nth(place)) {
+            meter.set_used_up(flow, used_up);
+        }
     }
 
     /// The last fault of a guest that has not been fetched, with the guest's name.
@@ -310,11 +348,33 @@ impl Chain {
 
     /// How often each native rule has decided, those of gates among them, in order.
     pub fn rule_counts(&self) -> impl Iterator<Item = RuleCount<'_>> {
-        let rules = self.stages.iter().filter_map(|stage| match stage {
-            Stage::Rules(rules) => Some(&**rules),
-            Stage::Guest(guest) => guest.gate.as_ref(),
-        });
-        rules.flat_map(Rules::counts)
+        self.stages.iter().filter_map(Stage::rules).flat_map(Rules::counts)
+    }
+}
+
+impl Stage {
+    /// Its rules: its own, or those of its gate.
+    #[must_use]
+    pub fn rules(&self) -> Option<&Rules> {
+        match self {
+            Self::Rules(rules) => Some(rules),
+            Self::Guest(guest) => guest.gate.as_ref(),
+        }
+    }
+
+    /// What it counts by limits: rules, those of a gate among them, before the guest's own.
+    fn meters(&self) -> impl Iterator<Item = &Meter> {
+        let own = if let Self::Guest(guest) = self { &*guest.meters } else { &[][..] };
+        self.rules().into_iter().flat_map(Rules::meters).chain(own)
+    }
+
+    /// The same, to change it.
+    fn meters_mut(&mut self) -> impl Iterator<Item = &mut Meter> {
+        let (rules, own) = match self {
+            Self::Rules(rules) => (Some(&mut **rules), &mut [][..]),
+            Self::Guest(guest) => (guest.gate.as_mut(), &mut *guest.meters),
+        };
+        rules.into_iter().flat_map(Rules::meters_mut).chain(own)
     }
 }
 

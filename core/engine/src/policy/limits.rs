@@ -60,6 +60,21 @@ impl Meter {
         &self.limit
     }
 
+    /// When what was taken for whom `flow` counts for is used up, if anything was.
+    pub(crate) fn used_up(&self, flow: &PolicyFlow) -> Option<u64> {
+        if self.places.is_empty() {
+            return None;
+        }
+        self.clone().place(flow).map(|place| place.used_up).filter(|used_up| *used_up > 0)
+    }
+
+    /// Sets when what was taken for whom `flow` counts for is used up.
+    pub(crate) fn set_used_up(&mut self, flow: &PolicyFlow, used_up: u64) {
+        if let Some(place) = self.place(flow) {
+            place.used_up = used_up;
+        }
+    }
+
     /// Whether `flow` would be within the limit.
     pub(crate) fn would_take(&self, flow: &PolicyFlow, now: Instant) -> bool {
         self.clone().take(flow, now)

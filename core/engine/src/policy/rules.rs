@@ -185,6 +185,16 @@ impl Rules {
         }
     }
 
+    /// What the limits have counted, in the order of the rules that have one.
+    pub(crate) fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.meters.iter().map(|(meter, _)| meter)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn meters_mut(&mut self) -> impl Iterator<Item = &mut Meter> {
+        self.meters.iter_mut().map(|(meter, _)| meter)
+    }
+
     /// The rule that decides about `flow`, within all limits. Counts nothing.
     #[must_use]
     pub fn decider(&self, flow: &PolicyFlow) -> Option<RuleId> {

@@ -4,8 +4,8 @@
 //! language of the chapter on flow rules, with these differences: a set stands in the text and not in a file; a flow asks
 //! no component; and what is said of directors and networks is passed over, since the configuration says that.
 //!
-//! Option `way`: `in` decides by the flows of the text (the default), `out` by its outflows. A policy sees packets as they
-//! come in, so outflows belong here only where the component is asked about packets as they leave.
+//! A component that is asked about packets as they leave (`way = "out"`) decides by the outflows of the text, and else by
+//! its flows; option `way` says which (`in` or `out`) where that is to be otherwise.
 //!
 //! It shares no code with the native rules, and walks through its own one by one: hundreds of rules are no matter,
 //! thousands are better kept native.
@@ -122,7 +122,7 @@ fn names(list: &[String]) -> Names {
 
 impl Policy for FlowManager {
     fn configure(setup: &PolicySetup, options: &mut Options) -> Result<Self, ConfigureError> {
-        let way = options.text("way", "in")?;
+        let way = options.text("way", if setup.is_outflow { "out" } else { "in" })?;
         let rules = options.text("rules", "")?;
         let mut reader = text::Reader::new(setup.common.seed, setup);
         for (place, part) in [("rules", &rules), ("data", &setup.data)] {

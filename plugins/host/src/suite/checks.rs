@@ -39,15 +39,15 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn passed(name: &'static str, told: impl Into<String>) -> Self {
+    pub(super) fn passed(name: &'static str, told: impl Into<String>) -> Self {
         Self { name, verdict: Verdict::Passed, told: told.into() }
     }
 
-    fn failed(name: &'static str, told: impl Into<String>) -> Self {
+    pub(super) fn failed(name: &'static str, told: impl Into<String>) -> Self {
         Self { name, verdict: Verdict::Failed, told: told.into() }
     }
 
-    fn noted(name: &'static str, told: impl Into<String>) -> Self {
+    pub(super) fn noted(name: &'static str, told: impl Into<String>) -> Self {
         Self { name, verdict: Verdict::Noted, told: told.into() }
     }
 }
@@ -55,11 +55,8 @@ impl Finding {
 /// One of the checks.
 type Check = fn(&mut Bench<'_>) -> Result<Finding, String>;
 
-/// Runs the whole suite.
-///
-/// # Errors
-/// When the component cannot be used at all.
-pub fn examine(subject: &Subject) -> Result<Vec<Finding>, String> {
+/// Runs the whole suite of schedulers.
+pub(super) fn examine(subject: &Subject) -> Result<Vec<Finding>, String> {
     let mut bench = Bench { subject, host: subject.host(Mode::Fuel) };
     bench.fresh(&[1])?;
     let checks: [Check; 10] =

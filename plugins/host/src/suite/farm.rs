@@ -74,6 +74,11 @@ impl Farm {
         self.scheduler.update(&self.servers, self.now);
     }
 
+    /// Every flow has ended; the scheduler is not told.
+    pub fn rest(&mut self) {
+        self.loads.fill(ServerLoad::default());
+    }
+
     /// Another scheduler in the place of this one, which hears of the servers.
     pub fn replace(&mut self, scheduler: Box<dyn Scheduler>) {
         self.scheduler = scheduler;

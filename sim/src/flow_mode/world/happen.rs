@@ -65,6 +65,7 @@ impl World {
                 }
             }
             Wake::Update => self.update(),
+            Wake::Probe(number) => self.probe(number),
             Wake::Return(machine) => self.come_back(machine),
         }
     }

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
-/// A component that is larger than this carries more than a scheduler needs, such as an interpreter.
+/// A component that is larger than this carries more than it needs, such as an interpreter.
 const LARGE_BYTES: usize = 1 << 20;
 
 pub(super) fn inspect(component: &str, is_json: bool) -> Result<(), Failure> {
     let subject = Subject {
         component: component.to_owned(),
         options: String::new(),
+        data: String::new(),
         budget: Duration::from_millis(1),
         memory_bytes: 16 << 20,
         bundled: evenkeel_plugins_bundled::component,
@@ -74,7 +75,7 @@ fn shown(component: &str, portrait: &Portrait) -> String {
         if names.is_empty() { "nothing".to_owned() } else { names.join("\n            ") }
     };
     let worlds = if portrait.worlds.is_empty() { "none".to_owned() } else { portrait.worlds.join(", ") };
-    let size = if portrait.bytes > LARGE_BYTES { ", which is large for a scheduler" } else { "" };
+    let size = if portrait.bytes > LARGE_BYTES { ", which is large" } else { "" };
     format!(
         "{component}\n  worlds    {worlds}\n  exports   {}\n  imports   {}\n  size      {} bytes{size}\n  sha256    {}...\n",
         list(&portrait.exports),

@@ -1,10 +1,11 @@
-//! `evenkeel plugin`: from an idea for a scheduler to a component that has been tried.
+//! `evenkeel plugin`: from an idea for a scheduler or a policy to a component that has been tried.
 //!
 //! ```text
 //! new -> (edit, test) -> build -> inspect, check, bench -> a configuration names the file
 //! ```
 
 mod bench;
+mod bench_policy;
 mod build;
 mod look;
 mod new;
@@ -18,7 +19,7 @@ use evenkeel_plugin_host::suite::Subject;
 
 use crate::Failure;
 
-/// Write, build, check and measure schedulers of your own
+/// Write, build, check and measure schedulers and policies of your own
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -34,6 +35,8 @@ enum Command {
     /// World, imports, size and memory; the same answers in two runs; shares by
     /// weight; servers without weight or down; 0, 1 and 1000 servers; batches;
     /// order of servers; how many flows a change moves; state over a reload.
+    /// Of a policy: its verdicts, 0, 1 and 1000 flows of all kinds, batches,
+    /// packets of flows that are open, and more sources than it can know.
     Check {
         /// The component: a file, or bundled:NAME
         component: String,
@@ -43,7 +46,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Measure what a decision costs, beside built-in schedulers
+    /// Measure what a decision costs, beside built-in schedulers or flow rules
     ///
     /// Without a component: every bundled one that has a built-in sibling, beside
     /// it, and what the component costs more.
@@ -72,6 +75,9 @@ struct Bounds {
     /// A file with its options, as they would stand in the table `options`
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
+    /// A file that is given to a policy, as the key `data` does
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
     /// The most time that a call may take, in microseconds
     #[arg(long, value_name = "US", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
     budget: u64,
@@ -82,14 +88,16 @@ struct Bounds {
 
 impl Bounds {
     fn subject(&self, component: &str) -> Result<Subject, Failure> {
-        let options = match &self.options {
-            None => String::new(),
+        let read = |path: &Option<PathBuf>| match path {
+            None => Ok(String::new()),
             Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?,
+                .map_err(|error| Failure::Usage(format!("{}: {error}", path.display()))),
         };
+        let (options, data) = (read(&self.options)?, read(&self.data)?);
         Ok(Subject {
             component: component.to_owned(),
             options,
+            data,
             budget: Duration::from_micros(self.budget),
             memory_bytes: self.memory << 20,
             bundled: evenkeel_plugins_bundled::component,

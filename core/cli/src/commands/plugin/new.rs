@@ -1,4 +1,5 @@
-//! `evenkeel plugin new`: a folder with a scheduler that builds, its tests, and a race against another scheduler.
+//! `evenkeel plugin new`: a folder with a scheduler that builds, its tests, and a race against another scheduler; or with a
+//! policy and a scenario to try it in.
 //!
 //! The folder needs nothing of this repository: the SDK and the contract are copied into it from the program. With
 //! `--sdk` it uses the SDK of a checkout instead.
@@ -17,7 +18,7 @@ const COPY: &str = "evenkeel";
 /// The longest name: it becomes part of names of files.
 const NAME_MAX: usize = 48;
 
-/// Write a scheduler to start from, with tests and a scenario
+/// Write a scheduler or a policy to start from, with tests and a scenario
 ///
 /// The folder NAME is made here. It builds without this repository: the SDK is
 /// a copy out of this program.
@@ -25,6 +26,9 @@ const NAME_MAX: usize = 48;
 pub(super) struct Arguments {
     /// The name: letters, digits and -, beginning with a letter
     name: String,
+    /// What it is to be; a policy is written in Rust
+    #[arg(long, value_enum, default_value_t = Kind::Scheduler)]
+    kind: Kind,
     /// The language
     #[arg(long, value_enum, default_value_t = Language::Rust)]
     lang: Language,
@@ -33,7 +37,16 @@ pub(super) struct Arguments {
     sdk: Option<PathBuf>,
 }
 
-/// What a scheduler is written in.
+/// What a component is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// It chooses real servers
+    Scheduler,
+    /// It decides which new flows may pass
+    Policy,
+}
+
+/// What it is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Language {
     /// With the SDK: traits, options, tests without a forwarder
@@ -46,6 +59,10 @@ pub(super) enum Language {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     check_name(&arguments.name)?;
+    if arguments.kind == Kind::Policy && arguments.lang != Language::Rust {
+        let message = "there is no policy to start from in this language; leave out --lang for Rust";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     let files = files(arguments)?;
     let folder = Path::new(&arguments.name);
     if folder.symlink_metadata().is_ok() {
@@ -100,7 +117,10 @@ fn check_name(name: &str) -> Result<(), Failure> {
 /// Every file of the folder, under its path in it.
 fn files(arguments: &Arguments) -> Result<Vec<(String, String)>, Failure> {
     let name = &arguments.name;
-    let mut files = shared(name, arguments.lang);
+    let mut files = match arguments.kind {
+        Kind::Scheduler => shared(name, arguments.lang),
+        Kind::Policy => around_policy(name),
+    };
     let mut add = |path: &str, text: &str| files.push((path.to_owned(), text.replace("@NAME@", name)));
     match arguments.lang {
         Language::Rust => {
@@ -114,7 +134,13 @@ fn files(arguments: &Arguments) -> Result<Vec<(String, String)>, Failure> {
                 "rust-toolchain.toml",
                 include_str!("../../../../../plugins/templates/rust/rust-toolchain.toml.txt"),
             );
-            add("src/lib.rs", include_str!("../../../../../plugins/templates/rust/lib.rs.txt"));
+            add(
+                "src/lib.rs",
+                match arguments.kind {
+                    Kind::Scheduler => include_str!("../../../../../plugins/templates/rust/lib.rs.txt"),
+                    Kind::Policy => include_str!("../../../../../plugins/templates/rust/policy.rs.txt"),
+                },
+            );
             add(".gitignore", "/target\n/results\n");
             if arguments.sdk.is_none() {
                 add("Cargo.lock", vendored::LOCK);
@@ -164,6 +190,20 @@ fn shared(name: &str, language: Language) -> Vec<(String, String)> {
     ]
 }
 
+/// What stands around a policy: how to go on, a configuration with rules before it and behind it, and clients.
+fn around_policy(name: &str) -> Vec<(String, String)> {
+    let filled = |text: &str| text.replace("@FILE@", &component(name)).replace("@NAME@", name);
+    let readme = include_str!("../../../../../plugins/templates/shared/policy.md.txt");
+    let config = include_str!("../../../../../plugins/templates/shared/policy.toml.txt");
+    let scenario = include_str!("../../../../../plugins/templates/shared/try.toml.txt");
+    vec![
+        ("README.md".to_owned(), filled(readme)),
+        ("evenkeel.toml".to_owned(), filled(config)),
+        ("denied.txt".to_owned(), "198.51.100.12\n203.0.113.0/24\n".to_owned()),
+        ("try.toml".to_owned(), scenario.to_owned()),
+    ]
+}
+
 /// The path of a checkout's SDK, from anywhere.
 fn sdk_of(checkout: &Path) -> Result<String, Failure> {
     let sdk = checkout.join("plugins/sdk");
@@ -199,8 +239,9 @@ mod tests {
 
     #[test]
     fn no_template_leaves_a_gap() {
-        for lang in [Language::Rust, Language::C, Language::Js] {
-            let arguments = Arguments { name: "nearest".to_owned(), lang, sdk: None };
+        let kinds = [Language::Rust, Language::C, Language::Js].map(|lang| (Kind::Scheduler, lang));
+        for (kind, lang) in kinds.into_iter().chain([(Kind::Policy, Language::Rust)]) {
+            let arguments = Arguments { name: "nearest".to_owned(), kind, lang, sdk: None };
             for (path, text) in files(&arguments).unwrap() {
                 let gaps = ["@NAME@", "@SDK@", "@FILE@", "@TEST@", "@SCHEDULER@"];
                 assert!(gaps.iter().all(|gap| !text.contains(gap)), "{path}");

@@ -11,8 +11,15 @@
 //! that was chosen counts one more in flight from then on. With fewer than two answers the choice is random. Weights count only where the choice is random, and by 0.
 //!
 //! With `probe_source = "flows"` (the default) probes are answered on the spot by what this forwarder sees itself: flows in flight and the time to the last
-//! first answers. With `"servers"` they are messages: the driver fetches each from the engine, asks the real server by its own means,
-//! and hands the answer back. O(pool) per flow. Source: Wydrowski, Kleinberg, Rumble, Archer, "Load is not what you should balance:
+//! first answers. With `"servers"` they are messages. The forwarder sends one UDP datagram to the real server's address and `probe_port` of
+//! `[forwarder]`, and waits 100 ms for one from there; the program that answers is the operator's:
+//!
+//! ```text
+//! evenkeel-probe 1 NONCE                         the question; the nonce has 16 hexadecimal digits
+//! evenkeel-probe 1 NONCE IN_FLIGHT LATENCY_US    the answer: requests it works on, how long the last ones took
+//! ```
+//!
+//! The simulator carries them too, a quarter of a millisecond each way. O(pool) per flow. Source: Wydrowski, Kleinberg, Rumble, Archer, "Load is not what you should balance:
 //! Introducing Prequal", NSDI 2024 (arXiv 2312.10172).
 
 use alloc::boxed::Box;
