@@ -261,7 +261,7 @@ pub(crate) const AFTER_GOOD: &[Case] = &[
         "more conditions first",
         "[policy]\nrules = '''flow a permit match match'''\n",
     ),
-    (Code::UnusedDirector, (4, 11), "a flow before", "[policy]\nrules = '''flow a deny match'''\n"),
+    (Code::UnusedDirector, (3, 11), "a flow before", "[policy]\nrules = '''flow a deny match'''\n"),
     (Code::NotKept, (10, 20), "service network", "[policy]\nrules = '''service lvs'''\n"),
     (Code::UnknownSet, (11, 28), "[set.NAME]", "[[flow]]\nname = 'q'\nrule = [ { match = { src = '@x' } } ]"),
     (
