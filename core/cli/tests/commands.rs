@@ -353,7 +353,7 @@ fn the_demo_needs_no_file_and_agrees_with_itself() {
         assert_eq!(value["comparison"]["broken_lab"], 0);
         assert!(value["comparison"]["largest_difference"].as_f64().unwrap() <= 2.0);
     }
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{value:#}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -91,37 +91,24 @@ impl Walk {
 impl Engine {
     /// Walks the `received` packets of `device` through the engine. Returns how many left.
     pub fn handle_batch<D: Device>(&mut self, device: &mut D, received: usize, now: Instant) -> usize {
-        // Asked once for each batch, so that packets pay nothing while nobody listens.
-        if self.journal.is_some() {
-            return self.walk_batch::<D, true>(device, received, now);
-        }
-        self.walk_batch::<D, false>(device, received, now)
-    }
-
-    /// The walk of a batch; `TOLD` says whether there is a journal.
-    #[inline]
-    fn walk_batch<D: Device, const TOLD: bool>(
-        &mut self,
-        device: &mut D,
-        received: usize,
-        now: Instant,
-    ) -> usize {
+        // Asked once for each batch, so that packets pay next to nothing while nobody listens.
+        let is_told = self.journal.is_some();
         let now = self.tick(now);
         debug_assert!(received <= BATCH_MAX, "a device keeps to the bound");
         let mut all = core::mem::take(&mut self.walks);
         let walks = all.get_mut(..received.min(BATCH_MAX)).unwrap_or_default();
         let mut bytes = 0;
-        if TOLD {
+        if is_told {
             self.begin_accounts(walks.len());
         }
         for (slot, walk) in walks.iter_mut().enumerate() {
             let mut packet = device.packet(slot);
             bytes += packet.range.len() as u64;
-            if TOLD {
+            if is_told {
                 self.begin_account(slot, &packet, now);
             }
             self.enter(&mut packet, walk, now);
-            if TOLD {
+            if is_told {
                 self.note_read(walk);
             }
         }
@@ -139,10 +126,10 @@ impl Engine {
         }
         let mut has_new = false;
         for (slot, walk) in walks.iter_mut().enumerate() {
-            if TOLD {
+            if is_told {
                 self.turn_to(slot);
             }
-            if walk.end.is_none() && !self.pass_known::<TOLD>(&mut device.packet(slot), walk, now) {
+            if walk.end.is_none() && !self.pass_known(&mut device.packet(slot), walk, is_told, now) {
                 if walk.subject == Subject::Error {
                     walk.end = Some(Verdict::Drop(DropReason::IcmpUnhandled));
                 } else {
@@ -153,7 +140,7 @@ impl Engine {
         if has_new {
             self.open_flows(device, walks, now);
         }
-        let sent = self.leave::<D, TOLD>(device, walks);
+        let sent = self.leave(device, walks, is_told);
         self.walks = all;
         self.release_fragments(now);
         sent
@@ -175,23 +162,21 @@ impl Engine {
 
     /// Sends a packet of a known flow on. Returns whether there is such a flow.
     pub(crate) fn pass(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) -> bool {
-        if self.journal.is_some() {
-            return self.pass_known::<true>(packet, walk, now);
-        }
-        self.pass_known::<false>(packet, walk, now)
+        self.pass_known(packet, walk, self.journal.is_some(), now)
     }
 
     /// The same where it has to be fast.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone would cost a thirtieth of a packet's way")]
-    fn pass_known<const TOLD: bool>(
+    fn pass_known(
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
+        is_told: bool,
         now: Instant,
     ) -> bool {
         let found = self.flows.find(walk.hash, &walk.tuple);
-        if TOLD {
+        if is_told {
             self.note_lookup(walk, found, now);
         }
         let Some((id, direction)) = found else { return false };
@@ -199,7 +184,7 @@ impl Engine {
         let is_reopened =
             walk.segment.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
         if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment)) {
-            if TOLD {
+            if is_told {
                 self.note_lapse();
             }
             self.end_flow(id);
@@ -208,7 +193,7 @@ impl Engine {
         let Some(entry) = self.flows.entry(id) else { return false };
         if entry.generation != self.generation {
             let validity = self.revalidate(id);
-            if TOLD {
+            if is_told {
                 self.note_review(validity.review());
             }
             match validity {
@@ -220,7 +205,7 @@ impl Engine {
                 }
             }
         }
-        let before = if TOLD { self.before(id, walk) } else { None };
+        let before = if is_told { self.before(id, walk) } else { None };
         let carried = if walk.subject == Subject::Error {
             self.flows.entry(id).map_or(Err(DropReason::NoFlow), |entry| {
                 self.exit.carry_error(packet, walk, entry, direction, &self.directors, now)
@@ -228,7 +213,7 @@ impl Engine {
         } else {
             self.carry(packet, walk, id, direction, now)
         };
-        if TOLD {
+        if is_told {
             self.note_sent(id, direction, before, walk, carried.err());
         }
         walk.end = Some(carried.unwrap_or_else(Verdict::Drop));
@@ -388,10 +373,10 @@ impl Engine {
     }
 
     /// Lets every packet leave that may, in the order of arrival, and counts all ends.
-    fn leave<D: Device, const TOLD: bool>(&mut self, device: &mut D, walks: &mut [Walk]) -> usize {
+    fn leave<D: Device>(&mut self, device: &mut D, walks: &mut [Walk], is_told: bool) -> usize {
         let mut sent = 0;
         for (slot, walk) in walks.iter_mut().enumerate() {
-            if TOLD {
+            if is_told {
                 self.keep_after(device, slot, walk);
             }
             if let Some(Verdict::Forward(out)) = walk.end
@@ -399,7 +384,7 @@ impl Engine {
             {
                 self.exit.counters.forwarded += 1;
                 sent += 1;
-                if TOLD {
+                if is_told {
                     self.end_account(slot, Verdict::Forward(out));
                 }
             } else {
