@@ -49,7 +49,7 @@ fn poisson(servers: usize, requests: u64) -> Setup {
 }
 
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: make bench-sim"]
 fn requests_a_second() {
     const REQUESTS: u64 = 10_000_000;
     let brief = poisson(10, REQUESTS);
@@ -70,7 +70,7 @@ fn requests_a_second() {
 
 /// The scenario of the library with a hundred times its flows: everything that `evenkeel sim run` does after reading it.
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: make bench-sim"]
 fn a_scenario_of_ten_million_requests() {
     let mut scenario = support::library("many-requests.toml");
     scenario.expectations.clear();
@@ -92,7 +92,7 @@ fn a_scenario_of_ten_million_requests() {
 
 /// 10^8 requests in memory that does not grow with them.
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: make bench-sim"]
 fn a_hundred_million_requests() {
     measure("rr over 10", &poisson(10, 100_000_000), Builtin::RoundRobin, 10, false);
 }

@@ -74,7 +74,7 @@ fn say(name: &str, bytes: f64, bar: &str) {
 }
 
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: make bench-sim"]
 fn memory_of_a_connection() {
     let through = |flows| reference(Between::Cables, &load("10.0.0.3", flows));
     let hosts = each(direct, true);

@@ -230,7 +230,7 @@ fn cpu_seconds() -> f64 {
 
 /// `cargo test --release -p evenkeel-sim --test replay_captures -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: cargo test -p evenkeel-sim --release --test replay_captures -- --ignored --nocapture"]
 #[allow(clippy::cast_precision_loss, reason = "a rate")]
 fn packets_a_second() {
     let Some(path) = capture("zeek_echo-connections.pcap.gz") else { return };

@@ -85,7 +85,7 @@ fn say(name: &str, figure: f64, unit: &str, bar: &str) {
 }
 
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: make bench-sim"]
 fn packets_a_second() {
     for (between, queue, is_unchecked) in [
         (Between::Cables, Queue::Wheel, false),
@@ -112,7 +112,7 @@ fn packets_a_second() {
 
 /// Few packets, whose instructions valgrind counts: see docs/src/simulator/speed.md.
 #[test]
-#[ignore = "a measurement: run it alone, optimised and under valgrind"]
+#[ignore = "a measurement: the page on speed says how, under valgrind"]
 fn instructions_of_packets() {
     let scenario = reference(Between::Cables, &datagrams(80, 250));
     let outcome = run(&scenario, native_equipment(&scenario, 1), Options::default()).unwrap();
@@ -121,7 +121,7 @@ fn instructions_of_packets() {
 }
 
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: make bench-sim"]
 fn connections_a_second() {
     let scenario = reference(Between::Cables, &connections(50_000, 80, ""));
     let figures = measure(&scenario, Queue::Wheel, false);
@@ -133,7 +133,7 @@ fn connections_a_second() {
 
 /// A capture of 500 connections, read from memory, again and again.
 #[test]
-#[ignore = "a measurement: run it alone and optimised"]
+#[ignore = "a measurement: make bench-sim"]
 fn frames_replayed_a_second() {
     const TURNS: u32 = 20;
     let Some(path) = capture("zeek_echo-connections.pcap.gz") else { return };
