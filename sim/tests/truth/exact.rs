@@ -79,44 +79,33 @@ pub fn supermarket_mean(choices: u32, load: f64) -> f64 {
     (1..60).map(term).take_while(|term| *term > 1e-15).sum()
 }
 
-/// The mean of the greatest of `bins` counts when `balls` are thrown, by its mean: bins are taken as independent, which
-/// costs less than a part in a thousand (they are negatively associated: Dubhashi and Ranjan 1998).
+/// The mean of the greatest of `bins` counts when `balls` are thrown, by the mean count. Counts are independent Poisson
+/// variables on the condition that their sum is `balls`, so P(all <= c) is the chance of that for independent ones,
+/// times how much likelier it makes the sum (Levin, "A representation for multinomial cumulative distribution
+/// functions", Annals of Statistics 9, 1981). The sum of counts cut off at c is taken as normal.
 pub fn balls_in_bins(balls: u32, bins: u32) -> f64 {
-    let (m, p) = (f64::from(balls), 1.0 / f64::from(bins));
-    // Each bin is binomial; its distribution from the logarithm of its first term on.
-    let mut density = libm::exp(m * libm::log1p(-p));
-    let mean = m * p;
-    let (mut upto, mut expected) = (0.0, 0.0);
-    // Beyond this many the chance of a greater count is below 10^-12.
-    let most = mean + 12.0 * libm::sqrt(mean) + 40.0;
-    let mut count = 0.0;
-    if density < 1e-280 {
-        return balls_in_bins_normal(balls, bins);
-    }
-    while count <= most {
-        upto += density;
-        expected += 1.0 - libm::pow(upto.min(1.0), f64::from(bins));
-        density *= (m - count) / (count + 1.0) * p / (1.0 - p);
-        count += 1.0;
-    }
-    expected / mean
-}
-
-/// The same for bins that hold so many that the first terms vanish: from ten deviations below the mean on.
-fn balls_in_bins_normal(balls: u32, bins: u32) -> f64 {
-    let (m, p) = (f64::from(balls), 1.0 / f64::from(bins));
-    let mean = m * p;
-    let first = libm::floor(mean - 10.0 * libm::sqrt(mean)).max(0.0);
-    let log_density = libm::lgamma(m + 1.0) - libm::lgamma(first + 1.0) - libm::lgamma(m - first + 1.0)
-        + first * libm::log(p)
-        + (m - first) * libm::log1p(-p);
-    let mut density = libm::exp(log_density);
-    // Counts below the first one are certain to be exceeded.
-    let (mut upto, mut expected, mut count) = (0.0, first, first);
-    while count <= mean + 12.0 * libm::sqrt(mean) + 40.0 {
-        upto += density;
-        expected += 1.0 - libm::pow(upto.min(1.0), f64::from(bins));
-        density *= (m - count) / (count + 1.0) * p / (1.0 - p);
+    let (m, n) = (f64::from(balls), f64::from(bins));
+    let mean = m / n;
+    // Beyond twelve deviations a chance is below 10^-12 on either side.
+    let reach = 12.0 * libm::sqrt(mean) + 40.0;
+    let first = libm::floor(mean - reach).max(0.0);
+    let density = |count: f64| libm::exp(count * libm::log(mean) - mean - libm::lgamma(count + 1.0));
+    let mut expected = first;
+    // The chance of a count up to this one, and the first two moments of what it is apart from the mean.
+    let (mut upto, mut apart, mut square) = (0.0, 0.0, 0.0);
+    let mut count = first;
+    while count <= mean + reach {
+        let (chance, off) = (density(count), count - mean);
+        upto += chance;
+        apart += chance * off;
+        square += chance * off * off;
+        let (shift, variance) = (apart / upto, square / upto - (apart / upto) * (apart / upto));
+        let likelier = if variance > 0.0 {
+            libm::exp(-n * shift * shift / (2.0 * variance)) * libm::sqrt(mean / variance)
+        } else {
+            0.0
+        };
+        expected += 1.0 - (libm::pow(upto.min(1.0), n) * likelier).min(1.0);
         count += 1.0;
     }
     expected / mean
@@ -143,6 +132,38 @@ pub fn truncated_normal_mean(mean: f64, deviation: f64) -> f64 {
     mean + deviation * density / (libm::erfc(-cut / libm::sqrt(2.0)) / 2.0)
 }
 
+/// The same by the chances of all counts, bin by bin.
+#[cfg(test)]
+fn balls_in_bins_counted(balls: u32, bins: u32) -> f64 {
+    let all = balls as usize;
+    let density = |of: usize, share: f64, count: usize| {
+        let (of, count) = (of as f64, count as f64);
+        let ways = libm::lgamma(of + 1.0) - libm::lgamma(count + 1.0) - libm::lgamma(of - count + 1.0);
+        libm::exp(ways + count * libm::log(share) + (of - count) * libm::log1p(-share))
+    };
+    // The chance that so many balls are left and no bin so far has more than `most`.
+    let none_beyond = |most: usize| {
+        let mut left = vec![0.0; all + 1];
+        left[all] = 1.0;
+        for bin in 0..bins - 1 {
+            let share = 1.0 / f64::from(bins - bin);
+            let mut next = vec![0.0; all + 1];
+            for (balls, chance) in left.iter().enumerate().filter(|(_, chance)| **chance > 1e-15) {
+                for count in 0..=most.min(balls) {
+                    next[balls - count] += chance * density(balls, share, count);
+                }
+            }
+            left = next;
+        }
+        left.iter().take(most + 1).sum::<f64>()
+    };
+    // From where it is certain that a bin has more, to where it is that none has.
+    let mean = all / bins as usize;
+    let most = (mean + 8 * mean.isqrt() + 8).min(all);
+    let beyond: f64 = (mean..most).map(|most| 1.0 - none_beyond(most)).sum();
+    (mean as f64 + beyond) / mean as f64
+}
+
 #[test]
 fn formulas_give_the_published_values() {
     let near = |value: f64, wanted: f64| assert!((value - wanted).abs() < 6e-5 * wanted, "{value} {wanted}");
@@ -159,8 +180,10 @@ fn formulas_give_the_published_values() {
     near(supermarket_mean(2, 0.9), 2.6141);
     near(supermarket_mean(2, 0.99), 5.4320);
     near(supermarket_mean(3, 0.9), 2.0279);
-    // Two balls in two bins: 2 with chance 1/2, else 1; independent bins would say the same within their error.
-    assert!((balls_in_bins(1_000, 10) - 1.154).abs() < 0.01);
-    assert!((balls_in_bins(100_000, 100) - balls_in_bins_normal(100_000, 100)).abs() < 1e-9);
+    // All ways in which balls can lie, one bin after another.
+    for (balls, bins) in [(60, 6), (200, 10)] {
+        let (found, counted) = (balls_in_bins(balls, bins), balls_in_bins_counted(balls, bins));
+        assert!((found - counted).abs() < 1e-3 * counted, "{balls} in {bins}: {found} {counted}");
+    }
     near(truncated_normal_mean(1.0, 1.0), 1.287_600);
 }

@@ -183,16 +183,17 @@ pub fn v21(effort: Effort) -> Vec<Row> {
         .collect()
 }
 
-/// Entries of a table that change when servers leave: all, and those of servers that stay.
+/// Entries of a table that change when servers leave: of all of them, and of those of servers that stay.
 fn changed(count: usize, removed: usize, size: u32, seed: u64) -> (f64, f64) {
     let mut servers = servers(count, seed);
     let before = maglev_table(&servers, size);
     servers.iter_mut().take(removed).for_each(|server| server.is_up = false);
     let after = maglev_table(&servers, size);
     let both = || before.iter().zip(&after).filter(|(before, after)| before != after);
-    let survivors = both().filter(|(before, _)| usize::from(**before) >= removed).count();
-    let size = f64::from(size);
-    (both().count() as f64 / size, survivors as f64 / size)
+    let stays = |before: &&u16| usize::from(**before) >= removed;
+    let survivors = both().filter(|(before, _)| stays(before)).count();
+    let all_survivors = before.iter().filter(stays).count();
+    (both().count() as f64 / f64::from(size), survivors as f64 / all_survivors as f64)
 }
 
 const SIZE: u32 = 65_537;
@@ -230,7 +231,7 @@ fn maglev_of_a_thousand(
         rows.push(Row::of_seeds(id, format!("{name}: entries that change"), &all, *all_of, tolerance));
         rows.push(Row::of_seeds(
             id,
-            format!("{name}: those of servers that stay"),
+            format!("{name}: of the entries of servers that stay"),
             &survivors,
             *survivors_of,
             tolerance,

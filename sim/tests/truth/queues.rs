@@ -77,7 +77,7 @@ pub fn v3(effort: Effort) -> Vec<Row> {
     let cases = [(10, 0.8, 30_000, 0.04), (10, 0.9, 50_000, 0.04), (100, 0.95, 50_000, 0.04)];
     let row = |(cores, load, requests, tolerance): (u32, f64, u64, f64)| {
         let queue = QueueSpec { cores, ..LINE };
-        let outcomes = one_queue(effort, (requests, 2_000_000), queue, &EXPONENTIAL, load);
+        let outcomes = one_queue(effort, (requests, 4_000_000), queue, &EXPONENTIAL, load);
         let case = format!("M/M/{cores}, load {load}: mean time");
         let tolerance = effort.choose(tolerance, tolerance / 4.0);
         Row::of_seeds("V3", case, &means(&outcomes), exact::mmk_mean(cores, load), tolerance)

@@ -109,10 +109,16 @@ pub fn v30(effort: Effort) -> Vec<Row> {
     let timeout = effort.choose(3, 10);
     let wanted = rate * timeout as f64;
     let room = u16::try_from(effort.choose(4_000, 60_000)).unwrap();
-    let held = |room| flood(rate, 2.5 * timeout as f64, Connections::Timed, room, timeout).tables[0].clone();
-    let (within, beyond) = (held(u16::MAX), held(room));
+    let held = |rate| flood(rate, 2.5 * timeout as f64, Connections::Timed, room, timeout).tables[0].clone();
+    let (within, beyond) = (held(rate / 4.0), held(rate));
     let mut rows = vec![
-        Row::of("V30", "SYN flood, R T below the table: entries", within.entries_max as f64, wanted, 0.002),
+        Row::of(
+            "V30",
+            "SYN flood, R T below the table: entries",
+            within.entries_max as f64,
+            wanted / 4.0,
+            0.002,
+        ),
         Row::of(
             "V30",
             "SYN flood, R T above the table: entries",
