@@ -36,6 +36,7 @@ mod host;
 mod index;
 pub mod kernel;
 pub mod library;
+mod logarithm;
 mod net;
 mod openings;
 pub mod packet;

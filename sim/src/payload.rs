@@ -6,7 +6,7 @@
 //! response:  "EKA1"  length u32  server identity u32  pattern u32  then pattern bytes
 //! ```
 //! All numbers are big endian; lengths count the head. Byte `i` of a message is byte `i` of the pattern,
-//! save for the head; four bytes of the pattern are a mix of its number and their place. The response's pattern is the request's with every bit turned around.
+//! save for the head; eight bytes of the pattern are a mix of its number and their place. The response's pattern is the request's with every bit turned around.
 
 use std::net::IpAddr;
 
@@ -121,7 +121,7 @@ impl Message {
                 *byte = self.byte(index);
             }
         }
-        let (words, end) = rest.as_chunks_mut::<4>();
+        let (words, end) = rest.as_chunks_mut::<8>();
         let first = self.word_behind(offset, start.len());
         for (word, index) in words.iter_mut().zip(first..) {
             *word = mix(self.head.pattern, index);
@@ -136,12 +136,12 @@ impl Message {
     #[must_use]
     pub fn matches(&self, offset: u32, bytes: &[u8]) -> bool {
         let (start, rest) = bytes.split_at(self.unaligned(offset, bytes.len()));
-        let (words, end) = rest.as_chunks::<4>();
+        let (words, end) = rest.as_chunks::<8>();
         let first = self.word_behind(offset, start.len());
         // Differences are gathered and looked at once, which a compiler can do for many words at a time.
         let mut difference = 0;
         for (word, index) in words.iter().zip(first..) {
-            difference |= u32::from_be_bytes(*word) ^ u32::from_be_bytes(mix(self.head.pattern, index));
+            difference |= u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(mix(self.head.pattern, index));
         }
         let last = mix(self.head.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
         let is_start = if offset == 0 && start.len() == HEAD_BYTES as usize {
@@ -154,13 +154,13 @@ impl Message {
 
     /// Bytes from `offset` on, of `length`, that are in the head or before the next whole word of the pattern.
     fn unaligned(&self, offset: u32, length: usize) -> usize {
-        let start = offset.next_multiple_of(4).max(HEAD_BYTES) - offset;
+        let start = offset.next_multiple_of(8).max(HEAD_BYTES) - offset;
         usize::try_from(start).unwrap_or(length).min(length)
     }
 
     /// The index of the word that begins `skipped` bytes behind `offset`.
     fn word_behind(&self, offset: u32, skipped: usize) -> u32 {
-        offset.saturating_add(u32::try_from(skipped).unwrap_or(0)) / 4
+        offset.saturating_add(u32::try_from(skipped).unwrap_or(0)) / 8
     }
 
     /// One byte, of the head or of the pattern.
@@ -170,22 +170,15 @@ impl Message {
         {
             return byte;
         }
-        let [a, b, c, d] = mix(self.head.pattern, index / 4);
-        match index % 4 {
-            0 => a,
-            1 => b,
-            2 => c,
-            _ => d,
-        }
+        mix(self.head.pattern, index / 8).into_iter().nth((index % 8) as usize).unwrap_or(0)
     }
 }
 
-/// A word of the pattern: no two near offsets and no two patterns give the same bytes in a row.
-const fn mix(pattern: u32, index: u32) -> [u8; 4] {
-    let mut word = pattern ^ index.wrapping_mul(0x9e37_79b9);
-    word = (word ^ (word >> 16)).wrapping_mul(0x7feb_352d);
-    word = (word ^ (word >> 15)).wrapping_mul(0x846c_a68b);
-    (word ^ (word >> 16)).to_be_bytes()
+/// A word of the pattern: no two places and no two patterns give the same bytes, since each step can be undone.
+#[inline]
+const fn mix(pattern: u32, index: u32) -> [u8; 8] {
+    let word = (((pattern as u64) << 32) | index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (word ^ (word >> 32)).to_le_bytes()
 }
 
 /// Reads the head of a request.

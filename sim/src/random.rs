@@ -7,6 +7,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
+use crate::logarithm::minus_ln;
+
 /// One stream of random numbers.
 #[derive(Clone, Debug)]
 pub struct Stream(ChaCha8Rng);
@@ -71,7 +73,7 @@ impl Stream {
         {
             let unit = ((self.bits() >> 11) + 1) as f64 / (1u64 << 53) as f64;
             let nanoseconds = u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX);
-            Duration::from_nanos((-libm::log(unit) * nanoseconds as f64) as u64)
+            Duration::from_nanos((minus_ln(unit) * nanoseconds as f64) as u64)
         }
     }
 }

@@ -77,7 +77,7 @@ fn components_repeat_with_the_seed() {
 fn the_hash_of_the_demo_is_pinned() {
     let outcome = run_with_components(&library("demo.toml"), 1);
     let hashes = (outcome.wire_hash.as_str(), outcome.decision_hash.as_str());
-    assert_eq!(hashes, ("7d0b2d074aaac755", "efe2277faaf78925"));
+    assert_eq!(hashes, ("ce824805f606341a", "ca879e9839f23565"));
 }
 
 #[test]

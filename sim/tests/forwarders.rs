@@ -93,10 +93,10 @@ fn the_same_seed_gives_the_same_run_with_either_queue() {
 #[test]
 fn the_hashes_of_the_library_are_pinned() {
     let golden = [
-        ("demo", "4257cfdfea12b8d5", "17de2768a2139115"),
-        ("guest-faults", "ed1d6a300d75d2bc", "a17a5a3438740ba8"),
-        ("nat-one-subnet", "e7f08779b52b5bda", "0e6f373aaf343a54"),
-        ("nat-udp-snat", "84534ae2b1e8d17d", "2fb5e8100b5f7971"),
+        ("demo", "53f25b8dce5c4402", "261dd7e04dd76fdf"),
+        ("guest-faults", "b6c1456b9315b006", "69b9935995c8d34c"),
+        ("nat-one-subnet", "ae8cb96c2838143d", "f0314ec7b691ac1d"),
+        ("nat-udp-snat", "788d8c6d9fcf39e3", "c8ad764877b92b8f"),
     ];
     let found: Vec<_> = golden
         .iter()

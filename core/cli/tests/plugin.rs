@@ -132,6 +132,32 @@ fn every_language_has_a_template_and_nothing_is_overwritten() {
     assert!(said(&output).contains("leave out --lang"), "{}", said(&output));
 }
 
+/// The compiler of C guests and its linker, as Debian's packages clang and lld bring them.
+fn has_clang() -> bool {
+    ["clang", "wasm-ld"].iter().all(|tool| {
+        let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status();
+        found.is_ok_and(|status| status.success())
+    })
+}
+
+#[test]
+fn the_template_in_c_builds_and_behaves() {
+    if !has_clang() {
+        return println!("SKIPPED: the template in C, because clang or lld is missing");
+    }
+    let folder = Folder::new("in-c");
+    let said = run("evenkeel plugin new mine --lang c\ncd mine\nevenkeel plugin build", &folder.0);
+    assert!(said.contains("mine.wasm ("), "{said}");
+    let said = run("evenkeel plugin check mine.wasm", &folder.0.join("mine"));
+    assert!(said.contains("worlds    hash-scheduler") && !said.contains("FAILED"), "{said}");
+    // A module that lacks a function of the world is named by it.
+    let source = folder.0.join("mine/mine.c");
+    std::fs::write(&source, "int other(void);\nint other(void) { return 1; }\n").unwrap();
+    let output = evenkeel().current_dir(folder.0.join("mine")).args(["plugin", "build"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(self::said(&output).contains("is not one of this world"), "{}", self::said(&output));
+}
+
 #[test]
 fn what_is_no_component_is_refused_by_name() {
     let folder = Folder::new("refused");

@@ -78,6 +78,10 @@ fn a_replay_is_told_as_text_and_as_json_and_repeats() {
     {
         assert!(said.contains(part), "{part}: {said}");
     }
+    // The page shows this very answer.
+    let page = include_str!("../../../docs/src/simulator/captures.md");
+    let shown = page.split("```text\n").nth(1).and_then(|rest| rest.split("...\n").next()).unwrap();
+    assert!(said.starts_with(shown), "the page shows something else than\n{said}");
     let json = ["replay", "web.pcap", "--config", "evenkeel.toml", MAP[0], MAP[1], "--json"];
     let first = answer(&folder.sim(&json));
     assert_eq!(first, answer(&folder.sim(&[&json[..], &["--out", "journey.pcapng"]].concat())));

@@ -268,10 +268,11 @@ pub(crate) fn port_range(text: &str) -> Result<RangeInclusive<u16>, Flaw> {
         let flaw = Flaw::new(Code::BadPortRange, message, "write the lower port first");
         return Err(flaw.instead(format!("{last}-{first}")));
     }
-    if text.contains(':') || text.contains(' ') {
+    if text.contains(|one: char| one == ':' || one.is_whitespace()) {
         let message = format!("{} is not a range of ports", quote(text));
         let flaw = Flaw::new(Code::BadPortRange, message, "write two ports with a hyphen between them");
-        return Err(flaw.instead(format!("{first}-{last}")));
+        let is_one = !text.contains([':', '-']);
+        return Err(flaw.instead(if is_one { first.to_string() } else { format!("{first}-{last}") }));
     }
     Ok(first..=last)
 }
@@ -483,6 +484,14 @@ mod tests {
         assert_eq!(port_range("80"), Ok(80..=80));
         assert_eq!(port_range("9-8").unwrap_err().instead.as_deref(), Some("8-9"));
         assert_eq!(port_range("8:9").unwrap_err().instead.as_deref(), Some("8-9"));
+        for (spaced, instead) in [("80 ", "80"), ("\t80", "80"), ("8 - 9", "8-9"), ("8\t-9", "8-9")] {
+            let flaw = port_range(spaced).unwrap_err();
+            assert_eq!(
+                (flaw.code, flaw.instead.as_deref()),
+                (Code::BadPortRange, Some(instead)),
+                "{spaced:?}"
+            );
+        }
         assert_eq!(port_range("0-9").unwrap_err().code, Code::BadPort);
         assert_eq!(port_range("1-2-3").unwrap_err().code, Code::BadPort);
     }

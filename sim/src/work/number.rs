@@ -1,5 +1,6 @@
 //! The few steps between whole numbers and real ones, each in one place.
 
+use crate::logarithm::minus_ln;
 use crate::random::Stream;
 
 /// The nearest real number.
@@ -14,11 +15,15 @@ pub(super) const fn real(whole: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "the conversion stops at both ends, which is what is wanted"
 )]
+#[inline]
 pub(super) fn whole(real: f64) -> u64 {
-    libm::rint(real) as u64
+    /// From here on numbers are whole, so that adding it rounds to the nearest, and to the even one between two.
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
+    if real < WHOLE { (real.max(0.0) + WHOLE - WHOLE) as u64 } else { real as u64 }
 }
 
 /// An even draw from (0, 1], of 53 bits.
+#[inline]
 pub(super) fn unit(stream: &mut Stream) -> f64 {
     /// 2^-53.
     const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
@@ -26,14 +31,15 @@ pub(super) fn unit(stream: &mut Stream) -> f64 {
 }
 
 /// An exponential draw of mean 1; at most 36.7, which one draw in 2^53 reaches.
+#[inline]
 pub(super) fn exponential(stream: &mut Stream) -> f64 {
-    -libm::log(unit(stream))
+    minus_ln(unit(stream))
 }
 
 /// A draw from the standard normal law, by the transform of Box and Muller (1958). Takes two numbers from the
 /// stream and keeps none, so that the stream's place tells how many were drawn.
 pub(super) fn normal(stream: &mut Stream) -> f64 {
-    let radius = libm::sqrt(-2.0 * libm::log(unit(stream)));
+    let radius = libm::sqrt(2.0 * minus_ln(unit(stream)));
     radius * libm::cos(2.0 * core::f64::consts::PI * unit(stream))
 }
 
@@ -42,9 +48,18 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as the function itself")]
     fn whole_numbers_are_rounded_and_stop_at_both_ends() {
         let cases = [(0.4, 0), (0.6, 1), (1.5, 2), (2.5, 2), (-3.0, 0), (f64::NAN, 0), (1e300, u64::MAX)];
         assert!(cases.iter().all(|(real, expected)| whole(*real) == *expected));
+        let mut stream = Stream::new(1, "number", "whole");
+        for size in 0..64 {
+            // Halves, where it matters which of two is the nearest, and any number.
+            let number = real(stream.bits() >> size);
+            for one in [number, number + 0.5, number / 8.0, -number] {
+                assert_eq!(whole(one), libm::rint(one) as u64, "{one}");
+            }
+        }
     }
 
     #[test]

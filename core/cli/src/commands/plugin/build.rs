@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! Cargo.toml -> cargo                        -> NAME.wasm
-//! NAME.c     -> clang or zig, wasm-tools     -> NAME.wasm
+//! NAME.c     -> clang or zig, then wrapped    -> NAME.wasm
 //! NAME.js    -> npm, componentize-js         -> NAME.wasm
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 use super::look::refused;
 use super::new::component;
@@ -19,8 +22,8 @@ const TARGET: &str = "wasm32-wasip2";
 /// Build the component of a plugin's folder
 ///
 /// Needs the tools of its language, and says what to install where they are
-/// missing: for Rust rustup, for C clang or zig and wasm-tools, for JavaScript
-/// node and npm.
+/// missing: for Rust rustup, for C clang and lld or zig, for JavaScript node and
+/// npm.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The folder
@@ -146,16 +149,24 @@ fn c(folder: &Path, source: &Path) -> Result<PathBuf, Failure> {
 /// The world that C guests are written for.
 const WORLD_OF_C: &str = "hash-scheduler";
 
-/// Makes a component of a core module that exports the functions of the world.
+/// Makes a component of a core module that exports the functions of the world, which is described in the folder.
 fn wrap(folder: &Path, module: &Path, wanted: &Path) -> Result<(), Failure> {
-    let missing =
-        "wasm-tools is missing: cargo install wasm-tools, or https://github.com/bytecodealliance/wasm-tools";
-    let mut embed = Command::new("wasm-tools");
-    embed.current_dir(folder).args(["component", "embed", "wit", "--world", WORLD_OF_C]);
-    tool(embed.arg(module).arg("-o").arg(module), "wasm-tools component embed", missing)?;
-    let mut new = Command::new("wasm-tools");
-    new.current_dir(folder).args(["component", "new"]).arg(module).arg("-o").arg(wanted);
-    tool(&mut new, "wasm-tools component new", missing)
+    let mut module = std::fs::read(module).map_err(Failure::runtime)?;
+    // What these say is a chain of causes, the first of which names the function that is missing.
+    let said = |what: &str, error: &anyhow::Error| Failure::Runtime(format!("{what}: {error:#}"));
+    let mut contract = Resolve::default();
+    let (package, _) =
+        contract.push_dir(folder.join("wit")).map_err(|error| said("the contract in wit", &error))?;
+    let world = contract
+        .select_world(&[package], Some(WORLD_OF_C))
+        .map_err(|error| said("the contract in wit", &error))?;
+    embed_component_metadata(&mut module, &contract, world, StringEncoding::UTF8)
+        .map_err(|error| said("the world can not be written into the module", &error))?;
+    let mut encoder = ComponentEncoder::default();
+    let encoded = encoder.validate(true).module(&module).and_then(ComponentEncoder::encode);
+    let component = encoded.map_err(|error| said("the module is not one of this world", &error))?;
+    std::fs::write(wanted, component)
+        .map_err(|error| refused(&wanted.display().to_string(), &error.to_string()))
 }
 
 fn javascript(folder: &Path, name: &str) -> Result<PathBuf, Failure> {

@@ -51,7 +51,7 @@ pub(super) enum Kind {
 pub(super) enum Language {
     /// With the SDK: traits, options, tests without a forwarder
     Rust,
-    /// One file and a header; needs clang or zig, and wasm-tools
+    /// One file and a header; needs clang and lld, or zig
     C,
     /// With componentize-js; needs node and npm. Large: 12 MB
     Js,
@@ -81,9 +81,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let test = test_command(arguments.lang);
     text.push_str(&format!(
-        "\nNext: cd {}, {test}evenkeel plugin build, evenkeel plugin check {}\n",
+        "\nNext: cd {}, {test}evenkeel plugin build, evenkeel plugin check {}{}\n",
         arguments.name,
-        component(&arguments.name)
+        component(&arguments.name),
+        bounds(arguments.lang)
     ));
     output::answer(&text)
 }
@@ -92,6 +93,14 @@ const fn test_command(language: Language) -> &'static str {
     match language {
         Language::Rust => "cargo test, ",
         Language::C | Language::Js => "",
+    }
+}
+
+/// What `evenkeel plugin check` and `bench` have to be told besides: an interpreter needs more than others may have.
+const fn bounds(language: Language) -> &'static str {
+    match language {
+        Language::Js => " --budget 1000000 --memory 128",
+        Language::Rust | Language::C => "",
     }
 }
 
@@ -174,7 +183,7 @@ fn contract(add: &mut dyn FnMut(&str, &str)) {
 fn shared(name: &str, language: Language) -> Vec<(String, String)> {
     let file = component(name);
     // An interpreter needs more memory, and time to warm up.
-    let (budget, memory) = if language == Language::Js { ("20ms", "64MiB") } else { ("200us", "16MiB") };
+    let (budget, memory) = if language == Language::Js { ("20ms", "128MiB") } else { ("200us", "16MiB") };
     let mine = format!(
         "{{ component = \"{file}\", fallback = \"wlc\", budget = \"{budget}\", memory = \"{memory}\" }}"
     );
@@ -182,7 +191,12 @@ fn shared(name: &str, language: Language) -> Vec<(String, String)> {
     let race = include_str!("../../../../../plugins/templates/shared/race.toml.txt");
     let readme = include_str!("../../../../../plugins/templates/shared/README.md.txt");
     let test = if language == Language::Rust { "cargo test\n    " } else { "" };
-    let readme = readme.replace("    @TEST@\n    ", &format!("    {test}")).replace("@FILE@", &file);
+    let readme = readme.replace("    @TEST@\n    ", &format!("    {test}"));
+    let bounds = bounds(language);
+    let readme = ["check", "bench"].iter().fold(readme, |text, command| {
+        text.replace(&format!("{command} @FILE@"), &format!("{command} {file}{bounds}"))
+    });
+    let readme = readme.replace("@FILE@", &file);
     vec![
         ("README.md".to_owned(), readme.replace("@NAME@", name)),
         ("evenkeel.toml".to_owned(), config.replace("@SCHEDULER@", &mine)),
