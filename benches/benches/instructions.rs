@@ -9,6 +9,7 @@
 use std::hint::black_box;
 
 use evenkeel_benches::fixture::{Loop, established, packet, plan};
+use evenkeel_engine::journal::{Journal, Wish};
 use evenkeel_engine::plan::Builtin;
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol, ipv4};
 use evenkeel_engine::{Engine, Guests, Instant, step};
@@ -20,6 +21,20 @@ const TURNS: usize = 16;
 fn fresh(kind: Builtin) -> (Engine, Loop) {
     let engine = Engine::new(plan(4096, 16, kind), Guests::default(), Instant::ZERO).unwrap();
     (engine, Loop::in_order(4096, 64))
+}
+
+/// With a journal that writes every packet down.
+fn traced((mut engine, device): (Engine, Loop)) -> (Engine, Loop) {
+    engine.set_journal(Some(Journal::new(Wish::default(), None)));
+    (engine, device)
+}
+
+/// The engine and the packets of `established`, of which a batch has been traced before: what a trace costs when it is over.
+fn traced_once() -> (Engine, Loop) {
+    let (mut engine, device) = traced(established(1024, 64).unwrap());
+    step(&mut engine, &mut Loop::in_order(1024, 64), Instant::ZERO);
+    assert!(engine.set_journal(None).is_some_and(|mut journal| journal.poll().is_some()));
+    (engine, device)
 }
 
 #[library_benchmark]
@@ -37,6 +52,8 @@ fn hash(tuple: FiveTuple) -> u64 {
 // 1,024 packets of known flows: parse, look up, translate, count.
 #[library_benchmark]
 #[bench::batch_of_64(established(1024, 64).unwrap())]
+#[bench::batch_of_64_after_a_trace(traced_once())]
+#[bench::batch_of_64_traced(traced(established(1024, 64).unwrap()))]
 #[bench::batch_of_1(established(1024, 1).unwrap())]
 fn known_flow((mut engine, mut device): (Engine, Loop)) -> (Engine, Loop) {
     let packets = TURNS * 64;

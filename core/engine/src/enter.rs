@@ -23,7 +23,7 @@ use crate::wire::{FiveTuple, Protocol, icmp, icmpv6, ip, ipv4, ipv6, tcp, udp};
 
 impl Engine {
     /// Fills in what the headers say: where the IP packet lies, its tuple and flags; or how the walk ends here.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_headers(
         &mut self,
         packet: &mut PacketBuffer<'_>,
@@ -56,7 +56,7 @@ impl Engine {
     }
 
     /// Reads ports and flags of a packet that is whole, or the first of its fragments.
-    #[inline]
+    #[inline(always)]
     fn read_layer_4(
         &mut self,
         packet: &mut PacketBuffer<'_>,
@@ -325,7 +325,7 @@ impl Engine {
 
 /// Checks an IP packet of either family, which begins at `start` of its buffer, and notes what its header says. Returns
 /// whether it is a fragment.
-#[inline]
+#[inline(always)]
 fn read_ip(bytes: &mut [u8], walk: &mut Walk, start: usize) -> Result<bool, DropReason> {
     match bytes.first().map(|first| first >> 4) {
         Some(4) => {

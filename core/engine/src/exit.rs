@@ -132,7 +132,7 @@ impl Exit {
     ///
     /// # Errors
     /// Why it goes no further; its sender has been told where it should be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn carry(
         &mut self,
         packet: &mut PacketBuffer<'_>,
@@ -226,7 +226,7 @@ impl Exit {
     }
 
     /// Notes in `entry` what a packet says of its flow.
-    #[inline]
+    #[inline(always)]
     fn note(&self, entry: &mut FlowEntry, walk: &Walk, direction: Direction, length: u32, now: Instant) {
         let before = entry.state;
         // A segment whose numbers do not fit says nothing: anyone can send it.

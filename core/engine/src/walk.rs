@@ -91,24 +91,36 @@ impl Walk {
 impl Engine {
     /// Walks the `received` packets of `device` through the engine. Returns how many left.
     pub fn handle_batch<D: Device>(&mut self, device: &mut D, received: usize, now: Instant) -> usize {
-        // Asked once for each batch, so that packets pay next to nothing while nobody listens.
-        let is_told = self.journal.is_some();
+        // Two walks by one description: the one to which nobody listens has no word of the journal in it.
+        if self.journal.is_some() {
+            self.walk_batch::<D, true>(device, received, now)
+        } else {
+            self.walk_batch::<D, false>(device, received, now)
+        }
+    }
+
+    fn walk_batch<D: Device, const TOLD: bool>(
+        &mut self,
+        device: &mut D,
+        received: usize,
+        now: Instant,
+    ) -> usize {
         let now = self.tick(now);
         debug_assert!(received <= BATCH_MAX, "a device keeps to the bound");
         let mut all = core::mem::take(&mut self.walks);
         let walks = all.get_mut(..received.min(BATCH_MAX)).unwrap_or_default();
         let mut bytes = 0;
-        if is_told {
+        if TOLD {
             self.begin_accounts(walks.len());
         }
         for (slot, walk) in walks.iter_mut().enumerate() {
             let mut packet = device.packet(slot);
             bytes += packet.range.len() as u64;
-            if is_told {
+            if TOLD {
                 self.begin_account(slot, &packet, now);
             }
             self.enter(&mut packet, walk, now);
-            if is_told {
+            if TOLD {
                 self.note_read(walk);
             }
         }
@@ -126,10 +138,10 @@ impl Engine {
         }
         let mut has_new = false;
         for (slot, walk) in walks.iter_mut().enumerate() {
-            if is_told {
+            if TOLD {
                 self.turn_to(slot);
             }
-            if walk.end.is_none() && !self.pass_known(&mut device.packet(slot), walk, is_told, now) {
+            if walk.end.is_none() && !self.pass_known::<TOLD>(&mut device.packet(slot), walk, now) {
                 if walk.subject == Subject::Error {
                     walk.end = Some(Verdict::Drop(DropReason::IcmpUnhandled));
                 } else {
@@ -140,14 +152,14 @@ impl Engine {
         if has_new {
             self.open_flows(device, walks, now);
         }
-        let sent = self.leave(device, walks, is_told);
+        let sent = self.leave::<D, TOLD>(device, walks);
         self.walks = all;
         self.release_fragments(now);
         sent
     }
 
     /// Reads the headers of one packet into `walk`.
-    #[inline]
+    #[inline(always)]
     fn enter(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) {
         walk.interface = packet.interface;
         walk.end = match self.read_headers(packet, walk, now) {
@@ -162,21 +174,23 @@ impl Engine {
 
     /// Sends a packet of a known flow on. Returns whether there is such a flow.
     pub(crate) fn pass(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) -> bool {
-        self.pass_known(packet, walk, self.journal.is_some(), now)
+        if self.journal.is_some() {
+            self.pass_known::<true>(packet, walk, now)
+        } else {
+            self.pass_known::<false>(packet, walk, now)
+        }
     }
 
     /// The same where it has to be fast.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "the call alone would cost a thirtieth of a packet's way")]
-    fn pass_known(
+    fn pass_known<const TOLD: bool>(
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
-        is_told: bool,
         now: Instant,
     ) -> bool {
         let found = self.flows.find(walk.hash, &walk.tuple);
-        if is_told {
+        if TOLD {
             self.note_lookup(walk, found, now);
         }
         let Some((id, direction)) = found else { return false };
@@ -184,7 +198,7 @@ impl Engine {
         let is_reopened =
             walk.segment.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
         if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment)) {
-            if is_told {
+            if TOLD {
                 self.note_lapse();
             }
             self.end_flow(id);
@@ -193,7 +207,7 @@ impl Engine {
         let Some(entry) = self.flows.entry(id) else { return false };
         if entry.generation != self.generation {
             let validity = self.revalidate(id);
-            if is_told {
+            if TOLD {
                 self.note_review(validity.review());
             }
             match validity {
@@ -205,7 +219,7 @@ impl Engine {
                 }
             }
         }
-        let before = if is_told { self.before(id, walk) } else { None };
+        let before = if TOLD { self.before(id, walk) } else { None };
         let carried = if walk.subject == Subject::Error {
             self.flows.entry(id).map_or(Err(DropReason::NoFlow), |entry| {
                 self.exit.carry_error(packet, walk, entry, direction, &self.directors, now)
@@ -213,7 +227,7 @@ impl Engine {
         } else {
             self.carry(packet, walk, id, direction, now)
         };
-        if is_told {
+        if TOLD {
             self.note_sent(id, direction, before, walk, carried.err());
         }
         walk.end = Some(carried.unwrap_or_else(Verdict::Drop));
@@ -221,7 +235,7 @@ impl Engine {
     }
 
     /// Sends a packet of the flow `id` on, and settles what that changes for its real server and in the table.
-    #[inline]
+    #[inline(always)]
     fn carry(
         &mut self,
         packet: &mut PacketBuffer<'_>,
@@ -373,10 +387,10 @@ impl Engine {
     }
 
     /// Lets every packet leave that may, in the order of arrival, and counts all ends.
-    fn leave<D: Device>(&mut self, device: &mut D, walks: &mut [Walk], is_told: bool) -> usize {
+    fn leave<D: Device, const TOLD: bool>(&mut self, device: &mut D, walks: &mut [Walk]) -> usize {
         let mut sent = 0;
         for (slot, walk) in walks.iter_mut().enumerate() {
-            if is_told {
+            if TOLD {
                 self.keep_after(device, slot, walk);
             }
             if let Some(Verdict::Forward(out)) = walk.end
@@ -384,7 +398,7 @@ impl Engine {
             {
                 self.exit.counters.forwarded += 1;
                 sent += 1;
-                if is_told {
+                if TOLD {
                     self.end_account(slot, Verdict::Forward(out));
                 }
             } else {

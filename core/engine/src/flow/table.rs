@@ -186,7 +186,7 @@ impl FlowTable {
 
     /// The entry of `tuple`, whose hash is `hash`, and the direction in which the tuple goes.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, tuple: &FiveTuple) -> Option<(FlowId, Direction)> {
         let handle = self.index.find(hash, |handle| {
             let (id, direction) = parts(handle);

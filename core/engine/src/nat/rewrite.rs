@@ -17,7 +17,7 @@ pub struct Scope {
 }
 
 /// Translates `packet`, which belongs to `entry` and goes in `direction`, and takes one hop off.
-#[inline]
+#[inline(always)]
 pub fn rewrite(packet: &mut ip::Packet<'_>, entry: &FlowEntry, direction: Direction, scope: Scope) {
     let to = entry.translated(direction);
     let (addresses, tuple) = match direction {

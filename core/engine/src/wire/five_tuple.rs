@@ -184,7 +184,7 @@ impl FiveTuple {
     /// IPv4: source, destination, source port, destination port, protocol, three zeros, in network order.
     /// IPv6: the same fields with addresses of 16 bytes.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, key: HashKey) -> u64 {
         let HashKey([first, second]) = key;
         let mut hasher = SipHasher13::new_with_keys(first, second);

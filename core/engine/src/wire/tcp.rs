@@ -116,7 +116,7 @@ impl Header {
     }
 
     /// Replaces both ports and mends the checksum by `delta`, the change of addresses and ports.
-    #[inline]
+    #[inline(always)]
     pub fn set_ports(&mut self, source: u16, destination: u16, delta: Delta) {
         self.source_port.set(source);
         self.destination_port.set(destination);

@@ -51,7 +51,7 @@ impl Header {
     /// Replaces both ports and mends the checksum by `delta`, the change of addresses and ports.
     ///
     /// A datagram without a checksum (0) stays without; a checksum that comes out as 0 is sent as 0xffff.
-    #[inline]
+    #[inline(always)]
     pub fn set_ports(&mut self, source: u16, destination: u16, delta: Delta) {
         self.source_port.set(source);
         self.destination_port.set(destination);
