@@ -36,7 +36,8 @@ pub(crate) fn minus_ln(unit: f64) -> f64 {
     let exponent = BIAS as f64 - (bits >> SIGNIFICAND_BITS) as f64;
     let r = significand * inverse - 1.0;
     let square = r * r;
-    let tail = square * ((-1.0 / 2.0 + r / 3.0) + square * ((-1.0 / 4.0 + r * (1.0 / 5.0)) - square / 6.0));
+    let [third, fifth, sixth] = const { [1.0 / 3.0, 1.0 / 5.0, 1.0 / 6.0] };
+    let tail = square * ((r * third - 0.5) + square * ((r * fifth - 0.25) - square * sixth));
     (exponent * LN_2 - (logarithm + (r + tail))).max(0.0)
 }
 
