@@ -118,6 +118,27 @@ fn a_configuration_is_asked_and_a_token_decides_again() {
 }
 
 #[test]
+fn a_token_holds_what_a_component_picked() {
+    let path = folder("component").join("evenkeel.toml");
+    let name = path.to_str().unwrap();
+    let component = "{ component = \"bundled:maglev\", fallback = \"wlc\" }";
+    std::fs::write(&path, config("SCHEDULER").replace("\"SCHEDULER\"", component)).unwrap();
+    let told = out(&evenkeel(&["explain", "--config", name, SYN]));
+    let again = out(&evenkeel(&["explain", "--config", name, "--token", token_of(&told)]));
+    let end = |text: &str| -> Vec<String> {
+        let wanted = ["rewrite", "          ->", "next hop", "verdict"];
+        text.lines()
+            .filter(|line| wanted.iter().any(|word| line.starts_with(word)))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(end(&told).len(), 4, "{told}");
+    assert_eq!(end(&again), end(&told), "{again}");
+    assert!(again.contains("its pick is"), "{again}");
+    assert_eq!(token_of(&again), token_of(&told), "the token of a token is itself");
+}
+
+#[test]
 fn a_packet_of_a_capture_is_asked_about() {
     let folder = folder("capture");
     let (path, capture) = (folder.join("evenkeel.toml"), folder.join("web.pcapng"));

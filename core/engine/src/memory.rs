@@ -177,19 +177,34 @@ impl Engine {
         Ok(write.0)
     }
 
-    fn write_pick(&self, told: &Explanation, write: &mut Write) {
+    /// Lets the scheduler that picked in `told` pick the same again, whatever it would pick now: for an engine of the same
+    /// plan that has seen nothing. So a component is remembered, which cannot be asked twice. Returns whether one picked.
+    pub fn pick_as_told(&mut self, told: &Explanation) -> bool {
+        self.picked(told).is_some_and(|(director, view)| self.fix(director, view, told.account.at).is_ok())
+    }
+
+    fn fix(&mut self, director: u16, view: u16, now: Instant) -> Result<(), MemoryError> {
+        let place = self.directors.of_plan(director).ok_or(MemoryError::Gone)?;
+        self.directors.at_mut(place).ok_or(MemoryError::Gone)?.fix(view, now);
+        Ok(())
+    }
+
+    /// The places in the plan of the director and of the real server that its scheduler picked.
+    fn picked(&self, told: &Explanation) -> Option<(u16, u16)> {
         let picked = told
             .account
             .steps()
             .find_map(|step| if let Step::Picked(pick) = step { Some(pick) } else { None });
-        let found = picked.and_then(|pick| {
-            let number = self.directors.iter().position(|director| director.name == pick.director)?;
-            let director = self.directors.iter().nth(number)?;
-            let server = director.members().position(|server| Some(&server.name) == pick.server.as_ref())?;
-            Some([1, number as u64, server as u64])
-        });
-        match found {
-            Some(numbers) => write.numbers(&numbers),
+        let pick = picked?;
+        let number = self.directors.iter().position(|director| director.name == pick.director)?;
+        let director = self.directors.iter().nth(number)?;
+        let server = director.members().position(|server| Some(&server.name) == pick.server.as_ref())?;
+        Some((u16::try_from(number).ok()?, u16::try_from(server).ok()?))
+    }
+
+    fn write_pick(&self, told: &Explanation, write: &mut Write) {
+        match self.picked(told) {
+            Some((director, server)) => write.numbers(&[1, u64::from(director), u64::from(server)]),
             None => write.number(0),
         }
     }
@@ -319,9 +334,7 @@ impl Engine {
             self.exit.neighbours.learn(interface, address, mac, true, memory.now);
         }
         if let (true, Some((director, view))) = (is_as_told, memory.pick) {
-            let place = self.directors.of_plan(director).ok_or(MemoryError::Gone)?;
-            let director = self.directors.at_mut(place).ok_or(MemoryError::Gone)?;
-            director.fix(view, memory.now);
+            self.fix(director, view, memory.now)?;
         }
         Ok(())
     }

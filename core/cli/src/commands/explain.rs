@@ -7,7 +7,7 @@ use evenkeel_daemon::control::{self, EXPLAIN_BYTES_MAX};
 use evenkeel_daemon::{Mistakes, Prepared, add_next_hops, prepare};
 use evenkeel_engine::journal::Step;
 use evenkeel_engine::plan::Plan;
-use evenkeel_engine::{Duration, Engine, Explanation, Instant, InterfaceId, Memory};
+use evenkeel_engine::{Duration, Engine, Explanation, Instant, InterfaceId, Memory, MemoryError};
 use evenkeel_explain::{Asked, Token, TokenError};
 use evenkeel_sim::capture::{Content, Reader, Record, strip};
 
@@ -96,13 +96,32 @@ fn fresh(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let plan = engine.plan().clone();
     let now = Instant::ZERO.after(AGE);
     let told = engine.explain(&asked.bytes, asked.interface, now);
-    let state = engine.remember(&told).map_err(|error| error.to_string());
-    // Nothing is lost when a component of this engine is asked.
-    let told =
-        if told.unknown().is_some() { engine.witness(&asked.bytes, asked.interface, now) } else { told };
+    let (told, state) = if told.unknown().is_some() {
+        // Nothing is lost when a component of this engine is asked.
+        let told = engine.witness(&asked.bytes, asked.interface, now);
+        let state = state_as_told(arguments, &told, &asked)?;
+        (told, state)
+    } else {
+        let state = engine.remember(&told);
+        (told, state)
+    };
+    let state = state.map_err(|error| error.to_string());
     let mut value = evenkeel_explain::explanation(&told, &plan);
     evenkeel_explain::seal(&mut value, &plan, state);
     Ok(value)
+}
+
+/// What decided where a component was asked: its pick, and what another engine looks at that picks the same.
+fn state_as_told(
+    arguments: &Arguments,
+    told: &Explanation,
+    asked: &Asked,
+) -> Result<Result<Vec<u8>, MemoryError>, Failure> {
+    let mut other = engine(arguments, prepared(arguments)?)?;
+    other.pick_as_told(told);
+    let again = other.explain(&asked.bytes, asked.interface, told.account.at);
+    let is_same = (&again.account.end, &again.account.after) == (&told.account.end, &told.account.after);
+    Ok(if is_same { other.remember(&again) } else { Err(MemoryError::Component) })
 }
 
 /// Reads the configuration and loads its components.
