@@ -194,6 +194,8 @@ fn count(services: &Services) -> io::Result<Counted> {
     };
     Ok(Counted {
         flows: services.flows(),
+        // A packet of several segments that has come through a TUN counts as one in, and as its segments out: the kernel
+        // does not know how many there are before it cuts it.
         packets_in: kernel("Tcp:", &["InSegs"]) + kernel("Udp:", &["InDatagrams"]),
         // The kernel counts a segment that is sent again, or a reset, apart from the others.
         packets_out: kernel("Tcp:", &["OutSegs", "RetransSegs"]) + kernel("Udp:", &["OutDatagrams"]),
