@@ -12,7 +12,7 @@ use crate::capture::Way as Direction;
 use crate::checker::Checker;
 use crate::kernel::{Kernel, Out};
 use crate::packet::Packet;
-use crate::queue::EventQueue;
+use crate::queue::{AnyQueue, EventQueue};
 use crate::trace::Trace;
 use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
@@ -106,7 +106,7 @@ pub(crate) trait Tap {
 /// Time, what is due, and everything between the machines.
 pub(crate) struct Net {
     pub(crate) now: Instant,
-    queue: Box<dyn EventQueue<Event>>,
+    queue: AnyQueue<Event>,
     pub(crate) cables: Vec<Cable>,
     pub(crate) switches: Vec<Switch>,
     /// The cable of each port of each switch.
@@ -140,7 +140,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(queue: Box<dyn EventQueue<Event>>) -> Self {
+    pub(crate) fn new(queue: AnyQueue<Event>) -> Self {
         Self {
             now: Instant::ZERO,
             queue,
@@ -212,6 +212,7 @@ impl Net {
     }
 
     /// The next event; the clock goes on to it.
+    #[inline]
     pub(crate) fn next(&mut self) -> Option<Event> {
         let (at, event) = self.queue.pop()?;
         self.now = at;
@@ -220,11 +221,14 @@ impl Net {
     }
 
     /// Sends what the kernel of `machine` has put out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flush(&mut self, machine: usize) {
-        if self.out.frames.is_empty() {
-            return;
+        if !self.out.frames.is_empty() {
+            self.flush_all(machine);
         }
+    }
+
+    fn flush_all(&mut self, machine: usize) {
         // Nearly always there is one, or none.
         if self.out.frames.len() < 2 {
             if let Some((interface, frame)) = self.out.frames.pop() {
@@ -260,7 +264,7 @@ impl Net {
     }
 
     /// Puts a frame into the end of a cable.
-    #[inline]
+    #[inline(always)]
     fn transmit(&mut self, plug: Plug, mut frame: Packet) {
         let at = plug.other();
         let Some(cable) = self.cables.get_mut(plug.cable()) else { return };
