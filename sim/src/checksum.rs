@@ -11,24 +11,35 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
     let mut whole = 0;
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
-        whole += words.iter().map(|word| u128::from(u64::from_ne_bytes(*word))).sum::<u128>();
+        let [one, two, three, four] = *words else { continue };
+        whole += u128::from(u64::from_ne_bytes(one));
+        whole += u128::from(u64::from_ne_bytes(two));
+        whole += u128::from(u64::from_ne_bytes(three));
+        whole += u128::from(u64::from_ne_bytes(four));
     }
     for word in words {
         whole += u128::from(u64::from_ne_bytes(*word));
     }
     if !rest.is_empty() {
-        whole += u128::from(last_word(rest));
+        whole += u128::from(rest_of(rest));
     }
     #[allow(clippy::cast_possible_truncation, reason = "the parts of the sum, each of which counts alike")]
     let (sum, is_over) = ((whole >> 64) as u64).overflowing_add(whole as u64);
     u64::from(u16::from_be(fold(sum + u64::from(is_over))))
 }
 
-/// The bytes behind the last whole word, and nothing behind them.
-fn last_word(rest: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    u64::from_ne_bytes(word)
+/// The sum of what is behind the last whole word, as it lies in memory.
+#[inline]
+fn rest_of(rest: &[u8]) -> u64 {
+    let (halves, rest) = rest.as_chunks::<4>();
+    let half = halves.first().map_or(0, |half| u32::from_ne_bytes(*half));
+    let rest = match *rest {
+        [a, b, c] => [a, b, c, 0],
+        [a, b] => [a, b, 0, 0],
+        [a] => [a, 0, 0, 0],
+        _ => [0; 4],
+    };
+    u64::from(half) + u64::from(u32::from_ne_bytes(rest))
 }
 
 /// Whether a header of IPv4 without options adds up, its checksum included.

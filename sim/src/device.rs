@@ -19,10 +19,10 @@ const POOL_MAX: usize = 1_024;
 /// A device without a machine.
 #[derive(Debug, Default)]
 pub struct SimDevice {
-    /// Packets in their order: the first are the batch that the engine has, the others wait.
-    slots: VecDeque<Slot>,
     /// Packets that the engine has.
-    batch: usize,
+    batch: Vec<Slot>,
+    /// Packets that wait, in their order.
+    waiting: Vec<Slot>,
     out: VecDeque<(InterfaceId, Packet)>,
     pool: Vec<Packet>,
     /// What became of each packet since it was fetched last, where somebody wants to know.
@@ -72,10 +72,10 @@ impl SimDevice {
     /// # Errors
     /// When [`QUEUE_MAX`] packets wait already.
     pub fn put(&mut self, interface: InterfaceId, packet: Packet) -> Result<(), Packet> {
-        if self.slots.len() - self.batch >= QUEUE_MAX {
+        if self.waiting.len() >= QUEUE_MAX {
             return Err(packet);
         }
-        self.slots.push_back(Slot { packet, interface, leaves_by: None, is_known: false, seen: None });
+        self.waiting.push(Slot { packet, interface, leaves_by: None, is_known: false, seen: None });
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl SimDevice {
 
     /// Notes for each packet of the next batch whether its flow is known.
     pub(crate) fn note_known(&mut self, mut is_known: impl FnMut(InterfaceId, &[u8]) -> bool) {
-        for slot in self.slots.iter_mut().skip(self.batch).take(BATCH_MAX) {
+        for slot in self.waiting.iter_mut().take(BATCH_MAX) {
             slot.is_known = is_known(slot.interface, slot.packet.bytes());
         }
     }
@@ -121,29 +121,30 @@ impl SimDevice {
     /// Whether packets wait for the engine.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        self.slots.len() > self.batch
-    }
-
-    /// A packet that the engine has.
-    #[inline]
-    fn slot(&mut self, slot: usize) -> Option<&mut Slot> {
-        if slot < self.batch { self.slots.get_mut(slot) } else { None }
+        !self.waiting.is_empty()
     }
 }
 
 impl Device for SimDevice {
     fn receive(&mut self) -> usize {
-        let before = std::mem::replace(&mut self.batch, self.slots.len().min(BATCH_MAX));
+        let before = self.batch.len();
+        if before == 0 && self.waiting.len() <= BATCH_MAX {
+            std::mem::swap(&mut self.batch, &mut self.waiting);
+        } else {
+            let count = self.waiting.len().min(BATCH_MAX.saturating_sub(before));
+            self.batch.extend(self.waiting.drain(..count));
+        }
         if self.decided.is_some() {
-            for slot in self.slots.iter_mut().take(self.batch).skip(before) {
+            for slot in self.batch.iter_mut().skip(before) {
                 slot.seen = Some(Box::new(Seen { before: slot.packet.bytes().to_vec(), end: None }));
             }
         }
-        self.batch
+        self.batch.len()
     }
 
+    #[inline]
     fn packet(&mut self, slot: usize) -> PacketBuffer<'_> {
-        let Some(slot) = self.slot(slot) else {
+        let Some(slot) = self.batch.get_mut(slot) else {
             // The engine never asks for a slot that was not announced; an empty packet is dropped as truncated.
             return PacketBuffer {
                 interface: InterfaceId(u16::MAX),
@@ -152,17 +153,12 @@ impl Device for SimDevice {
                 offload: Offload::default(),
             };
         };
-        let body = &mut *slot.packet;
-        PacketBuffer {
-            interface: slot.interface,
-            range: body.range.clone(),
-            buffer: &mut body.buffer,
-            offload: Offload::default(),
-        }
+        let (range, buffer) = slot.packet.parts_mut();
+        PacketBuffer { interface: slot.interface, range, buffer, offload: Offload::default() }
     }
 
     fn forward(&mut self, slot: usize, interface: InterfaceId, range: Range<usize>) -> bool {
-        let Some(slot) = self.slot(slot) else { return false };
+        let Some(slot) = self.batch.get_mut(slot) else { return false };
         slot.packet.range = range;
         slot.leaves_by = Some(interface);
         true
@@ -175,16 +171,14 @@ impl Device for SimDevice {
     }
 
     fn ended(&mut self, slot: usize, end: Verdict) {
-        if let Some(seen) = self.slot(slot).and_then(|slot| slot.seen.as_mut()) {
+        if let Some(seen) = self.batch.get_mut(slot).and_then(|slot| slot.seen.as_mut()) {
             seen.end = Some(end);
         }
     }
 
     fn flush(&mut self) {
-        for _ in 0..std::mem::take(&mut self.batch) {
-            let Some(Slot { packet, interface, leaves_by, is_known, seen }) = self.slots.pop_front() else {
-                break;
-            };
+        let mut batch = std::mem::take(&mut self.batch);
+        for Slot { packet, interface, leaves_by, is_known, seen } in batch.drain(..) {
             if let (Some(decided), Some(seen)) = (&mut self.decided, seen) {
                 let Seen { before, end } = *seen;
                 let out = leaves_by.map(|interface| (interface, packet.bytes().to_vec()));
@@ -195,6 +189,7 @@ impl Device for SimDevice {
                 None => self.recycle(packet),
             }
         }
+        self.batch = batch;
     }
 }
 

@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::capture::Way as Direction;
 use crate::checker::Checker;
 use crate::kernel::{Kernel, Out};
-use crate::packet::Packet;
+use crate::packet::{ETHERNET_BYTES, Packet};
 use crate::queue::{AnyQueue, EventQueue};
 use crate::trace::Trace;
 use crate::watch::{FrameSeen, Watch};
@@ -95,12 +95,6 @@ impl Plug {
     const fn other(self) -> Self {
         Self(self.0 ^ 1)
     }
-}
-
-/// Looks at frames as they arrive at the end of a cable; nothing that it does has an influence on the run.
-pub(crate) trait Tap {
-    /// A frame has arrived at a machine or a switch.
-    fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, frame: &[u8]);
 }
 
 /// Time, what is due, and everything between the machines.
@@ -206,13 +200,12 @@ impl Net {
     }
 
     /// Lets an event be due at `at`.
-    #[inline]
     pub(crate) fn schedule(&mut self, at: Instant, event: Event) {
         self.queue.push(at, event);
     }
 
     /// The next event; the clock goes on to it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<Event> {
         let (at, event) = self.queue.pop()?;
         self.now = at;
@@ -232,7 +225,7 @@ impl Net {
         // Nearly always there is one, or none.
         if self.out.frames.len() < 2 {
             if let Some((interface, frame)) = self.out.frames.pop() {
-                self.send(machine, interface, frame);
+                self.send_now(machine, interface, frame);
             }
             return;
         }
@@ -244,8 +237,8 @@ impl Net {
     }
 
     /// Sends a frame out of an interface of a machine.
-    #[inline]
-    pub(crate) fn send(&mut self, machine: usize, interface: usize, mut frame: Packet) {
+    #[inline(always)]
+    fn send_now(&mut self, machine: usize, interface: usize, mut frame: Packet) {
         self.sent += 1;
         if frame.id == 0 {
             self.packets += 1;
@@ -261,6 +254,11 @@ impl Net {
             return self.recycle(frame);
         };
         self.transmit(plug, frame);
+    }
+
+    /// Sends a frame that no kernel has made.
+    pub(crate) fn send(&mut self, machine: usize, interface: usize, frame: Packet) {
+        self.send_now(machine, interface, frame);
     }
 
     /// Puts a frame into the end of a cable.
@@ -290,19 +288,24 @@ impl Net {
     }
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
-    #[inline]
-    pub(crate) fn arrive(&mut self, frame: Packet, at: Plug) -> Option<(usize, usize, Packet)> {
+    #[inline(always)]
+    pub(crate) fn arrive(&mut self, mut frame: Packet, at: Plug) -> Option<(usize, usize, Packet)> {
         self.under_way -= 1;
         let cable = self.cables.get(at.cable())?;
-        let [first, second] = cable.ends;
-        let socket = if at.is_second() { second } else { first };
+        let [first, second] = &cable.ends;
+        let socket = *if at.is_second() { second } else { first };
+        let bytes = frame.bytes();
+        let mut is_sound = frame.is_sound(ETHERNET_BYTES);
         if let Some(checker) = &mut self.checker {
-            checker.frame(self.now, cable, socket, frame.bytes());
+            checker.frame(self.now, cable, socket, (bytes, &mut is_sound));
         }
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
-                self.wire_trace.add(self.now, number(machine), frame.bytes());
+                self.wire_trace.add(self.now, number(machine), bytes);
+                if is_sound {
+                    frame.note_sound(ETHERNET_BYTES);
+                }
                 if let Some(watch) = &mut self.watch {
                     let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
                     let seen = FrameSeen { now, machine, interface, way, id, bytes };

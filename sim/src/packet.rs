@@ -35,15 +35,27 @@ pub const TTL: u8 = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Packet(Box<Body>);
 
+/// Where nothing is known to be sound: no packet begins there.
+const NOT_KNOWN: Range<usize> = usize::MAX..0;
+
 /// What a packet is made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Body {
     /// The whole buffer.
-    pub buffer: Vec<u8>,
+    buffer: Vec<u8>,
     /// Where the packet lies in it.
     pub range: Range<usize>,
     /// What copies of one packet share while it travels, counted from 1; 0 for one that has not been sent yet.
     pub id: u64,
+    /// Where in the buffer an IP packet lies that is known to be [sound](Packet::is_sound): nothing has been written since
+    /// that was found.
+    sound: Range<usize>,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self { buffer: Vec::new(), range: 0..0, id: 0, sound: NOT_KNOWN }
+    }
 }
 
 impl Deref for Packet {
@@ -75,7 +87,7 @@ impl Packet {
     #[must_use]
     pub fn of_length(used: Self, bytes: usize) -> Self {
         let mut packet = used.emptied(HEADROOM_BYTES);
-        packet.buffer.resize(HEADROOM_BYTES + bytes, 0);
+        packet.buffer_mut().resize(HEADROOM_BYTES + bytes, 0);
         packet.range.end = packet.buffer.len();
         packet
     }
@@ -86,12 +98,14 @@ impl Packet {
         set_length(&mut self.buffer, room);
         self.range = room..room;
         self.id = 0;
+        self.sound = NOT_KNOWN;
         self
     }
 
     /// Adds bytes behind those that are there; nothing of the buffer may be left behind the packet.
     pub fn extend(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        let buffer = self.buffer_mut();
+        buffer.extend_from_slice(bytes);
         self.range.end = self.buffer.len();
     }
 
@@ -99,16 +113,63 @@ impl Packet {
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.range.clone()).unwrap_or(&[])
+        self.buffer.get(self.range.start..self.range.end).unwrap_or_else(|| beyond())
     }
 
     /// The bytes of the packet, to be changed.
     #[must_use]
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let body = &mut *self.0;
-        body.buffer.get_mut(body.range.clone()).unwrap_or(&mut [])
+        self.sound = NOT_KNOWN;
+        self.bytes_mut_soundly()
     }
+
+    /// The same for whoever changes what no checksum covers, or changes that as well.
+    #[inline]
+    pub(crate) fn bytes_mut_soundly(&mut self) -> &mut [u8] {
+        let body = &mut *self.0;
+        body.buffer.get_mut(body.range.start..body.range.end).unwrap_or_else(|| beyond_mut())
+    }
+
+    /// The whole buffer, to be changed.
+    #[must_use]
+    #[inline]
+    pub fn buffer_mut(&mut self) -> &mut Vec<u8> {
+        self.sound = NOT_KNOWN;
+        &mut self.buffer
+    }
+
+    /// The range and the whole buffer, to be changed.
+    #[must_use]
+    #[inline]
+    pub(crate) fn parts_mut(&mut self) -> (Range<usize>, &mut Vec<u8>) {
+        (self.range.clone(), self.buffer_mut())
+    }
+
+    /// Whether what lies behind the first `skipped` bytes is an IPv4 packet without options and not in pieces, of TCP or
+    /// UDP, whose lengths are right and whose checksums, of which UDP has one, add up; and that has been found before, or
+    /// was built so.
+    #[inline]
+    pub(crate) fn is_sound(&self, skipped: usize) -> bool {
+        self.sound.start == self.range.start + skipped && self.sound.end == self.range.end
+    }
+
+    /// What lies behind the first `skipped` bytes has been found to be sound.
+    #[inline]
+    pub(crate) fn note_sound(&mut self, skipped: usize) {
+        self.sound = self.range.start + skipped..self.range.end;
+    }
+}
+
+/// What a range beyond the buffer holds.
+#[cold]
+const fn beyond<'a>() -> &'a [u8] {
+    &[]
+}
+
+#[cold]
+const fn beyond_mut<'a>() -> &'a mut [u8] {
+    &mut []
 }
 
 /// One end of a packet's way: of IPv4, or with [`AnyEnd`] of either family.
@@ -256,7 +317,7 @@ pub fn build<A: Into<IpAddr>>(
     // Every byte behind the headroom is written below.
     let mut packet = used.emptied(HEADROOM_BYTES + ip_bytes + body_bytes);
     packet.range.start = HEADROOM_BYTES;
-    let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
+    let Some((ip, body)) = packet.bytes_mut_soundly().split_at_mut_checked(ip_bytes) else {
         return Packet::default();
     };
     let addresses = match (source, destination) {
@@ -274,16 +335,13 @@ pub fn build<A: Into<IpAddr>>(
         return Packet::default();
     };
     fill(payload);
+    let covered = addresses + u64::from(protocol.0) + wide(body_bytes) + sum(payload);
     match header {
-        Header::Tcp(segment) => transport.copy_from_slice(&tcp_header(ports, segment)),
-        Header::Udp => transport.copy_from_slice(&udp_header(ports, body_bytes)),
+        Header::Tcp(segment) => transport.copy_from_slice(&tcp_header(ports, segment, covered)),
+        Header::Udp => transport.copy_from_slice(&udp_header(ports, body_bytes, covered)),
     }
-    let sum = finish(addresses + u64::from(protocol.0) + wide(body_bytes) + sum(body));
-    // A UDP checksum of zero would mean that there is none (RFC 768).
-    let sum = if protocol == Protocol::UDP && sum == 0 { 0xffff } else { sum };
-    let place = if protocol == Protocol::UDP { 6..8 } else { 16..18 };
-    if let Some(place) = body.get_mut(place) {
-        place.copy_from_slice(&sum.to_be_bytes());
+    if source.is_ipv4() {
+        packet.note_sound(0);
     }
     packet
 }
@@ -425,18 +483,54 @@ fn ipv6_header(source: Ipv6Addr, destination: Ipv6Addr, protocol: Protocol, body
     header
 }
 
-fn tcp_header((from, to): (u16, u16), segment: Segment) -> [u8; TCP_BYTES] {
+/// `covered` is the sum of everything else that its checksum covers.
+fn tcp_header((from, to): (u16, u16), segment: Segment, covered: u64) -> [u8; TCP_BYTES] {
     let ([p0, p1], [p2, p3]) = (from.to_be_bytes(), to.to_be_bytes());
     let ([s0, s1, s2, s3], [a0, a1, a2, a3]) =
         (segment.sequence.to_be_bytes(), segment.acknowledgement.to_be_bytes());
     let [w0, w1] = segment.window.to_be_bytes();
-    [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, 0x50, segment.flags.0, w0, w1, 0, 0, 0, 0]
+    let flags = u16::from_be_bytes([0x50, segment.flags.0]);
+    let numbers = u64::from(segment.sequence) + u64::from(segment.acknowledgement);
+    let words = u64::from(from) + u64::from(to) + u64::from(flags) + u64::from(segment.window);
+    let [c0, c1] = finish(covered + numbers + words).to_be_bytes();
+    [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, 0x50, segment.flags.0, w0, w1, c0, c1, 0, 0]
 }
 
-fn udp_header((from, to): (u16, u16), length: usize) -> [u8; UDP_BYTES] {
+/// `covered` is the sum of everything else that its checksum covers.
+#[inline]
+fn udp_header((from, to): (u16, u16), length: usize, covered: u64) -> [u8; UDP_BYTES] {
     let ([p0, p1], [p2, p3]) = (from.to_be_bytes(), to.to_be_bytes());
-    let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-    [p0, p1, p2, p3, l0, l1, 0, 0]
+    let length = u16::try_from(length).unwrap_or(u16::MAX);
+    let sum = finish(covered + u64::from(from) + u64::from(to) + u64::from(length));
+    // A checksum of zero would mean that there is none (RFC 768).
+    let sum = if sum == 0 { 0xffff } else { sum };
+    let ([l0, l1], [c0, c1]) = (length.to_be_bytes(), sum.to_be_bytes());
+    [p0, p1, p2, p3, l0, l1, c0, c1]
+}
+
+/// The same of a packet that may be known to be sound: nothing that has been found is looked at again.
+///
+/// # Errors
+/// When the host would throw it away.
+#[inline(always)]
+pub(crate) fn view_of(packet: &Packet) -> Result<View<'_>, Unusable> {
+    let bytes = packet.bytes();
+    if packet.is_sound(0)
+        && let Some((header, body)) = bytes.split_first_chunk::<IPV4_BYTES>()
+        && let Some((ports, payload)) = body.split_first_chunk::<UDP_BYTES>()
+    {
+        let [.., protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+        let [p0, p1, p2, p3, ..] = *ports;
+        let source = End { address: Ipv4Addr::new(s0, s1, s2, s3), port: u16::from_be_bytes([p0, p1]) }.any();
+        let destination =
+            End { address: Ipv4Addr::new(d0, d1, d2, d3), port: u16::from_be_bytes([p2, p3]) }.any();
+        if Protocol(protocol) == Protocol::UDP {
+            return Ok(View { source, destination, transport: Transport::Udp, payload });
+        }
+        let (segment, payload) = tcp(body).ok_or(Unusable::Malformed)?;
+        return Ok(View { source, destination, transport: Transport::Tcp(segment), payload });
+    }
+    view(bytes)
 }
 
 /// Reads a packet as the host that it reached does, checksums included.
@@ -691,6 +785,33 @@ mod tests {
             let packet = built(Header::Udp, length);
             assert_eq!(super::view(packet.bytes()).unwrap().payload, vec![0x5a; length]);
         }
+    }
+
+    #[test]
+    fn a_sound_packet_is_read_like_any_other_and_one_that_was_touched_is_not_sound() {
+        for header in [Header::Tcp(SEGMENT), Header::Udp] {
+            for length in [0, 1, 64, 1_460] {
+                let packet = built(header, length);
+                assert!(packet.is_sound(0) && !packet.is_sound(1));
+                assert_eq!(view_of(&packet), view(packet.bytes()));
+                let touches: [fn(&mut Packet); 4] = [
+                    |packet| packet.range.end -= 1,
+                    |packet| packet.range.start += 1,
+                    |packet| packet.bytes_mut()[15] ^= 1,
+                    |packet| packet.buffer_mut()[HEADROOM_BYTES + 25] ^= 1,
+                ];
+                for touch in touches {
+                    let mut other = packet.clone();
+                    touch(&mut other);
+                    assert!(!other.is_sound(0));
+                    assert!(view_of(&other).is_err());
+                }
+                assert!(!packet.emptied(0).is_sound(0) && !Packet::default().is_sound(0));
+            }
+        }
+        let (from, to) = (Ipv6Addr::from_bits(1), Ipv6Addr::from_bits(2));
+        let ends = (End { address: from, port: 1 }, End { address: to, port: 2 });
+        assert!(!build(Packet::default(), ends, Header::Udp, 8, |_| {}).is_sound(0));
     }
 
     #[test]

@@ -112,18 +112,32 @@ impl Message {
     }
 
     /// Writes the bytes from `offset` on into `place`.
+    #[inline]
     pub fn write(&self, offset: u32, place: &mut [u8]) {
-        let (start, rest) = place.split_at_mut(self.unaligned(offset, place.len()));
-        if offset == 0 && start.len() == HEAD_BYTES as usize {
-            start.copy_from_slice(&self.head_bytes());
-        } else {
-            for (byte, index) in start.iter_mut().zip(offset..) {
-                *byte = self.byte(index);
-            }
+        if offset == 0
+            && let Some((head, rest)) = place.split_first_chunk_mut()
+        {
+            *head = self.head_bytes();
+            return self.write_words(HEAD_BYTES / 8, rest);
         }
-        let (words, end) = rest.as_chunks_mut::<8>();
-        let mut pattern = Pattern::new(self.head.pattern, self.word_behind(offset, start.len()));
-        for word in words {
+        let (start, rest) = place.split_at_mut(self.unaligned(offset, place.len()));
+        for (byte, index) in start.iter_mut().zip(offset..) {
+            *byte = self.byte(index);
+        }
+        self.write_words(self.word_behind(offset, start.len()), rest);
+    }
+
+    /// Writes the words of the pattern from `first` on.
+    #[inline]
+    fn write_words(&self, first: u32, place: &mut [u8]) {
+        let (words, end) = place.as_chunks_mut::<8>();
+        let mut pattern = Pattern::new(self.head.pattern, first);
+        let (pairs, single) = words.as_chunks_mut::<2>();
+        for [one, other] in pairs {
+            *one = pattern.next().to_le_bytes();
+            *other = pattern.next().to_le_bytes();
+        }
+        for word in single {
             *word = pattern.next().to_le_bytes();
         }
         if !end.is_empty() {
@@ -133,23 +147,36 @@ impl Message {
 
     /// Whether `bytes` are those of this message from `offset` on.
     #[must_use]
+    #[inline]
     pub fn matches(&self, offset: u32, bytes: &[u8]) -> bool {
+        if offset == 0
+            && let Some((head, rest)) = bytes.split_first_chunk()
+        {
+            return *head == self.head_bytes() && self.words_match(HEAD_BYTES / 8, rest);
+        }
         let (start, rest) = bytes.split_at(self.unaligned(offset, bytes.len()));
-        let (words, end) = rest.as_chunks::<8>();
-        let mut pattern = Pattern::new(self.head.pattern, self.word_behind(offset, start.len()));
+        start.iter().zip(offset..).all(|(byte, index)| *byte == self.byte(index))
+            && self.words_match(self.word_behind(offset, start.len()), rest)
+    }
+
+    /// Whether `bytes` are words of the pattern from `first` on.
+    #[inline]
+    fn words_match(&self, first: u32, bytes: &[u8]) -> bool {
+        let (words, end) = bytes.as_chunks::<8>();
+        let mut pattern = Pattern::new(self.head.pattern, first);
         // Differences are gathered and looked at once.
         let mut difference = 0;
-        for word in words {
+        let (pairs, single) = words.as_chunks::<2>();
+        for [one, other] in pairs {
+            difference |= u64::from_le_bytes(*one) ^ pattern.next();
+            difference |= u64::from_le_bytes(*other) ^ pattern.next();
+        }
+        for word in single {
             difference |= u64::from_le_bytes(*word) ^ pattern.next();
         }
-        let is_start = if offset == 0 && start.len() == HEAD_BYTES as usize {
-            start == self.head_bytes()
-        } else {
-            start.iter().zip(offset..).all(|(byte, index)| *byte == self.byte(index))
-        };
         let is_end = end.is_empty()
             || end.iter().zip(pattern.next().to_le_bytes()).all(|(byte, value)| *byte == value);
-        difference == 0 && is_start && is_end
+        difference == 0 && is_end
     }
 
     /// Bytes from `offset` on, of `length`, that are in the head or before the next whole word of the pattern.

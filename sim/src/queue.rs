@@ -103,7 +103,7 @@ pub enum AnyQueue<E> {
 }
 
 impl<E: Debug> EventQueue<E> for AnyQueue<E> {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, at: Instant, event: E) {
         match self {
             Self::Wheel(wheel) => wheel.push(at, event),
@@ -111,7 +111,7 @@ impl<E: Debug> EventQueue<E> for AnyQueue<E> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop(&mut self) -> Option<(Instant, E)> {
         match self {
             Self::Wheel(wheel) => wheel.pop(),
@@ -130,6 +130,8 @@ impl<E: Debug> EventQueue<E> for AnyQueue<E> {
 /// Slots of a wheel. The fine one spans a millisecond, the coarse one four seconds: packets lie in the first, timers of
 /// transports in the second.
 const SLOTS: usize = 4_096;
+/// Room that a slot makes at a time: most hold one entry or a few.
+const SLOT_FIRST: usize = 4;
 /// How many bits of the time choose a slot.
 const WHEEL_BITS: u32 = SLOTS.trailing_zeros();
 /// A slot of the fine wheel is 2^8 = 256 ns wide: at a million packets a second every fourth slot holds one.
@@ -153,9 +155,12 @@ impl<E> Default for Wheel<E> {
 }
 
 impl<E> Wheel<E> {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, place: usize, entry: Entry<E>) {
         if let (Some(slot), Some(word)) = (self.slots.get_mut(place), self.occupied.get_mut(place / 64)) {
+            if slot.len() == slot.capacity() {
+                make_room(slot);
+            }
             slot.push(entry);
             *word |= 1 << (place % 64);
         }
@@ -187,6 +192,11 @@ impl<E> Wheel<E> {
             *word &= !(1 << (place % 64));
         }
     }
+}
+
+#[cold]
+fn make_room<E>(slot: &mut Vec<Entry<E>>) {
+    slot.reserve(SLOT_FIRST);
 }
 
 /// The place of the lowest bit.
@@ -245,8 +255,15 @@ impl<E> Default for WheelQueue<E> {
 }
 
 impl<E: Debug> WheelQueue<E> {
+    /// Whether the next entry is one that came for now. What was put in for now before it was now comes before it.
+    #[inline(always)]
+    fn has_urgent(&self) -> bool {
+        let Some(urgent) = self.urgent.front() else { return false };
+        self.near.front().is_none_or(|near| urgent.key() < near.key())
+    }
+
     /// Puts an entry where its time belongs.
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, entry: Entry<E>) {
         let time = entry.time;
         if time >> COARSE_BITS == self.current >> COARSE_BITS && time >> FINE_BITS > self.current >> FINE_BITS
@@ -258,6 +275,7 @@ impl<E: Debug> WheelQueue<E> {
     }
 
     /// Puts in an entry that is due very soon or not soon.
+    #[inline(never)]
     fn put_elsewhere(&mut self, entry: Entry<E>) {
         let time = entry.time;
         if time >> FINE_BITS <= self.current >> FINE_BITS {
@@ -272,6 +290,7 @@ impl<E: Debug> WheelQueue<E> {
     }
 
     /// Moves on to the next slot that holds something, and sorts its events.
+    #[inline(never)]
     fn advance(&mut self) {
         while self.near.is_empty() {
             if let Some(next) = self.fine.next_occupied(place(self.current, FINE_BITS)) {
@@ -311,7 +330,7 @@ const fn begin(time: u64, bits: u32) -> u64 {
 }
 
 impl<E: Debug> EventQueue<E> for WheelQueue<E> {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, at: Instant, event: E) {
         self.sequence += 1;
         self.len += 1;
@@ -324,17 +343,16 @@ impl<E: Debug> EventQueue<E> for WheelQueue<E> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop(&mut self) -> Option<(Instant, E)> {
-        // What was put in for now before it was now comes before what was put in since.
-        let is_urgent = self
-            .urgent
-            .front()
-            .is_some_and(|urgent| self.near.front().is_none_or(|near| urgent.key() < near.key()));
-        if !is_urgent && self.near.is_empty() {
-            self.advance();
-        }
-        let entry = if is_urgent { self.urgent.pop_front()? } else { self.near.pop_front()? };
+        let entry = if self.has_urgent() {
+            self.urgent.pop_front()?
+        } else {
+            if self.near.is_empty() {
+                self.advance();
+            }
+            self.near.pop_front()?
+        };
         self.now = entry.time;
         self.len -= 1;
         Some((Instant::from_nanos(entry.time), entry.event))

@@ -11,13 +11,14 @@ use evenkeel_engine::wire::Protocol;
 use super::calls::Key;
 use super::ring::Place;
 use crate::checksum::{adds_up, finish, sum};
-use crate::index::hash;
+use crate::index::hash_pair;
 use crate::net::{index, number};
 use crate::packet::{AnyEnd, End, Flags, TCP_BYTES};
 
-/// The fewest and the most ways that are remembered, powers of two: a call has one for each hop and direction.
-const HABITS_MIN: usize = 64;
-const HABITS_MAX: usize = 4_096;
+/// The fewest and the most rows of two ways each that are remembered, powers of two: a call has one way for each hop and
+/// direction.
+const ROWS_MIN: usize = 32;
+const ROWS_MAX: usize = 2_048;
 /// Bytes of the headers of Ethernet, of IPv4 without options, and of UDP.
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
@@ -40,7 +41,7 @@ pub(super) struct Path {
 
 impl Path {
     /// That of a frame in the middle of a call, as far as headers tell.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(frame: &[u8], machine: usize, interface: usize) -> Option<Self> {
         let [
             s0,
@@ -125,22 +126,19 @@ impl Path {
 
     #[inline]
     fn hash(&self) -> u32 {
-        hash([self.addresses, self.ports, self.at])
+        hash_pair(self.addresses ^ self.at.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.ports)
     }
 }
 
-/// Whether the packet in a frame of some [`Path`] is whole, as a host would find it. Lengths and checksums that are only
-/// unusual are for the long way.
+/// How long the packet in a frame of some [`Path`] is, where it is whole, as a host would find it. Lengths and checksums
+/// that are only unusual are for the long way.
 #[inline]
-pub(super) fn is_whole(frame: &[u8]) -> bool {
-    let Some((header, rest)) = frame.get(ETHERNET_BYTES..).and_then(|packet| packet.split_first_chunk())
-    else {
-        return false;
-    };
+pub(super) fn whole_length(frame: &[u8]) -> Option<usize> {
+    let (header, rest) = frame.get(ETHERNET_BYTES..)?.split_first_chunk()?;
     let [_, _, t0, t1, _, _, _, _, _, protocol, _, _, a0, a1, a2, a3, a4, a5, a6, a7]: [u8; IPV4_BYTES] =
         *header;
     let length = usize::from(u16::from_be_bytes([t0, t1])).saturating_sub(IPV4_BYTES);
-    let Some(body) = rest.get(..length) else { return false };
+    let body = rest.get(..length)?;
     let has_lengths = match Protocol(protocol) {
         Protocol::TCP => body.get(12).is_some_and(|offset| {
             let header_bytes = usize::from(offset >> 4) * 4;
@@ -155,7 +153,8 @@ pub(super) fn is_whole(frame: &[u8]) -> bool {
     let addresses =
         u64::from(u32::from_be_bytes([a0, a1, a2, a3])) + u64::from(u32::from_be_bytes([a4, a5, a6, a7]));
     let covered = addresses + u64::from(protocol) + length as u64;
-    has_lengths && adds_up(header) && finish(covered + sum(body)) == 0
+    let is_whole = has_lengths && adds_up(header) && finish(covered + sum(body)) == 0;
+    is_whole.then_some(IPV4_BYTES + length)
 }
 
 /// What frames of a path are.
@@ -194,10 +193,10 @@ pub(super) struct Habit {
     pub(super) other: AnyEnd,
 }
 
-/// The habits of all calls. A place holds the last one that belongs there.
+/// The habits of all calls. A row holds the last two that belong there.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
-    all: Vec<Option<(Path, Habit)>>,
+    rows: Vec<[Option<(Path, Habit)>; 2]>,
     /// Those that were put in since there were last made more places.
     taken: usize,
 }
@@ -205,24 +204,29 @@ pub(super) struct Habits {
 impl Habits {
     #[inline]
     pub(super) fn find(&self, path: &Path) -> Option<&Habit> {
-        let (known, habit) = self.all.get(self.place(path))?.as_ref()?;
-        (known == path).then_some(habit)
+        let [first, second] = self.rows.get(self.row(path))?;
+        let is_meant = |known: &&(Path, Habit)| known.0 == *path;
+        let known = first.as_ref().filter(is_meant).or_else(|| second.as_ref().filter(is_meant));
+        known.map(|(_, habit)| habit)
     }
 
     pub(super) fn put(&mut self, path: Path, habit: Habit) {
         self.taken += 1;
-        if self.taken > self.all.len() && self.all.len() < HABITS_MAX {
-            self.all = vec![None; (self.all.len() * 2).max(HABITS_MIN)];
+        if self.taken > self.rows.len() && self.rows.len() < ROWS_MAX {
+            self.rows = vec![[None; 2]; (self.rows.len() * 2).max(ROWS_MIN)];
             self.taken = 0;
         }
-        let place = self.place(&path);
-        if let Some(place) = self.all.get_mut(place) {
-            *place = Some((path, habit));
+        let row = self.row(&path);
+        if let Some([first, second]) = self.rows.get_mut(row) {
+            if first.as_ref().is_some_and(|(known, _)| *known != path) {
+                *second = *first;
+            }
+            *first = Some((path, habit));
         }
     }
 
     #[inline]
-    fn place(&self, path: &Path) -> usize {
-        index(path.hash()) & self.all.len().wrapping_sub(1)
+    fn row(&self, path: &Path) -> usize {
+        index(path.hash()) & self.rows.len().wrapping_sub(1)
     }
 }

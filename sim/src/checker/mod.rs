@@ -44,7 +44,7 @@ use evenkeel_engine::wire::Protocol;
 use serde::Serialize;
 
 use crate::host::Cause;
-use crate::net::{Cable, Socket, Tap};
+use crate::net::{Cable, Socket};
 use crate::packet::{self, AnyEnd, ETHERNET_BYTES, Flags, Segment, Transport, Unusable, View};
 use arp::Claim;
 pub use blame::BreakCause;
@@ -288,8 +288,14 @@ impl Checker {
     }
 
     /// Whether a frame is one of a habit and changes nothing but when its call was last seen; that is noted.
-    #[inline]
-    fn is_usual(&mut self, now: Instant, machine: usize, path: &Path, frame: &[u8]) -> bool {
+    #[inline(always)]
+    fn is_usual(
+        &mut self,
+        now: Instant,
+        machine: usize,
+        path: &Path,
+        (frame, is_sound): (&[u8], &mut bool),
+    ) -> bool {
         let Some(Habit { deed, key, call, other }) = self.habits.find(path) else { return false };
         let Some(call) = self.calls.at_named(*call, key) else { return false };
         let is_known_forwarder = call.forwarder.is_some_and(|(known, _)| known == machine);
@@ -302,8 +308,12 @@ impl Checker {
         };
         // A datagram of a call that is over starts the next one.
         let is_going_on = !deed.is_request() || key.0 == Protocol::TCP || !call.is_over;
-        if !is_usual || !is_going_on || !habits::is_whole(frame) {
+        if !is_usual || !is_going_on {
             return false;
+        }
+        if !*is_sound {
+            let Some(length) = habits::whole_length(frame) else { return false };
+            *is_sound = frame.len() == ETHERNET_BYTES + length;
         }
         call.touch(now);
         if deed.is_request() {
@@ -501,23 +511,29 @@ impl Checker {
     }
 }
 
-impl Tap for Checker {
+impl Checker {
+    /// A frame has arrived at a machine or a switch. Whether its packet is known to be sound is found out where it has to
+    /// be. Nothing that is done here has an influence on the run.
     #[inline]
-    fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, frame: &[u8]) {
+    pub(crate) fn frame(
+        &mut self,
+        now: Instant,
+        cable: &Cable,
+        at: Socket,
+        (frame, is_sound): (&[u8], &mut bool),
+    ) {
         let path = match at {
             Socket::Machine { machine, interface } => Path::read(frame, machine, interface),
             Socket::Switch { .. } => None,
         };
         if let (Some(path), Socket::Machine { machine, .. }) = (&path, at)
-            && self.is_usual(now, machine, path, frame)
+            && self.is_usual(now, machine, path, (frame, is_sound))
         {
             return;
         }
         self.look(now, cable, at, (frame, path));
     }
-}
 
-impl Checker {
     /// Looks at a frame that is not like others, or of which that is not known.
     fn look(&mut self, now: Instant, cable: &Cable, at: Socket, (frame, path): (&[u8], Option<Path>)) {
         let Some((header, body)) = frame.split_first_chunk::<ETHERNET_BYTES>() else { return };
@@ -527,11 +543,11 @@ impl Checker {
             ([0x08, 0x06], Socket::Switch { .. } | Socket::Machine { .. }) => {
                 self.hear_arp(cable.segment, frame)
             }
-            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface }) => {
-                // What a switch floods is for others.
-                if self.names.hears(machine, interface, to) {
-                    self.look_and_learn(now, machine, ([f0, f1, f2, f3, f4, f5], path), body);
-                }
+            // What a switch floods is for others.
+            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface })
+                if self.names.hears(machine, interface, to) =>
+            {
+                self.look_and_learn(now, machine, ([f0, f1, f2, f3, f4, f5], path), body);
             }
             _ => {}
         }

@@ -361,7 +361,9 @@ fn habits_change_nothing_that_is_seen_or_found() {
             thorough.habits = Habits::default();
             for checker in [&mut usual, &mut thorough] {
                 let socket = Socket::Machine { machine, interface: 0 };
-                checker.frame(at(second / 4), &cable(machine), socket, &frame);
+                let mut is_sound = false;
+                checker.frame(at(second / 4), &cable(machine), socket, (&frame, &mut is_sound));
+                assert!(!is_sound || packet::view(&frame[14..]).is_ok(), "{frame:?}");
                 if is_over {
                     checker.ended(CLIENT, Some((Protocol::UDP, over)), None, &|_| Witness::default());
                 }

@@ -276,7 +276,16 @@ impl Reader {
     }
 }
 
+/// Reads a message that came in one piece, with nothing behind it, and compares every byte with what it must be.
+#[inline]
+pub(super) fn read_whole(question: Option<&Head>, bytes: &[u8]) -> Option<Head> {
+    let message = understand(question, bytes.first_chunk()?)?;
+    let is_whole = u32::try_from(bytes.len()).is_ok_and(|length| length == message.len());
+    (is_whole && message.matches(0, bytes)).then(|| message.head())
+}
+
 /// The message that begins with this head, where it is one that may come.
+#[inline]
 fn understand(question: Option<&Head>, head: &[u8; HEAD]) -> Option<Message> {
     match question {
         None => {
@@ -313,7 +322,11 @@ mod tests {
             assert_eq!(reader.push(None, &whole[..cut]), Found::Nothing);
             assert_eq!(reader.push(None, &whole[cut..]), Found::Whole(asked), "cut at {cut}");
         }
+        let whole = bytes(&request);
+        assert_eq!(read_whole(None, &whole), Some(asked));
+        assert_eq!((0..100).find_map(|cut| read_whole(None, &whole[..cut])), None);
         let response = bytes(&Message::response(&asked, Ipv4Addr::new(10, 0, 3, 20)));
+        assert!(read_whole(Some(&asked), &response).is_some());
         assert!(matches!(Reader::default().push(Some(&asked), &response), Found::Whole(_)));
     }
 
@@ -326,6 +339,7 @@ mod tests {
             let mut changed = response.clone();
             changed[place] ^= 1;
             assert_eq!(Reader::default().push(Some(&asked), &changed), Found::Corrupt, "byte {place}");
+            assert_eq!(read_whole(Some(&asked), &changed), None, "byte {place}");
         }
         let other = Head { pattern: 4, ..asked };
         assert_eq!(Reader::default().push(Some(&other), &response), Found::Corrupt);

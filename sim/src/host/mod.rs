@@ -29,7 +29,7 @@ use smol::Smol;
 use stack::{Arrival, Outbox, Stack};
 use work::{Job, Target, Work};
 
-use crate::index::{Index, end_word, hash};
+use crate::index::{Index, end_word, hash_pair};
 use crate::net::{Event, Way, index, number};
 use crate::packet::{
     self, AnyEnd, End, Flags, Header, IPV4_BYTES, IPV6_BYTES, Packet, Segment, TCP_BYTES, Transport,
@@ -187,7 +187,7 @@ impl Host {
         if self.is_hung {
             return way.recycle(packet);
         }
-        match packet::view(packet.bytes()) {
+        match packet::view_of(&packet) {
             Ok(view) => self.understand(way, &view, packet.bytes()),
             Err(Unusable::Checksum) => self.counts.bad_checksum += 1,
             Err(Unusable::Malformed) => self.counts.malformed += 1,
@@ -555,18 +555,18 @@ impl Host {
             return self.receive_answer(way, index, view.payload);
         }
         if self.listens(Protocol::UDP, local) {
-            match Reader::default().push(None, view.payload) {
-                Found::Whole(head) if self.work.is_some() => {
+            match flow::read_whole(None, view.payload) {
+                Some(head) if self.work.is_some() => {
                     self.begin_work(
                         way,
                         Job { target: Target::Datagram { local, remote }, head, since: way.now() },
                     );
                 }
-                Found::Whole(head) => {
+                Some(head) => {
                     let answer = Message::response_of(&head, identity(&self.own, local.address));
                     self.send_datagram(way, (local, remote), &answer);
                 }
-                Found::Nothing | Found::Corrupt => self.counts.bad_requests += 1,
+                None => self.counts.bad_requests += 1,
             }
             return;
         }
@@ -591,12 +591,12 @@ impl Host {
             self.counts.unexpected += 1;
             return;
         }
-        let verdict = match Reader::default().push(Some(&flow.head()), payload) {
-            Found::Whole(head) => {
+        let verdict = match flow::read_whole(Some(&flow.head()), payload) {
+            Some(head) => {
                 self.answers.push(flow.answer(head.argument, now));
                 flow.answered(head.argument)
             }
-            Found::Nothing | Found::Corrupt => Some(Err(Cause::WrongAnswer)),
+            None => Some(Err(Cause::WrongAnswer)),
         };
         match verdict {
             None => {
@@ -755,6 +755,7 @@ impl Host {
         index
     }
 
+    #[inline]
     fn find(&self, protocol: Protocol, local: AnyEnd, remote: AnyEnd) -> Option<usize> {
         let is_meant = |place| {
             let known = self.connections.get(index(place));
@@ -853,7 +854,7 @@ impl Host {
 
 /// The hash of what a connection is found by.
 fn name(protocol: Protocol, local: AnyEnd, remote: AnyEnd) -> u32 {
-    hash([end_word(local) ^ (u64::from(protocol.0) << 56), end_word(remote)])
+    hash_pair(end_word(local) ^ (u64::from(protocol.0) << 56), end_word(remote))
 }
 
 /// What the programs of a host call themselves when they were called by `local`: an address of an interface, and not one

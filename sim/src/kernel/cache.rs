@@ -18,7 +18,7 @@ use super::address::Ip;
 use super::drops::KernelDrop;
 use super::ip::Head;
 use super::routes::{DeviceId, PortsRead};
-use crate::index::hash;
+use crate::index::{hash, hash_pair};
 use crate::net::index;
 
 /// Rows of a new cache: a host with a few peers needs no more.
@@ -96,7 +96,7 @@ impl PlainKey {
 
     #[inline]
     fn hash(&self) -> u32 {
-        hash([self.addresses, self.rest])
+        hash_pair(self.addresses, self.rest)
     }
 }
 
@@ -216,7 +216,7 @@ impl Cache {
     }
 
     /// Where the last plain packet like this one went.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find_plain(&self, key: &PlainKey) -> Option<Decision> {
         let [first, second] = self.plain.get(self.plain_row(key))?;
         if first.key == *key && first.generation == self.generation {

@@ -192,7 +192,7 @@ fn ports(protocol: Protocol, bytes: &[u8], offset: usize, total: usize) -> (u16,
 }
 
 /// The same of one of IPv4.
-#[inline]
+#[inline(always)]
 pub(super) fn take_hop_v4(bytes: &mut [u8]) {
     let Some([.., ttl, _, c0, c1]) = bytes.first_chunk_mut::<12>() else { return };
     *ttl = ttl.saturating_sub(1);

@@ -193,6 +193,7 @@ impl Kernel {
     }
 
     /// A frame has come in by an interface.
+    #[inline]
     pub fn receive(
         &mut self,
         now: Instant,
@@ -201,6 +202,20 @@ impl Kernel {
         out: &mut Out,
     ) -> Option<Up> {
         self.counts.received += 1;
+        if let Some((inlet, plain)) = self.plain_frame(interface, &packet) {
+            packet.range.start += frame::ETHERNET_BYTES;
+            return self.pass_plain(now, inlet, plain, packet, out);
+        }
+        self.receive_any(now, interface, packet, out)
+    }
+
+    fn receive_any(
+        &mut self,
+        now: Instant,
+        interface: usize,
+        mut packet: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
         let inlet = DeviceId::try_from(interface).unwrap_or(LOOPBACK);
         let is_up = self.routing.is_up.get(interface) == Some(&true);
         let Some(Device { kind: DeviceKind::Ethernet(own), .. }) =
@@ -220,12 +235,6 @@ impl Kernel {
         };
         match ethertype {
             frame::IPV4 => {
-                if cast == Cast::Host
-                    && let Some(plain) = self.plain(inlet, packet_of(packet.bytes()))
-                {
-                    packet.range.start += frame::ETHERNET_BYTES;
-                    return self.pass_plain(now, inlet, plain, packet, out);
-                }
                 frame::take_front(&mut packet, frame::ETHERNET_BYTES);
                 match ip::read_v4(&mut packet) {
                     Ok(head) => self.input(now, (inlet, cast), &head, packet, out),
@@ -248,7 +257,15 @@ impl Kernel {
     ///
     /// # Errors
     /// Why it has ended already. A program of Linux would get this as the error of its system call.
+    #[inline]
     pub fn send(&mut self, now: Instant, packet: Packet, out: &mut Out) -> Result<(), KernelDrop> {
+        if let Some(plain) = self.plain(LOOPBACK, packet.bytes(), packet.is_sound(0)) {
+            self.counts.sent += 1;
+            if let Some(up) = self.pass_plain(now, LOOPBACK, plain, packet, out) {
+                out.up.push(up);
+            }
+            return Ok(());
+        }
         self.send_marked(now, packet, 0, out)
     }
 
@@ -268,11 +285,12 @@ impl Kernel {
     }
 
     /// A program has written an IP packet to a TUN device.
+    #[inline]
     pub fn receive_from_tun(
         &mut self,
         now: Instant,
         tun: usize,
-        mut packet: Packet,
+        packet: Packet,
         out: &mut Out,
     ) -> Option<Up> {
         self.counts.from_tuns += 1;
@@ -281,9 +299,19 @@ impl Kernel {
         let Some(inlet) = DeviceId::try_from(place).ok().filter(|_| is_up) else {
             return self.end(KernelDrop::InterfaceDown, packet, out);
         };
-        if let Some(plain) = self.plain(inlet, packet.bytes()) {
+        if let Some(plain) = self.plain(inlet, packet.bytes(), packet.is_sound(0)) {
             return self.pass_plain(now, inlet, plain, packet, out);
         }
+        self.receive_bare(now, inlet, packet, out)
+    }
+
+    fn receive_bare(
+        &mut self,
+        now: Instant,
+        inlet: DeviceId,
+        mut packet: Packet,
+        out: &mut Out,
+    ) -> Option<Up> {
         match ip::read(&mut packet) {
             Ok(head) => self.input(now, (inlet, Cast::Host), &head, packet, out),
             Err(reason) => self.end(reason, packet, out),
@@ -403,11 +431,6 @@ impl Kernel {
             self.neighbours.set_reachable(reachable);
         }
     }
-}
-
-/// What is behind the Ethernet header of a frame.
-fn packet_of(frame: &[u8]) -> &[u8] {
-    frame.get(frame::ETHERNET_BYTES..).unwrap_or(&[])
 }
 
 /// Between half and one and a half of the base (`neigh_rand_reach_time`).

@@ -7,6 +7,9 @@ use super::drops::KernelDrop;
 /// Packets whose buffers are kept for later: more packets than this are seldom under way.
 const POOL_MAX: usize = 4_096;
 
+/// Room for frames that is made at a time: a packet that comes in lets seldom more than one leave.
+const FRAMES_FIRST: usize = 8;
+
 /// A packet that is for the machine itself. Its range is the IP packet, with checked header, and whole.
 #[derive(Clone, Debug)]
 pub enum Up {
@@ -33,8 +36,29 @@ pub struct Out {
 
 impl Out {
     /// A packet that has ended, whose buffer can be used again, or a new one.
+    #[inline]
     pub fn buffer(&mut self) -> Packet {
         self.pool.pop().unwrap_or_default()
+    }
+
+    /// Puts a frame out.
+    #[inline(always)]
+    pub(super) fn frame(&mut self, interface: usize, frame: Packet) {
+        if self.frames.len() == self.frames.capacity() {
+            self.make_room();
+        }
+        self.frames.push((interface, frame));
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        self.frames.reserve(FRAMES_FIRST);
+    }
+
+    /// Whether a packet goes up otherwise than as an answer.
+    #[inline]
+    pub(crate) const fn has_up(&self) -> bool {
+        !self.up.is_empty()
     }
 
     /// The next packet that goes up otherwise than as an answer.
@@ -43,6 +67,7 @@ impl Out {
     }
 
     /// Takes back a packet that is of no more use.
+    #[inline]
     pub fn recycle(&mut self, packet: Packet) {
         if self.pool.len() < POOL_MAX {
             self.pool.push(packet);

@@ -22,14 +22,6 @@ impl Kernel {
         mark: u32,
         out: &mut Out,
     ) -> Result<(), KernelDrop> {
-        if mark == 0
-            && let Some(plain) = self.plain(LOOPBACK, packet.bytes())
-        {
-            if let Some(up) = self.pass_plain(now, LOOPBACK, plain, packet, out) {
-                out.up.push(up);
-            }
-            return Ok(());
-        }
         let head = match ip::read(&mut packet) {
             Ok(head) => head,
             Err(reason) => return self.fail(reason, packet, out),
@@ -106,7 +98,7 @@ impl Kernel {
     }
 
     /// Sends a packet to a neighbour whose link address may have to be asked for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn transmit(
         &mut self,
         now: Instant,
@@ -121,7 +113,7 @@ impl Kernel {
         {
             frame::put_header(&mut packet, &neighbour.header);
             self.counts.transmitted += 1;
-            out.frames.push((usize::from(neighbour.device), packet));
+            out.frame(usize::from(neighbour.device), packet);
             return;
         }
         self.transmit_slowly(now, neighbour, packet, inlet, out);

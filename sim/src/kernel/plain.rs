@@ -8,11 +8,12 @@ use evenkeel_engine::wire::Protocol;
 
 use crate::checksum::adds_up;
 use crate::packet::Packet;
+use crate::wires::frame;
 
 use super::cache::{Decision, PlainKey};
 use super::ip::{self, Head};
 use super::routes::{DeviceId, LOOPBACK};
-use super::{Kernel, Out, Up};
+use super::{DeviceKind, Kernel, Out, Up};
 
 /// Bytes of a header without options and of the ports behind it.
 const PLAIN_BYTES: usize = 24;
@@ -25,9 +26,25 @@ pub(super) struct Plain {
 }
 
 impl Kernel {
-    /// Where a plain packet goes, where that is known and nothing happens to it on the way but a hop.
+    /// Where the plain packet in a frame for this station goes, and the device that it came in by.
     #[inline(always)]
-    pub(super) fn plain(&self, inlet: DeviceId, bytes: &[u8]) -> Option<Plain> {
+    pub(super) fn plain_frame(&self, interface: usize, packet: &Packet) -> Option<(DeviceId, Plain)> {
+        let inlet = DeviceId::try_from(interface).ok()?;
+        let is_up = self.routing.is_up.get(interface) == Some(&true);
+        let DeviceKind::Ethernet(own) = &self.devices.get(interface)?.kind else { return None };
+        let (header, bytes) = packet.bytes().split_first_chunk::<{ frame::ETHERNET_BYTES }>()?;
+        let (destination, _, ethertype) = frame::header(header)?;
+        if !is_up || destination != *own || ethertype != frame::IPV4 {
+            return None;
+        }
+        let plain = self.plain(inlet, bytes, packet.is_sound(frame::ETHERNET_BYTES))?;
+        Some((inlet, plain))
+    }
+
+    /// Where a plain packet goes, where that is known and nothing happens to it on the way but a hop. The header of one
+    /// that is known to be sound is not summed up again.
+    #[inline(always)]
+    pub(super) fn plain(&self, inlet: DeviceId, bytes: &[u8], is_sound: bool) -> Option<Plain> {
         let header = bytes.first_chunk::<PLAIN_BYTES>()?;
         let (words, _) = header.as_chunks::<4>();
         let [first, second, third, ..] = *words else { return None };
@@ -50,7 +67,7 @@ impl Kernel {
             Decision::Drop(_) | Decision::Refuse(_) => false,
         };
         let (head, _) = header.split_first_chunk::<{ ip::V4_BYTES }>()?;
-        (goes && adds_up(head)).then_some(Plain { total, decision })
+        (goes && (is_sound || adds_up(head))).then_some(Plain { total, decision })
     }
 
     /// Lets a plain packet go where packets like it go.
@@ -86,7 +103,7 @@ impl Kernel {
     #[inline]
     fn take_plain_hop(&mut self, inlet: DeviceId, packet: &mut Packet) {
         if inlet != LOOPBACK {
-            ip::take_hop_v4(packet.bytes_mut());
+            ip::take_hop_v4(packet.bytes_mut_soundly());
             self.counts.forwarded += 1;
         }
     }

@@ -24,7 +24,7 @@ pub const TAG_BYTES: usize = 4;
 const TAGS_MAX: usize = 2;
 
 /// Destination, source and type of a frame.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn header(frame: &[u8]) -> Option<(MacAddress, MacAddress, u16)> {
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *frame.first_chunk::<ETHERNET_BYTES>()?;
@@ -74,7 +74,7 @@ pub const fn header_bytes(
 #[inline]
 pub fn put_header(packet: &mut Packet, header: &[u8; ETHERNET_BYTES]) {
     grow_front(packet, ETHERNET_BYTES);
-    if let Some(place) = packet.bytes_mut().first_chunk_mut() {
+    if let Some(place) = packet.bytes_mut_soundly().first_chunk_mut() {
         *place = *header;
     }
 }
@@ -96,7 +96,7 @@ pub fn grow_front(packet: &mut Packet, bytes: usize) {
 
 #[cold]
 fn move_back(packet: &mut Packet, bytes: usize) {
-    packet.buffer.splice(0..0, core::iter::repeat_n(0, bytes));
+    packet.buffer_mut().splice(0..0, core::iter::repeat_n(0, bytes));
     packet.range = packet.range.start + bytes..packet.range.end + bytes;
 }
 

@@ -220,7 +220,7 @@ impl Wire {
     }
 
     /// Sends a frame at `now`, which does not run backwards. The frame may come out marked or with a changed bit.
-    #[inline]
+    #[inline(always)]
     pub fn pass(&mut self, packet: &mut Packet, now: Instant) -> Passage {
         let bytes = packet.range.len();
         if !self.is_up {
@@ -290,26 +290,25 @@ impl Wire {
         waiting.fold((0, 0), |(count, bytes), (_, length)| (count + 1, bytes + u64::from(*length)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_too_long(&self, packet: &Packet) -> bool {
         let limit = usize::try_from(self.quality.mtu_bytes).unwrap_or(usize::MAX);
         let behind = packet.range.len().saturating_sub(frame::ETHERNET_BYTES);
         // Tags are not counted, which is looked at only where it matters.
-        behind > limit && packet.range.len() - frame::payload(packet.bytes()).1 > limit
+        behind > limit && is_longer(packet, limit)
     }
 
     /// When the frame will have left, if the queue takes it.
-    #[inline]
+    #[inline(always)]
     fn depart(&mut self, packet: &mut Packet, now: Instant) -> Result<Instant, WireDrop> {
         if self.quality.rate_bits == 0 {
             return Ok(now);
         }
         let bytes = packet.range.len();
         let now_ps = now.as_nanos().saturating_mul(1_000);
-        let idle_ps = now_ps.saturating_sub(self.busy_until_ps);
         self.let_leave(now);
         if !self.leaving.is_empty() || matches!(self.quality.queue, Discipline::Red(_)) {
-            self.admit(packet, idle_ps)?;
+            self.admit(packet, now_ps.saturating_sub(self.busy_until_ps))?;
         }
         let taken = to_u64(bytes) + u64::from(self.quality.overhead_bytes);
         let duration_ps = match self.byte_ps {
@@ -317,14 +316,23 @@ impl Wire {
             None => serialisation_ps(taken, self.quality.rate_bits),
         };
         self.busy_until_ps = self.busy_until_ps.max(now_ps).saturating_add(duration_ps);
-        let departure = self.busy_until_ps.div_ceil(1_000);
+        let departure = self.busy_until_ps.saturating_add(999) / 1_000;
         self.last = Some((departure, u32::try_from(bytes).unwrap_or(u32::MAX)));
         Ok(Instant::from_nanos(departure))
     }
 
     /// Forgets frames that have left; the last one so far takes its place among those that have not.
-    #[inline]
+    #[inline(always)]
     fn let_leave(&mut self, now: Instant) {
+        if self.leaving.is_empty() && self.last.is_none_or(|(left, _)| left <= now.as_nanos()) {
+            return;
+        }
+        self.let_leave_behind(now);
+    }
+
+    /// The same where frames wait for one another.
+    #[inline(never)]
+    fn let_leave_behind(&mut self, now: Instant) {
         while let Some((_, length)) = self.leaving.pop_front_if(|(left, _)| *left <= now.as_nanos()) {
             self.leaving_bytes -= u64::from(length);
         }
@@ -434,6 +442,12 @@ impl Wire {
         *count += 1;
         Passage::Ended(reason)
     }
+}
+
+/// Whether a frame carries more than so many bytes behind its tags.
+#[cold]
+fn is_longer(frame: &Packet, limit: usize) -> bool {
+    frame.range.len() - frame::payload(frame.bytes()).1 > limit
 }
 
 /// How long `bytes` take at a rate that does not divide evenly, in whole picoseconds.

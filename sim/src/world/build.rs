@@ -11,7 +11,7 @@ use super::bridges::Bridges;
 use super::load::LoadState;
 use super::machine::{Machine, Role};
 use super::setting::{Told, station};
-use super::telling::{Absences, Telling};
+use super::telling::{Absences, Identities, Telling};
 use super::timeline::addresses;
 use super::{Equipment, Options, Queue, RunError, World};
 use crate::checker::{Checker, Names};
@@ -76,7 +76,7 @@ impl<'a> World<'a> {
             machines,
             loads: loads.collect::<Result<_, _>>()?,
             answers: BTreeMap::new(),
-            identities: identities(scenario),
+            identities: identities(scenario, &telling),
             hosts: hosts(scenario),
             undoings: Vec::new(),
             turns: vec![Turn::default(); scenario.timeline.len()],
@@ -175,7 +175,7 @@ fn machine(
 }
 
 /// Who says which word of itself in a response; of two with the same word the first is meant.
-fn identities(scenario: &Scenario) -> BTreeMap<u32, IpAddr> {
+fn identities(scenario: &Scenario, telling: &Telling) -> Identities {
     let mut identities = BTreeMap::new();
     for host in &scenario.hosts {
         let plugged = host.network.attachments.iter().flat_map(|attachment| &attachment.addresses);
@@ -183,7 +183,7 @@ fn identities(scenario: &Scenario) -> BTreeMap<u32, IpAddr> {
             identities.entry(identity(*address)).or_insert(*address);
         }
     }
-    identities
+    Identities::new(identities, telling)
 }
 
 fn is_corrupting(wire: &Wire) -> bool {

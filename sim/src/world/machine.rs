@@ -99,6 +99,7 @@ impl Machine {
     }
 
     /// A frame has come in.
+    #[inline]
     pub(super) fn receive(&mut self, net: &mut Net, interface: usize, frame: Packet) {
         if net.watch.as_ref().is_some_and(|watch| watch.is_curious()) {
             return self.receive_watched(net, interface, frame);
@@ -123,6 +124,7 @@ impl Machine {
         }
     }
 
+    #[inline(always)]
     fn take_in(&mut self, net: &mut Net, interface: usize, frame: Packet) {
         if !self.is_up {
             net.into_the_dark += 1;
@@ -294,6 +296,7 @@ impl Machine {
 
     // Between kernel, engine and programs.
 
+    #[inline]
     fn take_up(&mut self, net: &mut Net, up: Option<Up>) {
         match up {
             None => {}
@@ -316,6 +319,7 @@ impl Machine {
         }
     }
 
+    #[inline]
     fn hand_to_engine(&mut self, net: &mut Net, port: Port, packet: Packet) {
         let Role::Forwarder(forwarder) = &mut self.role else { return net.recycle(packet) };
         let Some(interface) = forwarder.interface_at(port) else { return net.recycle(packet) };
@@ -349,11 +353,16 @@ impl Machine {
     }
 
     /// What the kernel has put out goes its way, and its timer is set.
+    #[inline(always)]
     fn settle(&mut self, net: &mut Net) {
         net.flush(self.number);
-        if !self.is_up {
-            return;
+        if self.is_up && (net.out.has_up() || self.kernel.deadline() < self.kernel_timer) {
+            self.settle_further(net);
         }
+    }
+
+    #[inline(never)]
+    fn settle_further(&mut self, net: &mut Net) {
         // What programs say to their own machine comes back up; each answer may be followed by another.
         while let Some(up) = net.out.take_up() {
             self.take_up(net, Some(up));

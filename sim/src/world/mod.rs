@@ -29,7 +29,8 @@ use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
 use crate::kernel::KernelError;
-use crate::net::{Event, Net, index};
+use crate::net::{Event, Net, Plug, index};
+use crate::packet::Packet;
 use crate::prepare::Supply;
 use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
@@ -41,7 +42,7 @@ pub use machine::KernelCounts;
 use machine::{Machine, Role};
 pub(crate) use probing::Flying;
 pub(crate) use setting::station;
-use telling::{Absences, Telling};
+use telling::{Absences, Identities, Telling};
 use timeline::Undoing;
 
 /// Which queue orders events. Both give the same run.
@@ -280,7 +281,7 @@ pub(crate) struct World<'a> {
     /// Flows by service and the server that answered, as clients saw it.
     pub(crate) answers: BTreeMap<(Service, IpAddr), u64>,
     /// Who says which word of itself in a response.
-    identities: BTreeMap<u32, IpAddr>,
+    identities: Identities,
     /// Which host has an address.
     hosts: BTreeMap<IpAddr, usize>,
     /// What has to be undone when its time is over.
@@ -347,15 +348,31 @@ impl World<'_> {
             && self.machines.iter().all(Machine::is_idle)
     }
 
+    #[inline(always)]
     fn handle(&mut self, event: Event) {
+        if let Event::Arrive { frame, at } = event {
+            self.arrive(frame, at);
+        } else {
+            self.handle_other(event);
+        }
+    }
+
+    /// A frame has reached the other end of its cable.
+    #[inline(always)]
+    fn arrive(&mut self, frame: Packet, at: Plug) {
+        let Some((machine, interface, frame)) = self.net.arrive(frame, at) else { return };
+        let Some(node) = self.machines.get_mut(machine) else { return };
+        node.receive(&mut self.net, interface, frame);
+        if let Role::Host(host) = &node.role
+            && !(host.answers.is_empty() && host.endings.is_empty())
+        {
+            self.collect(machine);
+        }
+    }
+
+    fn handle_other(&mut self, event: Event) {
         match event {
-            Event::Arrive { frame, at } => {
-                let Some((machine, interface, frame)) = self.net.arrive(frame, at) else { return };
-                if let Some(node) = self.machines.get_mut(machine) {
-                    node.receive(&mut self.net, interface, frame);
-                }
-                self.collect(machine);
-            }
+            Event::Arrive { frame, at } => self.arrive(frame, at),
             Event::Open { load } => self.open(load),
             Event::Reopen { load } => self.reopen(load),
             Event::Timer { machine, connection, generation } => {
@@ -402,7 +419,7 @@ impl World<'_> {
             return;
         }
         for answer in host.answers.drain(..) {
-            let server = self.identities.get(&answer.server).copied();
+            let server = self.identities.find(answer.server).and_then(|known| known.place);
             link_answer(&mut self.net, self.scenario, &answer);
             self.telling.answered(self.net.now, &answer, server);
         }
@@ -413,7 +430,8 @@ impl World<'_> {
         for ending in endings.drain(..) {
             let Some(state) = self.loads.get_mut(ending.load) else { continue };
             state.counts.end(ending.broken);
-            let server = ending.server.and_then(|identity| self.identities.get(&identity)).copied();
+            let server = ending.server.and_then(|identity| self.identities.find(identity));
+            let server = server.map(|known| known.address);
             let service = self.scenario.loads.get(ending.load).map(|load| load.service);
             if let (Some(service), Some(server)) = (service, server) {
                 *self.answers.entry((service, server)).or_insert(0) += 1;

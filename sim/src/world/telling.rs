@@ -26,6 +26,35 @@ pub(super) struct Telling {
     servers: BTreeMap<IpAddr, usize>,
 }
 
+/// Who a server is that says a word of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) address: IpAddr,
+    /// Its place among the real servers, where it is one.
+    pub(super) place: Option<usize>,
+}
+
+/// Who says which word of itself in a response.
+#[derive(Debug)]
+pub(super) struct Identities {
+    /// In the order of the words: every answer asks here.
+    all: Vec<(u32, Identity)>,
+}
+
+impl Identities {
+    pub(super) fn new(addresses: BTreeMap<u32, IpAddr>, telling: &Telling) -> Self {
+        let place = |address| telling.servers.get(&address).copied();
+        let identity = |(word, address)| (word, Identity { address, place: place(address) });
+        Self { all: addresses.into_iter().map(identity).collect() }
+    }
+
+    #[inline]
+    pub(super) fn find(&self, word: u32) -> Option<Identity> {
+        let place = self.all.partition_point(|(known, _)| *known < word);
+        self.all.get(place).filter(|(known, _)| *known == word).map(|(_, identity)| *identity)
+    }
+}
+
 impl Telling {
     pub(super) fn new<'n>(scenario: &Scenario, nodes: impl Iterator<Item = &'n ForwarderNode>) -> Self {
         let mut places = BTreeMap::new();
@@ -58,9 +87,8 @@ impl Telling {
         self.recorder.started(now, load);
     }
 
-    /// A request has been answered.
-    pub(super) fn answered(&mut self, now: Instant, answer: &Answer, server: Option<IpAddr>) {
-        let server = server.and_then(|address| self.servers.get(&address)).copied();
+    /// A request has been answered, by the real server with this place.
+    pub(super) fn answered(&mut self, now: Instant, answer: &Answer, server: Option<usize>) {
         let (load, latency, bytes) = (answer.load, answer.latency, u64::from(answer.bytes));
         self.recorder.completed(now, Completed { load, server, latency, bytes });
     }
