@@ -124,14 +124,21 @@ impl Timers {
     /// A deadline's level is that of the highest digit in which it differs from the current tick, so the slots of a
     /// level come before those of the next; but one that is being emptied may be of any level.
     fn first(&self) -> Option<(usize, u64)> {
-        let occupied = self.occupied.iter().enumerate().filter(|(_, bits)| **bits != 0);
-        let first_of_level = occupied.map(|(level, bits)| {
+        let mut first: Option<(usize, u64)> = None;
+        for (level, bits) in self.occupied.iter().enumerate() {
+            // Nearly every level is empty.
+            if *bits == 0 {
+                continue;
+            }
             let place = bits.trailing_zeros();
             let shift = 6 * level;
             let above = if shift + 6 >= 64 { 0 } else { self.current >> (shift + 6) << (shift + 6) };
-            (level * SLOTS + place as usize, above | u64::from(place) << shift)
-        });
-        first_of_level.min_by_key(|(_, start)| *start)
+            let start = above | u64::from(place) << shift;
+            if first.is_none_or(|(_, earliest)| start < earliest) {
+                first = Some((level * SLOTS + place as usize, start));
+            }
+        }
+        first
     }
 }
 
