@@ -36,7 +36,7 @@ pub const TTL: u8 = 64;
 pub struct Packet(Box<Body>);
 
 /// Where nothing is known to be sound: no packet begins there.
-const NOT_KNOWN: Range<usize> = usize::MAX..0;
+const NOT_KNOWN: Range<usize> = usize::MAX..usize::MAX;
 
 /// What a packet is made of.
 #[derive(Clone, Debug)]
