@@ -279,6 +279,30 @@ fn others_read_it(file: &std::path::Path) {
 }
 
 #[test]
+fn a_running_component_that_builds_tables_is_asked_by_its_table() {
+    let Some(world) = World::new() else { return };
+    let with = |name: &str| {
+        let component = format!("{{ component = \"bundled:{name}\" }}");
+        config("SCHEDULER").replace("\"SCHEDULER\"", &component)
+    };
+    let forwarder = Forwarder::start(&world, &with("maglev"));
+    let socket = forwarder.socket();
+    let packet = "tcp 198.51.100.11:40000 > 10.0.0.3:80 syn in tun0";
+    let ask = || out(&evenkeel(&["explain", "--socket", socket.to_str().unwrap(), packet]));
+    let told = ask();
+    assert!(told.contains("bundled:maglev picks s"), "{told}");
+    let path = socket.parent().unwrap().parent().unwrap().join("evenkeel.toml");
+    let again = out(&evenkeel(&["explain", "--config", path.to_str().unwrap(), "--token", token_of(&told)]));
+    assert_eq!(again, told);
+    // Nobody else can say what another one would pick.
+    forwarder.write_config(&with("p2c"));
+    assert!(forwarder.ctl(&["reload"]).status.success());
+    let told = ask();
+    assert!(told.contains("the component bundled:p2c decides next"), "{told}");
+    assert!(told.contains("token        none: a component decides"), "{told}");
+}
+
+#[test]
 fn a_running_forwarder_tells_of_its_packets() {
     let Some(world) = World::new() else { return };
     let mut forwarder = Forwarder::start(&world, &config("rr"));
@@ -303,21 +327,6 @@ fn a_running_forwarder_tells_of_its_packets() {
     let again =
         out(&evenkeel(&["explain", "--config", config.to_str().unwrap(), "--token", token_of(&told)]));
     assert_eq!(again, told);
-
-    // A component that builds tables is asked by its table; nobody else can say what it would pick.
-    let component = |name: &str| format!("{{ component = \"bundled:{name}\" }}");
-    let with = |name: &str| self::config("SCHEDULER").replace("\"SCHEDULER\"", &component(name));
-    std::fs::write(&config, with("maglev")).unwrap();
-    assert!(forwarder.ctl(&["reload"]).status.success());
-    let other = "tcp 198.51.100.11:40000 > 10.0.0.3:80 syn in tun0";
-    let told = ask(other);
-    assert!(told.contains("bundled:maglev picks s"), "{told}");
-    let again =
-        out(&evenkeel(&["explain", "--config", config.to_str().unwrap(), "--token", token_of(&told)]));
-    assert_eq!(again, told);
-    std::fs::write(&config, with("p2c")).unwrap();
-    assert!(forwarder.ctl(&["reload"]).status.success());
-    assert!(ask(other).contains("the component bundled:p2c decides next"), "{}", ask(other));
 
     let mut trace = Trace::begin(
         &forwarder,
