@@ -210,6 +210,64 @@ proptest! {
     }
 }
 
+/// What a new engine of `plan` makes of bytes that somebody has changed: anything but a panic.
+fn endure(state: &[u8], plan: &Plan) {
+    let Ok(memory) = Memory::read(state) else { return };
+    let mut plan = plan.clone();
+    memory.complete(&mut plan);
+    let mut engine = forwarder(plan, stubborn(), stubborn());
+    if engine.recall(&memory, true).is_ok() {
+        let told = engine.explain(&memory.packet, memory.interface, memory.now);
+        let _ = engine.remember(&told);
+    }
+}
+
+proptest! {
+    /// Bytes come from anybody.
+    #[test]
+    fn bytes_that_somebody_has_changed_do_no_harm(
+        changes in proptest::collection::vec((0_usize..1 << 16, any::<u8>(), 0_u8..3), 1..6),
+        kind in 0_usize..3,
+    ) {
+        let yes = || fickle(&[PolicyVerdict::Permit; 3], true);
+        let mut engine = forwarder(world(), yes(), yes());
+        let syn = tcp(call(40_000), "S", b"");
+        let datagram = pieces(40_000, 1, 3);
+        let packet = match kind {
+            0 => syn,
+            1 => {
+                exchange(&mut engine, std::slice::from_ref(&syn), at(1));
+                syn
+            }
+            _ => {
+                exchange(&mut engine, &datagram[1..2], at(1));
+                datagram[0].clone()
+            }
+        };
+        let told = if kind == 1 {
+            engine.explain(&packet, TUN, at(2))
+        } else {
+            let mut other = forwarder(world(), yes(), yes());
+            let told = other.witness(&packet, TUN, at(2));
+            engine.answer_as_told(&told).unwrap();
+            engine.explain(&packet, TUN, at(2))
+        };
+        let mut state = engine.remember(&told).unwrap();
+        endure(&state, engine.plan());
+        for (place, byte, how) in changes {
+            let place = place % state.len();
+            match how {
+                0 => state[place] = byte,
+                1 => state.insert(place, byte),
+                _ => {
+                    state.remove(place);
+                }
+            }
+            endure(&state, engine.plan());
+        }
+    }
+}
+
 #[test]
 fn a_datagram_in_too_many_pieces_is_remembered_as_one() {
     let mut engine = engine(plan());

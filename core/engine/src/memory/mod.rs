@@ -16,7 +16,7 @@ use crate::director::builtin::seed_of;
 use crate::director::{Directors, native};
 use crate::engine::Engine;
 use crate::explain::Explanation;
-use crate::flow::fragments::{FragmentKey, Passed, Phase};
+use crate::flow::fragments::{FragmentKey, PIECES_MAX, Passed, Phase};
 use crate::flow::tcp_track::TcpTrack;
 use crate::flow::{Birth, FlowEntry, FlowState, FlowTable, Tally, Traits};
 use crate::journal::{PolicyTold, Route, Step};
@@ -341,8 +341,8 @@ impl Engine {
                 (InterfaceId(read.small()?), read.address()?, mac_of(read.number()?));
             self.exit.neighbours.learn(interface, address, mac, true, memory.now);
         }
-        for passed in read.many(read_passed)? {
-            self.fragments.recall(passed);
+        if read.number()? > 0 {
+            self.fragments.recall(read_passed(&mut read)?);
         }
         if is_as_told {
             self.fix(memory.pick, &memory.answers, memory.now)?;
@@ -561,6 +561,14 @@ fn read_passed(read: &mut Read<'_>) -> Result<Passed, MemoryError> {
     let pieces = read.many(|read| Ok((read.small()?, read.small()?)))?;
     let end = read.number()?.checked_sub(1).map(u16::try_from).transpose().map_err(|_| MemoryError::Bytes)?;
     let held = read.many(|read| Ok((read.interface()?, read.bytes()?.to_vec())))?;
+    let are_apart = |pair: &[(u16, u16)]| matches!(pair, [(_, before), (after, _)] if before <= after);
+    let is_sound = pieces.len() <= PIECES_MAX
+        && held.len() <= pieces.len()
+        && pieces.iter().all(|(start, end)| start < end)
+        && pieces.windows(2).all(are_apart);
+    if !is_sound {
+        return Err(MemoryError::Bytes);
+    }
     let key = FragmentKey { source, destination, protocol, identification };
     Ok(Passed { key, phase, pieces, end, held, touched })
 }
