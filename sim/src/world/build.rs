@@ -18,9 +18,9 @@ use crate::checker::{Checker, Names};
 use crate::forwarder::{ForwarderNode, ethernet_names, real_servers};
 use crate::host::Host;
 use crate::kernel::plan::KernelPlan;
-use crate::net::{Event, Net, Socket};
+use crate::net::{Net, Socket};
 use crate::payload::identity;
-use crate::queue::{EventQueue, HeapQueue, WheelQueue};
+use crate::queue::{AnyQueue, HeapQueue};
 use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, Turn, When};
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
 
@@ -36,9 +36,9 @@ impl<'a> World<'a> {
             return Err(RunError::Equipment { wanted, given });
         }
         let seed = options.seed.unwrap_or(scenario.seed);
-        let queue: Box<dyn EventQueue<Event>> = match options.queue {
-            Queue::Wheel => Box::new(WheelQueue::default()),
-            Queue::Heap => Box::new(HeapQueue::default()),
+        let queue = match options.queue {
+            Queue::Wheel => AnyQueue::Wheel(Box::default()),
+            Queue::Heap => AnyQueue::Heap(HeapQueue::default()),
         };
         let services: Vec<Service> = equipment.iter().flat_map(|one| real_servers(&one.plan)).collect();
         let mut machines = Vec::with_capacity(scenario.machine_count());
