@@ -210,6 +210,7 @@ impl Engine {
         }
         self.sticky.expire(now);
         self.directors.handle_ticks(now);
+        self.handle_agents(now);
         self.handle_waiting(now);
     }
 
@@ -413,6 +414,7 @@ impl Engine {
             self.fragments.next_timeout(),
             self.exit.neighbours.next_timeout(),
             self.directors.next_tick(),
+            self.directors.next_agents(),
         ];
         all.into_iter().flatten().min()
     }
