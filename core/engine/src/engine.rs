@@ -115,6 +115,12 @@ impl Engine {
 
     // Look.
 
+    /// The latest time that it was told.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
     /// How many plans have been applied; the first is 1.
     #[must_use]
     pub fn generation(&self) -> u64 {

@@ -177,7 +177,7 @@ fn director(out: &mut String, service: &Service) {
         let upper = if server.upper > 0 { format!(", max_flows = {}", server.upper) } else { String::new() };
         let lower = if server.lower > 0 { format!(", min_flows = {}", server.lower) } else { String::new() };
         let common = service.agents.as_ref().map(|agents| agents.port);
-        let agent = match server.agent_port.or(common.map(|_| 0)) {
+        let agent = match server.agent_port.or_else(|| common.map(|_| 0)) {
             own if own == common => String::new(),
             own => own.map_or_else(String::new, |port| format!(", agent_port = {port}")),
         };
