@@ -23,6 +23,7 @@ use crate::payload::identity;
 use crate::queue::{EventQueue, HeapQueue, WheelQueue};
 use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, Turn, When};
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
+use crate::work::AgentModel;
 
 impl<'a> World<'a> {
     /// Builds everything, with nothing under way.
@@ -78,6 +79,7 @@ impl<'a> World<'a> {
             answers: BTreeMap::new(),
             identities: identities(scenario),
             hosts: hosts(scenario),
+            agents: agents(scenario),
             undoings: Vec::new(),
             turns: vec![Turn::default(); scenario.timeline.len()],
             fates: (0..scenario.timeline.len()).map(|index| When::fate(seed, index)).collect(),
@@ -133,6 +135,12 @@ impl<'a> World<'a> {
 fn hosts(scenario: &Scenario) -> BTreeMap<IpAddr, usize> {
     let each = 0..scenario.hosts.len();
     each.flat_map(|host| addresses(scenario, host).map(move |address| (address, host))).collect()
+}
+
+/// What the agents of hosts say, where they have one.
+fn agents(scenario: &Scenario) -> BTreeMap<usize, AgentModel> {
+    let each = scenario.hosts.iter().enumerate();
+    each.filter_map(|(number, host)| Some((number, host.agent.clone()?))).collect()
 }
 
 /// A machine's end of a cable.

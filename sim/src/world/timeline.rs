@@ -20,6 +20,7 @@ pub(super) enum Undoing {
     Start { machine: usize },
     Wake { machine: usize },
     Speed { machine: usize },
+    Agent { machine: usize },
     Weight { forwarder: usize, director: String, server: String, weight: u32 },
     LinkUp { machine: usize, segment: usize },
     LinkSet { machine: usize, segment: usize, qualities: Vec<[Quality; 2]> },
@@ -64,6 +65,11 @@ impl World<'_> {
                 let Some(machine) = one(targets) else { return };
                 self.with_host(machine, |host, way| host.set_slowness(way, *factor_thousandths));
                 self.later(*downtime, Undoing::Speed { machine });
+            }
+            Action::Agent { targets, agent, downtime } => {
+                let Some(machine) = one(targets) else { return };
+                self.agents.insert(machine, agent.clone());
+                self.later(*downtime, Undoing::Agent { machine });
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = draw.pick(servers) else { return };
@@ -120,6 +126,13 @@ impl World<'_> {
             }
             Undoing::Speed { machine } => {
                 self.with_host(machine, |host, way| host.set_slowness(way, NORMAL_THOUSANDTHS));
+            }
+            Undoing::Agent { machine } => {
+                let written = self.scenario.hosts.get(machine).and_then(|host| host.agent.clone());
+                match written {
+                    Some(agent) => drop(self.agents.insert(machine, agent)),
+                    None => drop(self.agents.remove(&machine)),
+                }
             }
             Undoing::Weight { forwarder, director, server, weight } => {
                 self.set_weight(forwarder, &director, &server, weight);
