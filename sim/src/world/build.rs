@@ -37,10 +37,6 @@ impl<'a> World<'a> {
             return Err(RunError::Equipment { wanted, given });
         }
         let seed = options.seed.unwrap_or(scenario.seed);
-        let queue: Box<dyn EventQueue<Event>> = match options.queue {
-            Queue::Wheel => Box::new(WheelQueue::default()),
-            Queue::Heap => Box::new(HeapQueue::default()),
-        };
         let services: Vec<Service> = equipment.iter().flat_map(|one| real_servers(&one.plan)).collect();
         let mut machines = Vec::with_capacity(scenario.machine_count());
         for (number, host) in scenario.hosts.iter().enumerate() {
@@ -73,7 +69,7 @@ impl<'a> World<'a> {
         let mut world = Self {
             scenario,
             seed,
-            net: Net::new(queue),
+            net: Net::new(queue(options.queue)),
             machines,
             loads: loads.collect::<Result<_, _>>()?,
             answers: BTreeMap::new(),
@@ -135,6 +131,13 @@ impl<'a> World<'a> {
 fn hosts(scenario: &Scenario) -> BTreeMap<IpAddr, usize> {
     let each = 0..scenario.hosts.len();
     each.flat_map(|host| addresses(scenario, host).map(move |address| (address, host))).collect()
+}
+
+fn queue(wanted: Queue) -> Box<dyn EventQueue<Event>> {
+    match wanted {
+        Queue::Wheel => Box::new(WheelQueue::default()),
+        Queue::Heap => Box::new(HeapQueue::default()),
+    }
 }
 
 /// What the agents of hosts say, where they have one.

@@ -13,6 +13,7 @@ use crate::forwarder::ForwarderNode;
 use crate::net::Event;
 use crate::scenario::{Action, Scenario};
 use crate::wires::Quality;
+use crate::work::AgentModel;
 
 /// What is undone when the time of something that has happened is over.
 #[derive(Clone, Debug)]
@@ -42,10 +43,7 @@ impl World<'_> {
     pub(super) fn happen(&mut self, index: usize) {
         let scenario = self.scenario;
         let Some(happening) = scenario.timeline.get(index) else { return };
-        self.telling.mark(self.net.now, happening.action.words().to_owned());
-        if let Some(watch) = &mut self.net.watch {
-            watch.happened(self.net.now, happening.action.words());
-        }
+        self.mark(happening.action.words());
         let Some(draw) = self.fates.get_mut(index) else { return };
         let mut one = |targets: &[usize]| draw.pick(targets).copied();
         match &happening.action {
@@ -57,9 +55,7 @@ impl World<'_> {
             Action::Start { targets } => targets.iter().for_each(|machine| self.start(*machine)),
             Action::Hang { targets, downtime } => {
                 let Some(machine) = one(targets) else { return };
-                self.go_away(machine);
-                self.with_host(machine, |host, way| host.set_hung(way, true));
-                self.later(*downtime, Undoing::Wake { machine });
+                self.hang(machine, *downtime);
             }
             Action::Slow { targets, factor_thousandths, downtime } => {
                 let Some(machine) = one(targets) else { return };
@@ -67,9 +63,8 @@ impl World<'_> {
                 self.later(*downtime, Undoing::Speed { machine });
             }
             Action::Agent { targets, agent, downtime } => {
-                let Some(machine) = one(targets) else { return };
-                self.agents.insert(machine, agent.clone());
-                self.later(*downtime, Undoing::Agent { machine });
+                let machine = one(targets);
+                self.set_agent(machine, agent, *downtime);
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = draw.pick(servers) else { return };
@@ -113,6 +108,27 @@ impl World<'_> {
                 }
             }
         }
+    }
+
+    fn mark(&mut self, words: &str) {
+        self.telling.mark(self.net.now, words.to_owned());
+        if let Some(watch) = &mut self.net.watch {
+            watch.happened(self.net.now, words);
+        }
+    }
+
+    /// The programs of a host hang.
+    fn hang(&mut self, machine: usize, downtime: Option<Duration>) {
+        self.go_away(machine);
+        self.with_host(machine, |host, way| host.set_hung(way, true));
+        self.later(downtime, Undoing::Wake { machine });
+    }
+
+    /// The agent of a host says something else.
+    fn set_agent(&mut self, machine: Option<usize>, agent: &AgentModel, downtime: Option<Duration>) {
+        let Some(machine) = machine else { return };
+        self.agents.insert(machine, agent.clone());
+        self.later(downtime, Undoing::Agent { machine });
     }
 
     /// The time of something is over.
