@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use core::net::IpAddr;
 
-use crate::agent::AgentMode;
+use crate::agent::{AgentMode, AgentWeight};
 use crate::director::{Agent, Director, GuestStats, Server, ShadowStatus};
 use crate::flow::{Direction, FlowEntry};
 use crate::plan::Binding;
@@ -66,6 +66,8 @@ pub struct ServerStatus {
 /// An agent as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentStatus {
+    /// The weight that it asked for; nothing where it never did.
+    pub weight: Option<AgentWeight>,
     /// What it would have done with its server.
     pub mode: AgentMode,
     /// Why its server does not work; nothing while it does.
@@ -131,6 +133,7 @@ impl From<&Director> for DirectorStatus {
 impl From<&Agent> for AgentStatus {
     fn from(agent: &Agent) -> Self {
         Self {
+            weight: agent.weight,
             mode: agent.mode,
             down: agent.down.clone(),
             flows_max: agent.flows_max,

@@ -527,11 +527,11 @@ impl Checker {
             ([0x08, 0x06], Socket::Switch { .. } | Socket::Machine { .. }) => {
                 self.hear_arp(cable.segment, frame)
             }
-            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface }) => {
-                // What a switch floods is for others.
-                if self.names.hears(machine, interface, to) {
-                    self.look_and_learn(now, machine, ([f0, f1, f2, f3, f4, f5], path), body);
-                }
+            // What a switch floods is for others.
+            ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface })
+                if self.names.hears(machine, interface, to) =>
+            {
+                self.look_and_learn(now, machine, ([f0, f1, f2, f3, f4, f5], path), body);
             }
             _ => {}
         }

@@ -492,9 +492,7 @@ fn server(
         notes.not_kept(at, message, "write the address that the name has");
         return None;
     };
-    let name_kept = Some(name.to_owned());
-    let mut server =
-        Server { name: name_kept, address, port, weight: 1, upper: 0, lower: 0, agent_port: None };
+    let mut server = Server { name: Some(name.to_owned()), ..Server::at(address, port) };
     let (mut is_checked, mut is_backup) = (None, false);
     let mut options = options.iter();
     while let Some((span, option)) = options.next() {

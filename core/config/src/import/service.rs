@@ -75,6 +75,13 @@ pub(super) struct Server {
     pub(super) agent_port: Option<u16>,
 }
 
+impl Server {
+    /// A server of weight 1 without bounds.
+    pub(super) const fn at(address: IpAddr, port: u16) -> Self {
+        Self { name: None, address, port, weight: 1, upper: 0, lower: 0, agent_port: None }
+    }
+}
+
 /// A name for a service: what it is bound to, where that is a name; else its number.
 pub(super) fn name(kind: &str, address: &str, port: u16, number: usize) -> String {
     let words = format!("{kind}-{}-{port}", address.replace(['.', ':'], "-"));

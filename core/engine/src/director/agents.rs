@@ -103,20 +103,26 @@ impl Agent {
     }
 }
 
-/// What came of an answer.
-#[derive(Debug, Default)]
-pub(crate) struct Heard {
-    pub(crate) is_answer: bool,
-    pub(crate) bad_words: u32,
-    pub(crate) news: Option<News>,
+/// What came of an answer to an open question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Whether it has a line that can be read.
+    pub is_answer: bool,
+    /// Words of it that mean nothing.
+    pub bad_words: u32,
+    /// What has changed for new flows, apart from weights.
+    pub news: Option<News>,
 }
 
 /// A server whose agent has changed its state, and to what.
-#[derive(Debug)]
-pub(crate) struct News {
-    pub(crate) director: String,
-    pub(crate) server: String,
-    pub(crate) state: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The director.
+    pub director: String,
+    /// The real server.
+    pub server: String,
+    /// As in [`Event::AgentChanged`](crate::Event::AgentChanged).
+    pub state: String,
 }
 
 /// An agent: the places of its director and its server.
@@ -269,8 +275,20 @@ impl Directors {
         self.drop_stale();
     }
 
+    /// Forgets what agents have said, as a forwarder does that begins anew, and asks them from `begin` on, if at all.
+    pub fn restart_agents(&mut self, begin: Option<Instant>, now: Instant) {
+        for director in self.iter_mut().filter(|director| director.agent_check.is_some()) {
+            director.forget_agents(true);
+            if let Some(begin) = begin {
+                director.set_agents(begin);
+            }
+            director.follow_agents(now);
+        }
+        self.plan_agents();
+    }
+
     /// Gives up agents that have not answered in time, and asks those that are due: how many were asked, and given up.
-    pub(crate) fn handle_agents(&mut self, now: Instant) -> (u64, u64) {
+    pub fn handle_agents(&mut self, now: Instant) -> (u64, u64) {
         if self.agenda.next().is_none_or(|next| next > now) {
             return (0, 0);
         }
@@ -304,7 +322,8 @@ impl Directors {
     }
 
     /// The next question that is ready to be carried.
-    pub(crate) fn poll_agent_check(&mut self) -> Option<AgentCheck> {
+    #[must_use = "who takes a question carries it"]
+    pub fn poll_agent_check(&mut self) -> Option<AgentCheck> {
         while let Some(((place, slot), number)) = self.agenda.ready.pop_front() {
             let check = self.at(place).and_then(|director| director.agent_check(place, slot, number));
             if check.is_some() {
@@ -315,7 +334,7 @@ impl Directors {
     }
 
     /// Takes in an answer, where its question is open.
-    pub(crate) fn agent_answered(&mut self, reply: &AgentReply<'_>, now: Instant) -> Option<Heard> {
+    pub fn agent_answered(&mut self, reply: &AgentReply<'_>, now: Instant) -> Option<Heard> {
         let place = reply.director;
         let director = self.at_mut(place)?;
         let slot = director.slot_of(reply.server)?;

@@ -16,7 +16,7 @@ mod state;
 pub mod sticky;
 mod table;
 
-pub use agents::{AGENT_CHECKS_MAX, Agent};
+pub use agents::{AGENT_CHECKS_MAX, Agent, Heard, News};
 pub use builtin::{builtin, native};
 pub use scheduler::{
     Fault, FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, GuestStats, NewFlow, PickInputs,
