@@ -12,7 +12,8 @@ use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Layer, MidStream, Mo
 use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{
-    Counters, Duration, Engine, Event as EngineEvent, Guests, Instant, PlanError, Probe, ProbeReply, step,
+    AgentCheck, AgentReply, Counters, Duration, Engine, Event as EngineEvent, Guests, Instant, PlanError,
+    Probe, ProbeReply, step,
 };
 
 use crate::checker::History;
@@ -195,6 +196,17 @@ impl ForwarderNode {
     pub(crate) fn probe_answered(&mut self, reply: &ProbeReply, now: Instant) {
         // Who has left the plan meanwhile is not missed.
         let _ = self.engine.probe_answered(reply, now.after(self.ahead));
+    }
+
+    /// The next question to an agent.
+    pub(crate) fn poll_agent_check(&mut self, now: Instant) -> Option<AgentCheck> {
+        self.engine.poll_agent_check(now.after(self.ahead))
+    }
+
+    /// An agent has answered one.
+    pub(crate) fn agent_answered(&mut self, reply: &AgentReply<'_>, now: Instant) {
+        // An answer that came too late is counted already.
+        let _ = self.engine.agent_answered(reply, now.after(self.ahead));
     }
 
     /// The machine loses power: what waits is gone.

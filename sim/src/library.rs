@@ -29,6 +29,7 @@ macro_rules! entries {
 
 /// Every scenario, sorted by name.
 pub const ENTRIES: &[Entry] = entries![
+    "agent-check",
     "d01-dsr-arp-ignore-0",
     "d02-dsr-arp-ignore-1",
     "d03-dsr-arp-announce-0",

@@ -83,6 +83,12 @@ fn besides(out: &mut Exported, director: &DirectorPlan) {
     if director.slow_start.is_some() {
         out.not_kept(director, "`slow_start` is not kept");
     }
+    if director.agent_check.is_some() {
+        out.not_kept(
+            director,
+            "`agent_check` is not kept: IPVS asks nobody, keepalived has checks of its own",
+        );
+    }
     if director.mid_stream == MidStream::Pick {
         out.not_kept(
             director,

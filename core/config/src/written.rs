@@ -12,6 +12,7 @@ use std::ops::Range;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+mod agent;
 mod director;
 mod either;
 mod policy;
@@ -20,6 +21,7 @@ mod scheduler;
 use crate::texts;
 use crate::{Io, Setup};
 
+pub(crate) use agent::AgentCheck;
 pub(crate) use director::{
     Director, Encapsulation, MidStream, Netmask, Persistence, Ping, Server, SourceNat, Stickiness, Tunnel,
 };

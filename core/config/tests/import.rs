@@ -385,6 +385,37 @@ fn the_connections_of_haproxy_are_kept() {
     assert!(found.to_string().contains("say with `--address`"), "{found}");
 }
 
+#[test]
+fn the_agents_of_haproxy_are_asked_here_too() {
+    let text = "\
+backend web
+    server one 10.0.3.20:80 weight 100 agent-check agent-port 8888 agent-inter 5s agent-send \"web\\n\"
+    server two 10.0.3.21:80 agent-check agent-inter 5s agent-port 9999 agent-send web\\n
+    server three 10.0.3.22:80
+    server four 10.0.3.23:80 agent-check agent-port 8888 agent-inter 1s
+    server five 10.0.3.24:80 agent-check agent-port 8888 no-agent-check
+    server six 10.0.3.25:80 agent-check agent-port 8888 agent-addr 10.0.3.9 agent-send \"a b\" agent-inter 5s
+frontend f
+    bind 10.0.0.3:80
+    default_backend web
+";
+    let (toml, found) = import(System::Haproxy, text, "text", None).unwrap();
+    let plan = parse(&toml, "imported.toml").unwrap_or_else(|found| panic!("{found}\n{toml}")).plan;
+    let director = &plan.directors[0];
+    let agents = director.agent_check.clone().unwrap();
+    let seconds = std::time::Duration::from_secs(5);
+    assert_eq!((agents.port, agents.interval, agents.timeout), (8888, seconds, seconds), "{toml}");
+    assert_eq!(agents.send, "web\n");
+    let ports: Vec<_> = director.servers.iter().map(|server| server.agent_port).collect();
+    assert_eq!(ports, [None, Some(9999), Some(0), None, Some(0), None], "{toml}");
+    let told = found.to_string();
+    for words in ["another `agent-inter` or `agent-send`", "`agent-addr` is not kept", "its end is not here"]
+    {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!told.contains("checks of"), "{told}");
+}
+
 /// The walk through HAProxy as it was published: its parts in turn, and its whole at the end.
 #[test]
 fn the_published_walk_through_haproxy_is_kept() {

@@ -10,9 +10,9 @@ use evenkeel_config::{ForwarderConfig, Io, Loaded, Plan, Setup, load, parse, par
 use evenkeel_engine::InterfaceId;
 use evenkeel_engine::forward::tunnel::Encapsulation;
 use evenkeel_engine::plan::{
-    ANY_PORT, Binding, Builtin, Condition, FlowAction, FlowKey, GuestPlan, Handling, Layer, MidStream, Mode,
-    OnFault, Options, Persistence, Ping, PolicyPlan, Prefix, SchedulerPlan, Setting, SlowStart, SourceNat,
-    TableWeights, Test, Timeouts, Tuned,
+    ANY_PORT, AgentPlan, Binding, Builtin, Condition, FlowAction, FlowKey, GuestPlan, Handling, Layer,
+    MidStream, Mode, OnFault, Options, Persistence, Ping, PolicyPlan, Prefix, SchedulerPlan, Setting,
+    SlowStart, SourceNat, TableWeights, Test, Timeouts, Tuned,
 };
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::wire::ethernet::MacAddress;
@@ -202,6 +202,41 @@ fn servers_start_slowly_where_it_is_written() {
     assert_eq!(of("slow_start = '30s'"), Some(SlowStart::of(Duration::from_secs(30))));
     let plan = SlowStart { time: Duration::from_secs(60), least: 1, aggression: 150 };
     assert_eq!(of("slow_start = { time = '1m', least = 1, aggression = 150 }"), Some(plan));
+}
+
+#[test]
+fn agents_are_asked_where_it_is_written() {
+    let of = |text: &str| director(&format!("bind = '10.0.0.3:80/tcp'\n{text}\n{SERVER}")).agent_check;
+    assert_eq!(of(""), None);
+    assert_eq!(of("agent_check = { port = 8888 }"), Some(AgentPlan::at(8888)));
+    let plan = AgentPlan {
+        port: 9,
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_millis(500),
+        send: "web\n".to_owned(),
+    };
+    assert_eq!(of("agent_check = { port = 9, interval = '500ms', send = \"web\\n\" }"), Some(plan.clone()));
+    let plan = AgentPlan { timeout: Duration::from_millis(100), send: String::new(), ..plan };
+    assert_eq!(of("agent_check = { port = 9, interval = '500ms', timeout = '100ms' }"), Some(plan));
+    let servers = "agent_check = { port = 9 }\nserver = [{ name = 'a', address = '10.0.3.20:80' }, \
+                   { name = 'b', address = '10.0.3.21:80', agent_port = 0 }, \
+                   { name = 'c', address = '10.0.3.22:80', agent_port = 10 }]\n";
+    let servers = director(&format!("bind = '10.0.0.3:80/tcp'\n{servers}")).servers;
+    assert_eq!(servers.iter().map(|one| one.agent_port).collect::<Vec<_>>(), [None, Some(0), Some(10)]);
+}
+
+#[test]
+fn an_agent_is_sent_a_bounded_text() {
+    let text = |length: usize| {
+        let send = "x".repeat(length);
+        format!(
+            "[interface.tun0]\nkind = 'tun'\n[director.web]\nbind = '10.0.0.3:80/tcp'\n{SERVER}\
+             agent_check = {{ port = 9, send = '{send}' }}\n"
+        )
+    };
+    assert!(parse(&text(1024), "evenkeel.toml").is_ok());
+    let found = parse(&text(1025), "evenkeel.toml").unwrap_err().to_string();
+    assert!(found.contains("1025 bytes are more than the 1024 that an agent is sent"), "{found}");
 }
 
 #[test]

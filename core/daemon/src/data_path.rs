@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use evenkeel_engine::director::Scheduler;
 use evenkeel_engine::journal::{Journal, Wish};
 use evenkeel_engine::plan::SchedulerPlan;
-use evenkeel_engine::{Engine, Event, Guests, Plan, PlanError, Probe, ProbeReply, step};
+use evenkeel_engine::{AgentCheck, Engine, Event, Guests, Plan, PlanError, Probe, ProbeReply, step};
 use evenkeel_io::{
     Backend, DeviceCounters, DeviceError, IoChoice, KernelDevice, MonotonicClock, Port, Waker,
 };
@@ -77,24 +77,61 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct DataPath {
     orders: SyncSender<Order>,
-    replies: SyncSender<ProbeReply>,
+    replies: SyncSender<Heard>,
     waker: Waker,
     backend: Backend,
     // Dropped after `orders`, whose end is the sign to leave.
     _thread: Thread,
 }
 
-/// Where answers of real servers to schedulers' questions go.
+/// What the engine wants real servers to be asked. What finds no room is left out.
+#[derive(Clone, Debug)]
+pub(crate) struct Questions {
+    /// By schedulers.
+    pub(crate) probes: mpsc::Sender<Probe>,
+    /// About weight and state.
+    pub(crate) checks: mpsc::Sender<AgentCheck>,
+}
+
+/// What a real server has answered.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// To a scheduler.
+    Probe(ProbeReply),
+    /// About its weight and state.
+    Agent(Box<AgentCheck>, Vec<u8>),
+}
+
+impl Heard {
+    /// Tells the engine. Returns whether it still waits for it.
+    pub(crate) fn take_in(&self, engine: &mut Engine, now: evenkeel_engine::Instant) -> bool {
+        match self {
+            Self::Probe(reply) => engine.probe_answered(reply, now),
+            Self::Agent(check, line) => engine.agent_answered(&check.reply(line), now),
+        }
+    }
+}
+
+/// Where answers of real servers go.
 #[derive(Clone, Debug)]
 pub(crate) struct Replies {
-    queue: SyncSender<ProbeReply>,
+    queue: SyncSender<Heard>,
     waker: Option<Waker>,
 }
 
 impl Replies {
-    /// Hands one over. Without room it is left out: the scheduler has newer ones.
+    /// Hands an answer to a scheduler over. Without room it is left out: the scheduler has newer ones.
     pub(crate) fn hand_over(&self, reply: ProbeReply) {
-        if self.queue.try_send(reply).is_ok()
+        self.put(Heard::Probe(reply));
+    }
+
+    /// Hands over what an agent has said. Without room it is left out, and the engine asks again.
+    pub(crate) fn agent_said(&self, check: AgentCheck, line: Vec<u8>) {
+        self.put(Heard::Agent(Box::new(check), line));
+    }
+
+    fn put(&self, answer: Heard) {
+        if self.queue.try_send(answer).is_ok()
             && let Some(waker) = &self.waker
         {
             waker.wake();
@@ -102,7 +139,7 @@ impl Replies {
     }
 
     #[cfg(test)]
-    pub(crate) fn for_tests() -> (Self, Receiver<ProbeReply>) {
+    pub(crate) fn for_tests() -> (Self, Receiver<Heard>) {
         let (queue, inbox) = sync_channel(REPLIES_MAX);
         (Self { queue, waker: None }, inbox)
     }
@@ -138,7 +175,7 @@ pub(crate) fn start(
     ports: Vec<Port>,
     choice: IoChoice,
     events: mpsc::Sender<Event>,
-    probes: mpsc::Sender<Probe>,
+    questions: Questions,
 ) -> Result<(DataPath, Ended), DeviceError> {
     let (orders, inbox) = sync_channel(ORDERS_MAX);
     let (replies, answers) = sync_channel(REPLIES_MAX);
@@ -155,7 +192,7 @@ pub(crate) fn start(
         };
         let _ = opened.send(Ok((device.waker(), device.backend().clone())));
         let clock = MonotonicClock;
-        let mut turns = Turns { engine, events, place: None, probes, answers, inbox, clock, trace: None };
+        let mut turns = Turns { engine, events, place: None, questions, answers, inbox, clock, trace: None };
         let result = turns.run(&mut device);
         let _ = end.send(result);
         // The interface stays open until the routes to it are gone.
@@ -254,8 +291,8 @@ struct Turns {
     engine: Engine,
     events: mpsc::Sender<Event>,
     place: Option<mpsc::OwnedPermit<Event>>,
-    probes: mpsc::Sender<Probe>,
-    answers: Receiver<ProbeReply>,
+    questions: Questions,
+    answers: Receiver<Heard>,
     inbox: Receiver<Order>,
     clock: MonotonicClock,
     /// Who is told of packets as they pass.
@@ -325,17 +362,20 @@ impl Turns {
     /// Takes in what real servers have answered. Answers whether more may wait.
     fn listen(&mut self, now: evenkeel_engine::Instant) -> bool {
         for _ in 0..REPLIES_PER_TURN {
-            let Ok(reply) = self.answers.try_recv() else { return false };
+            let Ok(answer) = self.answers.try_recv() else { return false };
             // Who has left the plan meanwhile is not missed.
-            let _ = self.engine.probe_answered(&reply, now);
+            let _ = answer.take_in(&mut self.engine, now);
         }
         true
     }
 
-    /// Hands on what schedulers want to ask real servers. What finds no room is left out.
+    /// Hands on what real servers are to be asked. What finds no room is left out.
     fn ask(&mut self, now: evenkeel_engine::Instant) {
         while let Some(probe) = self.engine.poll_probe(now) {
-            let _ = self.probes.try_send(probe);
+            let _ = self.questions.probes.try_send(probe);
+        }
+        while let Some(check) = self.engine.poll_agent_check(now) {
+            let _ = self.questions.checks.try_send(check);
         }
     }
 

@@ -83,6 +83,9 @@ fn write(event: &Event) {
         Event::PortsExhausted { director, server } => {
             tracing::warn!(director, server, "source NAT has no port left");
         }
+        Event::AgentChanged { director, server, state } => {
+            tracing::info!(director, server, state, "the agent of a real server says");
+        }
         Event::SchedulerChanged { director, scheduler } => {
             tracing::info!(director, scheduler, "a director has another scheduler");
         }

@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agents;
 pub mod control;
 mod data_path;
 mod events;

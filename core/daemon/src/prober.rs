@@ -194,6 +194,7 @@ mod tests {
     use evenkeel_engine::director::ServerId;
 
     use super::*;
+    use crate::data_path::Heard;
 
     fn probe(last: u8) -> Probe {
         Probe { director: 3, server: ServerId(7), address: [127, 0, 0, last].into(), port: 80 }
@@ -259,6 +260,7 @@ mod tests {
                 }
             };
             let latency = Duration::from_micros(1_500);
+            let Heard::Probe(reply) = reply else { panic!("{reply:?}") };
             assert_eq!(reply, ProbeReply { director: 3, server: ServerId(7), in_flight, latency });
         }
         drop(questions);

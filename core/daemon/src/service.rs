@@ -28,8 +28,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::LocalSet;
 
+use crate::agents;
 use crate::control::{self, Answer, ControlError, Listener, Reply};
-use crate::data_path::{self, DataPath, Ended, Schedule};
+use crate::data_path::{self, DataPath, Ended, Questions, Schedule};
 use crate::events::{EventLog, KEPT_MAX};
 use crate::links::Links;
 use crate::ports;
@@ -242,9 +243,12 @@ async fn start(
     let (plan, macs) = (prepared.loaded.plan.clone(), ports::macs(&open));
     let (engine, _) = prepared.into_engine(MonotonicClock.now())?;
     let (events, incoming) = mpsc::channel(KEPT_MAX);
-    let (asking, probes) = mpsc::channel(prober::WAITING_MAX);
+    let (probing, probes) = mpsc::channel(prober::WAITING_MAX);
+    let (checking, checks) = mpsc::channel(agents::WAITING_MAX);
+    let asking = Questions { probes: probing, checks: checking };
     let (data_path, ended) = data_path::start(engine, open, choice(settings.io), events, asking)?;
     tokio::task::spawn_local(prober::run(probes, data_path.replies(), settings.probe_port));
+    tokio::task::spawn_local(agents::run(checks, data_path.replies()));
     announce(data_path.backend());
     match settings.setup {
         Who::Auto => {

@@ -10,11 +10,12 @@ use crate::engine::Guests;
 use crate::error::PlanError;
 use crate::forward::Ways;
 use crate::plan::{
-    Binding, Condition, DirectorPlan, FlowAction, FlowPlan, Limit, LimitKey, Mode, Plan, PolicyGuestPlan,
-    PolicyPlan, SchedulerPlan, ServerPlan, Test,
+    AgentPlan, Binding, Condition, DirectorPlan, FlowAction, FlowPlan, Limit, LimitKey, Mode, Plan,
+    PolicyGuestPlan, PolicyPlan, SchedulerPlan, ServerPlan, Test,
 };
 use crate::policy::GUEST_LIMITS_MAX;
 use crate::policy::chain::PACKET_GUESTS_MAX;
+use crate::time::Duration;
 use crate::wire::Protocol;
 
 /// The most directors, and servers of one director: their places are 16 bits wide.
@@ -131,6 +132,9 @@ fn check_director(plan: &Plan, director: &DirectorPlan) -> Result<(), PlanError>
         let aggression = slow.aggression as usize;
         in_range(&format!("{name} slow start's aggression"), aggression, 1, 10_000, "1 to 10000")?;
     }
+    if let Some(agents) = &director.agent_check {
+        check_agents(name, agents)?;
+    }
     in_range(&format!("{name} servers"), director.servers.len(), 0, PLACES_MAX, "0 to 65535")?;
     if let Some(persistence) = &director.persistence {
         let lengths = (usize::from(persistence.length_v4), usize::from(persistence.length_v6));
@@ -165,6 +169,19 @@ fn check_director(plan: &Plan, director: &DirectorPlan) -> Result<(), PlanError>
         }
     }
     Ok(())
+}
+
+/// The most bytes that an agent is sent, as many as it answers.
+const SEND_BYTES_MAX: usize = 1024;
+
+fn check_agents(name: &str, agents: &AgentPlan) -> Result<(), PlanError> {
+    let milliseconds = |time: Duration| usize::try_from(time.as_millis()).unwrap_or(usize::MAX);
+    let interval = milliseconds(agents.interval);
+    in_range(&format!("{name} agent port"), usize::from(agents.port), 1, PLACES_MAX, "1 to 65535")?;
+    in_range(&format!("{name} agent interval"), interval, 50, 3_600_000, "50 ms to 1 hour")?;
+    let timeout = milliseconds(agents.timeout);
+    in_range(&format!("{name} agent timeout"), timeout, 10, interval, "10 ms to the interval")?;
+    in_range(&format!("{name} agent send"), agents.send.len(), 0, SEND_BYTES_MAX, "0 to 1024 bytes")
 }
 
 fn check_binding(name: &str, binding: &Binding) -> Result<(), PlanError> {

@@ -41,6 +41,14 @@ pub struct Counters {
     pub scheduler_calls: u64,
     /// How often a director got another scheduler while it worked, by an operator's word.
     pub scheduler_changes: u64,
+    /// Questions to agents of real servers.
+    pub agent_checks: u64,
+    /// Questions that agents have answered.
+    pub agent_answers: u64,
+    /// Questions that they have not: no connection, no answer in time, or none that can be read.
+    pub agent_failures: u64,
+    /// Words of their answers that mean nothing.
+    pub agent_bad_words: u64,
     /// Events that were lost because nobody fetched them.
     pub events_lost: u64,
     dropped: [u64; REASONS],

@@ -115,6 +115,12 @@ impl Engine {
 
     // Look.
 
+    /// The latest time that it was told.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
     /// How many plans have been applied; the first is 1.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -210,6 +216,7 @@ impl Engine {
         }
         self.sticky.expire(now);
         self.directors.handle_ticks(now);
+        self.handle_agents(now);
         self.handle_waiting(now);
     }
 
@@ -413,6 +420,7 @@ impl Engine {
             self.fragments.next_timeout(),
             self.exit.neighbours.next_timeout(),
             self.directors.next_tick(),
+            self.directors.next_agents(),
         ];
         all.into_iter().flatten().min()
     }

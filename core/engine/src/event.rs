@@ -40,6 +40,15 @@ pub enum Event {
         /// Who schedules again.
         to: String,
     },
+    /// A real server's agent has changed what new flows its server takes.
+    AgentChanged {
+        /// The director.
+        director: String,
+        /// The real server.
+        server: String,
+        /// What it says now: `ready`, `drain`, `maint`, or `down` and why.
+        state: String,
+    },
     /// The flow table has become full: new flows are dropped until entries expire.
     FlowTableFull {
         /// The bound that was reached.

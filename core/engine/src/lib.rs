@@ -18,8 +18,10 @@
 //! An [`Engine`] has four families of methods:
 //! * *look*: [`Engine::counters`], [`Engine::directors`], [`Engine::flow_count`], [`Engine::explain`] ... change nothing;
 //! * *handle*: [`Engine::handle_timeout`], then [`Engine::handle_batch`], as [`step`] calls them;
-//! * *commands*: [`Engine::apply`], [`Engine::set_weight`], [`Engine::probe_answered`], between two steps;
-//! * *poll*: [`Engine::transmit`], [`Engine::poll_event`] and [`Engine::poll_probe`] after each of the others, until they have nothing;
+//! * *commands*: [`Engine::apply`], [`Engine::set_weight`], [`Engine::probe_answered`],
+//!   [`Engine::agent_answered`], between two steps;
+//! * *poll*: [`Engine::transmit`], [`Engine::poll_event`], [`Engine::poll_probe`] and [`Engine::poll_agent_check`] after each of
+//!   the others, until they have nothing;
 //!   [`Engine::poll_timeout`] last: when to call again.
 //!
 //! # Promises
@@ -35,6 +37,7 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod counters;
 pub mod device;
 pub mod director;
@@ -67,6 +70,7 @@ mod permit;
 mod status;
 mod walk;
 
+pub use agent::{AgentCheck, AgentReply};
 pub use counters::Counters;
 pub use device::{Device, StepReport, step};
 pub use engine::{Engine, Guests};
@@ -76,6 +80,6 @@ pub use explain::Explanation;
 pub use memory::{Memory, MemoryError};
 pub use plan::Plan;
 pub use probe::{Probe, ProbeReply};
-pub use status::{DirectorStatus, FlowStatus, PolicyStatus, ServerStatus};
+pub use status::{AgentStatus, DirectorStatus, FlowStatus, PolicyStatus, ServerStatus};
 pub use time::{Duration, Instant};
 pub use verdict::{DropReason, InterfaceId, Verdict};

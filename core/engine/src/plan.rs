@@ -15,9 +15,11 @@ use crate::verdict::InterfaceId;
 use crate::wire::ethernet::MacAddress;
 use crate::wire::{HashKey, Protocol};
 
+mod agent;
 mod rules;
 mod scheduling;
 
+pub use agent::AgentPlan;
 pub use rules::{
     AddressSet, ByteSet, Condition, FlowAction, FlowPlan, FlowRule, Limit, LimitKey, PortSet, TablePlan, Test,
 };
@@ -320,6 +322,8 @@ pub struct DirectorPlan {
     pub shadow: Option<SchedulerPlan>,
     /// How a real server that is new comes to its share of flows; at once without it.
     pub slow_start: Option<SlowStart>,
+    /// How the programs on its real servers are asked that say their own weight and state, if they are.
+    pub agent_check: Option<AgentPlan>,
     /// The real servers, in the order in which the user named them.
     pub servers: Vec<ServerPlan>,
     /// Each UDP datagram is scheduled on its own and leaves no flow behind.
@@ -343,6 +347,7 @@ impl DirectorPlan {
             scheduler: SchedulerPlan::Builtin(scheduler),
             shadow: None,
             slow_start: None,
+            agent_check: None,
             servers,
             is_one_packet: false,
             persistence: None,
@@ -525,13 +530,23 @@ pub struct ServerPlan {
     pub flows_upper: u32,
     /// Until it has fewer than this many again (0: three quarters of the upper bound).
     pub flows_lower: u32,
+    /// The TCP port where its agent answers, in place of the director's (0: it has none).
+    pub agent_port: Option<u16>,
 }
 
 impl ServerPlan {
     /// A server without bounds.
     #[must_use]
     pub fn new(name: &str, address: IpAddr, port: u16, weight: u32) -> Self {
-        Self { name: String::from(name), address, port, weight, flows_upper: 0, flows_lower: 0 }
+        Self {
+            name: String::from(name),
+            address,
+            port,
+            weight,
+            flows_upper: 0,
+            flows_lower: 0,
+            agent_port: None,
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 use alloc::string::{String, ToString};
 use core::net::IpAddr;
 
-use crate::director::{Director, GuestStats, Server, ShadowStatus};
+use crate::agent::{AgentMode, AgentWeight};
+use crate::director::{Agent, Director, GuestStats, Server, ShadowStatus};
 use crate::flow::{Direction, FlowEntry};
 use crate::plan::Binding;
+use crate::time::Instant;
 use crate::verdict::InterfaceId;
 use alloc::vec::Vec;
 
@@ -37,8 +39,12 @@ pub struct ServerStatus {
     pub address: IpAddr,
     /// The port.
     pub port: u16,
-    /// The share of new flows; 0 drains.
+    /// The share of new flows as the operator has it; 0 drains.
     pub weight: u32,
+    /// What its agent leaves of that.
+    pub effective_weight: u32,
+    /// What its agent says, where it is asked.
+    pub agent: Option<AgentStatus>,
     /// Whether it may be picked, apart from its weight.
     pub is_up: bool,
     /// Flows that carry data now.
@@ -55,6 +61,29 @@ pub struct ServerStatus {
     pub bytes_to: u64,
     /// Bytes from it.
     pub bytes_from: u64,
+}
+
+/// An agent as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentStatus {
+    /// The weight that it asked for; nothing where it never did.
+    pub weight: Option<AgentWeight>,
+    /// What it would have done with its server.
+    pub mode: AgentMode,
+    /// Why its server does not work; nothing while it does.
+    pub down: Option<String>,
+    /// The most flows that it asked for; 0 for no bound, nothing where it never said.
+    pub flows_max: Option<u32>,
+    /// What it said last, and when.
+    pub last: Option<(Instant, String)>,
+    /// Questions to it.
+    pub checks: u64,
+    /// Questions that it has answered.
+    pub answers: u64,
+    /// Questions that it has not.
+    pub failures: u64,
+    /// Words of its answers that mean nothing.
+    pub bad_words: u64,
 }
 
 /// A flow as it is now, and who serves it.
@@ -101,6 +130,22 @@ impl From<&Director> for DirectorStatus {
     }
 }
 
+impl From<&Agent> for AgentStatus {
+    fn from(agent: &Agent) -> Self {
+        Self {
+            weight: agent.weight,
+            mode: agent.mode,
+            down: agent.down.clone(),
+            flows_max: agent.flows_max,
+            last: agent.last.clone(),
+            checks: agent.checks,
+            answers: agent.answers,
+            failures: agent.failures,
+            bad_words: agent.bad_words,
+        }
+    }
+}
+
 impl From<&Server> for ServerStatus {
     fn from(server: &Server) -> Self {
         Self {
@@ -108,6 +153,8 @@ impl From<&Server> for ServerStatus {
             address: server.address.into(),
             port: server.port,
             weight: server.weight,
+            effective_weight: server.effective_weight(),
+            agent: server.agent.as_deref().map(AgentStatus::from),
             is_up: server.is_up,
             active: server.load.active,
             inactive: server.load.inactive,

@@ -275,8 +275,7 @@ impl Engine {
             return false;
         }
         let director = self.directors.at(entry.director).filter(|director| !director.is_removed);
-        let server = director.and_then(|director| director.server(entry.server_slot));
-        if !server.is_some_and(|server| server.view.is_some() && server.is_up && server.weight > 0) {
+        if !director.is_some_and(|director| director.takes_flows(entry.server_slot)) {
             return false;
         }
         let Some(entry) = self.flows.entry_mut(id) else { return false };

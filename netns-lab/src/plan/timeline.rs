@@ -126,6 +126,7 @@ impl<'s> Timeline<'s> {
             Action::Reload { config: Some(_), .. } => {
                 unable("a lab's forwarder reads the file that it was started with")
             }
+            Action::Agent { .. } => unable("a lab's real servers have no agents"),
             Action::ClockJump { .. } => unable("a lab has the clock of its machine"),
             Action::Stop { .. }
             | Action::Start { .. }
@@ -252,7 +253,7 @@ impl<'s> Timeline<'s> {
                 self.tell_all(at, targets, &Order::Ip(vec![network::delete_route(to, *table)]));
             }
             // Refused before.
-            Action::ClockJump { .. } => {}
+            Action::Agent { .. } | Action::ClockJump { .. } => {}
         }
     }
 

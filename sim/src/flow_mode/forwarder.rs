@@ -15,14 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::director::sticky::{self, Sticky};
-use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats};
+use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats, Server, ServerId};
 use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
 use evenkeel_engine::plan::{Mode, Plan};
 use evenkeel_engine::policy::chain::Chain;
 use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
-use evenkeel_engine::{Guests, Instant, Probe, ProbeReply};
+use evenkeel_engine::{AgentCheck, Guests, Instant, Probe, ProbeReply};
 
 use lingering::{Gone, Lingering};
 
@@ -349,7 +349,8 @@ impl Forwarder {
     #[inline]
     pub(super) fn next_timeout(&mut self) -> u64 {
         *self.expiry.get_or_insert_with(|| {
-            let others = [self.sticky.next_expiry(), self.directors.next_tick()];
+            let others =
+                [self.sticky.next_expiry(), self.directors.next_tick(), self.directors.next_agents()];
             let others = others.into_iter().flatten().map(Instant::as_nanos).min();
             self.table.next_expiry().min(others.unwrap_or(u64::MAX)).min(self.lingering.next())
         })
@@ -365,6 +366,9 @@ impl Forwarder {
         }
         self.sticky.expire(now);
         self.directors.handle_ticks(now);
+        if self.is_up {
+            self.directors.handle_agents(now);
+        }
         self.expiry = None;
         self.count_entries(now);
     }
@@ -413,6 +417,9 @@ impl Forwarder {
     /// Stops and loses every flow, or starts again. Its schedulers keep what they know.
     pub(super) fn set_up(&mut self, is_up: bool, now: Instant) {
         self.is_up = is_up;
+        // Without power nobody asks, and what was said is forgotten.
+        self.directors.restart_agents(is_up.then_some(now), now);
+        self.expiry = None;
         if is_up {
             return;
         }
@@ -480,6 +487,26 @@ impl Forwarder {
         if let Some(director) = self.directors.at_mut(reply.director) {
             director.probe_answered(reply.server, reply.in_flight, reply.latency, now);
         }
+    }
+
+    /// The next question to an agent.
+    pub(super) fn poll_agent_check(&mut self) -> Option<AgentCheck> {
+        self.directors.poll_agent_check()
+    }
+
+    /// An agent has answered one. Gives the machine of its server, and the weight that counts of it now.
+    pub(super) fn agent_answered(
+        &mut self,
+        check: &AgentCheck,
+        line: &[u8],
+        now: Instant,
+    ) -> Option<(u32, u32)> {
+        self.directors.agent_answered(&check.reply(line), now)?;
+        self.expiry = None;
+        let director = self.directors.at(check.director)?;
+        let is_its = |server: &&Server| ServerId::of(server.address, server.port) == check.server;
+        let server = director.members().find(is_its)?;
+        Some((self.machine_at(check.address)?, server.effective_weight()))
     }
 
     /// How often it began anew.

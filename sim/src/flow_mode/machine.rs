@@ -6,7 +6,7 @@ use super::level::Level;
 use super::outcome::MachineOutcome;
 use super::setup::{MachineSetup, SetupError};
 use crate::random::Stream;
-use crate::work::{Law, Recent, Refusal, Sampler, ServerQueue, Speed};
+use crate::work::{AgentModel, Law, Recent, Refusal, Sampler, ServerQueue, Speed};
 
 /// A machine at work.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Machine {
     queue: ServerQueue,
     recent: Recent,
     is_hung: bool,
+    agent: Option<AgentModel>,
     work: Option<(Sampler, Stream)>,
     requests: u64,
     answered: u64,
@@ -36,6 +37,7 @@ impl Machine {
             queue: ServerQueue::new(setup.queue),
             recent: Recent::default(),
             is_hung: false,
+            agent: setup.agent.clone(),
             // As in packet mode.
             work: work.map(|work| (work, Stream::new(seed, &setup.name, "service"))),
             requests: 0,
@@ -91,6 +93,17 @@ impl Machine {
     pub(super) fn condition(&self) -> Option<(u32, Duration)> {
         let held = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
         (!self.is_down() && !self.is_hung).then(|| (held, self.recent.latency()))
+    }
+
+    /// What its agent answers, where it has one and that answers.
+    pub(super) fn says(&self) -> Option<String> {
+        let (held, _) = self.condition()?;
+        Some(self.agent.as_ref()?.line(held))
+    }
+
+    /// Its agent says something else from now on, or is gone.
+    pub(super) fn set_agent(&mut self, agent: Option<AgentModel>) {
+        self.agent = agent;
     }
 
     /// Stops, and loses what it had.

@@ -98,8 +98,9 @@ impl Machines {
                 Some(model) => (queue(model), model.time.clone()),
                 None => (QueueSpec::default(), AT_ONCE),
             };
+            let agent = host.agent.clone();
             names.insert(number, host.name.clone());
-            setups.push(MachineSetup { name: host.name.clone(), addresses, queue, work: Some(work) });
+            setups.push(MachineSetup { name: host.name.clone(), addresses, queue, work: Some(work), agent });
         }
         Self { setups, names }
     }
@@ -313,6 +314,15 @@ impl Happens<'_> {
                 let Some(target) = pick(draw, targets) else { return Ok(changes) };
                 let speed = 1_000_000_000 / (*factor_thousandths).max(1);
                 for_a_time(self.speeds(action, *target, speed)?, *downtime);
+            }
+            Action::Agent { targets, agent, downtime } => {
+                let Some(target) = pick(draw, targets) else { return Ok(changes) };
+                let Some(machine) = self.machines.names.get(target) else {
+                    return Err(self.only_packets(action, " to what is no real server"));
+                };
+                let written = self.scenario.hosts.get(*target).and_then(|host| host.agent.clone());
+                let says = |agent| Change::Agent { machine: machine.clone(), agent };
+                for_a_time([says(Some(agent.clone())), says(written)], *downtime);
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = pick(draw, servers) else { return Ok(changes) };

@@ -9,7 +9,7 @@ use evenkeel_engine::{Duration, Guests, PlanError};
 use serde::{Deserialize, Serialize};
 
 pub use super::steering::Steering;
-use crate::work::{Arrivals, Law, LawError, QueueSpec};
+use crate::work::{AgentModel, Arrivals, Law, LawError, QueueSpec};
 
 /// The most forwarders, loads and requests of one flow; numbers of forwarders and loads are 16 bits wide.
 const PLACES_MAX: usize = 4_096;
@@ -66,13 +66,15 @@ pub struct MachineSetup {
     pub queue: QueueSpec,
     /// How much work a request is here, in nanoseconds of one core; that of its load where nothing is given.
     pub work: Option<Law>,
+    /// What its agent says, where it has one.
+    pub agent: Option<AgentModel>,
 }
 
 impl MachineSetup {
     /// A machine with one address, where requests are as much work as their loads say.
     #[must_use]
     pub fn new(name: &str, address: IpAddr, queue: QueueSpec) -> Self {
-        Self { name: name.to_owned(), addresses: vec![address], queue, work: None }
+        Self { name: name.to_owned(), addresses: vec![address], queue, work: None, agent: None }
     }
 }
 
@@ -309,6 +311,13 @@ pub enum Change {
         router: u16,
         /// The forwarders.
         forwarders: Vec<u16>,
+    },
+    /// The agent of a machine says something else; nothing has it go.
+    Agent {
+        /// The machine.
+        machine: String,
+        /// What it says.
+        agent: Option<AgentModel>,
     },
     /// One forwarder weighs one real server anew.
     ServerWeight {

@@ -294,6 +294,7 @@ impl World {
         if timeout == next {
             let now = self.time();
             self.forwarders.iter_mut().for_each(|forwarder| forwarder.handle_timeout(now));
+            self.ask_agents();
             return true;
         }
         self.events += 1;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use evenkeel_engine::wire::Protocol;
 
 use crate::wires::Quality;
+use crate::work::AgentModel;
 
 /// A network address and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -223,6 +224,8 @@ pub struct Host {
     pub syn: SynPlan,
     /// How its programs serve requests; at once where nothing is given.
     pub service: Option<super::ServiceModel>,
+    /// What its agent says; it has none where nothing is given.
+    pub agent: Option<AgentModel>,
 }
 
 /// One machine that only sends packets on.

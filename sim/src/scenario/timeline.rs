@@ -7,6 +7,7 @@ use evenkeel_engine::Duration;
 use super::{Route, Subnet};
 use crate::random::Stream;
 use crate::wires::Quality;
+use crate::work::AgentModel;
 
 /// One entry of the timeline.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +129,15 @@ pub enum Action {
         /// When they are normal again.
         downtime: Option<Duration>,
     },
+    /// The agents of hosts say something else.
+    Agent {
+        /// The hosts.
+        targets: Vec<usize>,
+        /// What they say.
+        agent: AgentModel,
+        /// When they say again what the scenario gives them.
+        downtime: Option<Duration>,
+    },
     /// The weight of a real server changes, as `evenkeel ctl weight` does it.
     Weight {
         /// The forwarders, all of which are told.
@@ -220,6 +230,7 @@ impl Action {
             Self::Start { .. } => "a machine gets power",
             Self::Hang { .. } => "a host's programs hang",
             Self::Slow { .. } => "a host slows down",
+            Self::Agent { .. } => "an agent says something else",
             Self::Weight { .. } => "a weight changes",
             Self::Scheduler { .. } => "a scheduler changes",
             Self::Reload { .. } => "a forwarder reloads",

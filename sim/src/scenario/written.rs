@@ -17,13 +17,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(super) use forms::{
-    AddressText, CountOrTable, DestinationText, DurationText, FORMS, LoneAddressText, NetworkText,
+    AddressText, AgentText, CountOrTable, DestinationText, DurationText, FORMS, LoneAddressText, NetworkText,
     NumberOrText, PatternText, Ports, ShareOrTable, SizeText,
 };
 pub(super) use link::{Delay, DelayLaw, Link, Loss, LossModel, QualityKeys, Queue, QueueKind, Reorder};
 pub(super) use machine::{
-    Attach, Discipline, Ecmp, Forwarder, Host, NetworkKeys, Protocol, Route, RouteAction, Router, Rule,
-    Service, Stack, Sysctl, Via,
+    Agent, Attach, Discipline, Ecmp, Forwarder, Host, NetworkKeys, Protocol, Route, RouteAction, Router,
+    Rule, Service, Stack, Sysctl, Via,
 };
 pub(super) use timeline::{Do, Renewal, Timeline};
 pub(super) use traffic::{Arrivals, DurationLaw, Load, Process, SizeLaw};

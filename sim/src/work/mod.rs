@@ -11,6 +11,7 @@
 //! a seed gives the same numbers on every machine. Nothing here knows of packets, hosts or events: packet mode
 //! and flow mode use the same parts.
 
+mod agent;
 pub mod arrivals;
 mod cdf;
 mod law;
@@ -20,6 +21,7 @@ mod recent;
 mod sizes;
 mod zipf;
 
+pub use agent::{AGENT_WAY, AgentModel};
 pub use arrivals::{ArrivalProcess, Arrivals};
 pub use cdf::{Cdf, CdfError, Shape};
 pub use law::{Law, LawError, Sampler};

@@ -18,11 +18,12 @@ use crate::checker::{Checker, Names};
 use crate::forwarder::{ForwarderNode, ethernet_names, real_servers};
 use crate::host::Host;
 use crate::kernel::plan::KernelPlan;
-use crate::net::{Net, Socket};
+use crate::net::{Event, Net, Socket};
 use crate::payload::identity;
 use crate::queue::{AnyQueue, HeapQueue};
 use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, Turn, When};
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
+use crate::work::AgentModel;
 
 impl<'a> World<'a> {
     /// Builds everything, with nothing under way.
@@ -36,10 +37,6 @@ impl<'a> World<'a> {
             return Err(RunError::Equipment { wanted, given });
         }
         let seed = options.seed.unwrap_or(scenario.seed);
-        let queue = match options.queue {
-            Queue::Wheel => AnyQueue::Wheel(Box::default()),
-            Queue::Heap => AnyQueue::Heap(HeapQueue::default()),
-        };
         let services: Vec<Service> = equipment.iter().flat_map(|one| real_servers(&one.plan)).collect();
         let mut machines = Vec::with_capacity(scenario.machine_count());
         for (number, host) in scenario.hosts.iter().enumerate() {
@@ -72,12 +69,13 @@ impl<'a> World<'a> {
         let mut world = Self {
             scenario,
             seed,
-            net: Net::new(queue),
+            net: Net::new(queue(options.queue)),
             machines,
             loads: loads.collect::<Result<_, _>>()?,
             answers: BTreeMap::new(),
             identities: identities(scenario, &telling),
             hosts: hosts(scenario),
+            agents: agents(scenario),
             undoings: Vec::new(),
             turns: vec![Turn::default(); scenario.timeline.len()],
             fates: (0..scenario.timeline.len()).map(|index| When::fate(seed, index)).collect(),
@@ -133,6 +131,19 @@ impl<'a> World<'a> {
 fn hosts(scenario: &Scenario) -> BTreeMap<IpAddr, usize> {
     let each = 0..scenario.hosts.len();
     each.flat_map(|host| addresses(scenario, host).map(move |address| (address, host))).collect()
+}
+
+fn queue(wanted: Queue) -> AnyQueue<Event> {
+    match wanted {
+        Queue::Wheel => AnyQueue::Wheel(Box::default()),
+        Queue::Heap => AnyQueue::Heap(HeapQueue::default()),
+    }
+}
+
+/// What the agents of hosts say, where they have one.
+fn agents(scenario: &Scenario) -> BTreeMap<usize, AgentModel> {
+    let each = scenario.hosts.iter().enumerate();
+    each.filter_map(|(number, host)| Some((number, host.agent.clone()?))).collect()
 }
 
 /// A machine's end of a cable.

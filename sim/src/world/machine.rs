@@ -167,6 +167,9 @@ impl Machine {
             while let Some(probe) = forwarder.poll_probe(net.now) {
                 net.ask(self.number, probe);
             }
+            while let Some(check) = forwarder.poll_agent_check(net.now) {
+                net.ask_agent(self.number, check);
+            }
             while let Some((port, packet)) = self.take_from_engine() {
                 self.hand_to_kernel(net, port, packet);
             }

@@ -36,7 +36,7 @@ use crate::random::Stream;
 use crate::report::{LoadCounts, Outcome};
 use crate::scenario::{Extent, Mode, Scenario, Service, Turn};
 use crate::watch::{self, Watch};
-use crate::work::LawError;
+use crate::work::{AgentModel, LawError};
 use load::LoadState;
 pub use machine::KernelCounts;
 use machine::{Machine, Role};
@@ -284,6 +284,8 @@ pub(crate) struct World<'a> {
     identities: Identities,
     /// Which host has an address.
     hosts: BTreeMap<IpAddr, usize>,
+    /// What the agents of hosts say.
+    agents: BTreeMap<usize, AgentModel>,
     /// What has to be undone when its time is over.
     undoings: Vec<Undoing>,
     /// Which of several targets, and when, for each entry of the timeline.
@@ -484,7 +486,8 @@ impl World<'_> {
         for director in node.engine.directors() {
             let is_kept = is_persistent(&director.name);
             for server in director.servers {
-                *serves.entry(server.address).or_default() |= is_kept || server.is_up && server.weight > 0;
+                *serves.entry(server.address).or_default() |=
+                    is_kept || server.is_up && server.effective_weight > 0;
             }
         }
         for (server, gets_flows) in serves {

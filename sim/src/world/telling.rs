@@ -127,7 +127,7 @@ impl Telling {
             for server in engine.directors().into_iter().flat_map(|director| director.servers) {
                 if let Some(place) = self.servers.get(&server.address) {
                     let sum = loads.entry(*place).or_default();
-                    *sum = (sum.0.saturating_add(server.active), server.weight);
+                    *sum = (sum.0.saturating_add(server.active), server.effective_weight);
                 }
             }
         }

@@ -13,6 +13,7 @@ use crate::forwarder::ForwarderNode;
 use crate::net::Event;
 use crate::scenario::{Action, Scenario};
 use crate::wires::Quality;
+use crate::work::AgentModel;
 
 /// What is undone when the time of something that has happened is over.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub(super) enum Undoing {
     Start { machine: usize },
     Wake { machine: usize },
     Speed { machine: usize },
+    Agent { machine: usize },
     Weight { forwarder: usize, director: String, server: String, weight: u32 },
     LinkUp { machine: usize, segment: usize },
     LinkSet { machine: usize, segment: usize, qualities: Vec<[Quality; 2]> },
@@ -40,10 +42,7 @@ impl World<'_> {
     pub(super) fn happen(&mut self, index: usize) {
         let scenario = self.scenario;
         let Some(happening) = scenario.timeline.get(index) else { return };
-        self.telling.mark(self.net.now, happening.action.words().to_owned());
-        if let Some(watch) = &mut self.net.watch {
-            watch.happened(self.net.now, happening.action.words());
-        }
+        self.mark(happening.action.words());
         let Some(draw) = self.fates.get_mut(index) else { return };
         let mut one = |targets: &[usize]| draw.pick(targets).copied();
         match &happening.action {
@@ -55,14 +54,16 @@ impl World<'_> {
             Action::Start { targets } => targets.iter().for_each(|machine| self.start(*machine)),
             Action::Hang { targets, downtime } => {
                 let Some(machine) = one(targets) else { return };
-                self.go_away(machine);
-                self.with_host(machine, |host, way| host.set_hung(way, true));
-                self.later(*downtime, Undoing::Wake { machine });
+                self.hang(machine, *downtime);
             }
             Action::Slow { targets, factor_thousandths, downtime } => {
                 let Some(machine) = one(targets) else { return };
                 self.with_host(machine, |host, way| host.set_slowness(way, *factor_thousandths));
                 self.later(*downtime, Undoing::Speed { machine });
+            }
+            Action::Agent { targets, agent, downtime } => {
+                let machine = one(targets);
+                self.set_agent(machine, agent, *downtime);
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = draw.pick(servers) else { return };
@@ -108,6 +109,27 @@ impl World<'_> {
         }
     }
 
+    fn mark(&mut self, words: &str) {
+        self.telling.mark(self.net.now, words.to_owned());
+        if let Some(watch) = &mut self.net.watch {
+            watch.happened(self.net.now, words);
+        }
+    }
+
+    /// The programs of a host hang.
+    fn hang(&mut self, machine: usize, downtime: Option<Duration>) {
+        self.go_away(machine);
+        self.with_host(machine, |host, way| host.set_hung(way, true));
+        self.later(downtime, Undoing::Wake { machine });
+    }
+
+    /// The agent of a host says something else.
+    fn set_agent(&mut self, machine: Option<usize>, agent: &AgentModel, downtime: Option<Duration>) {
+        let Some(machine) = machine else { return };
+        self.agents.insert(machine, agent.clone());
+        self.later(downtime, Undoing::Agent { machine });
+    }
+
     /// The time of something is over.
     pub(super) fn undo(&mut self, index: usize) {
         let Some(undoing) = self.undoings.get(index).cloned() else { return };
@@ -119,6 +141,13 @@ impl World<'_> {
             }
             Undoing::Speed { machine } => {
                 self.with_host(machine, |host, way| host.set_slowness(way, NORMAL_THOUSANDTHS));
+            }
+            Undoing::Agent { machine } => {
+                let written = self.scenario.hosts.get(machine).and_then(|host| host.agent.clone());
+                match written {
+                    Some(agent) => drop(self.agents.insert(machine, agent)),
+                    None => drop(self.agents.remove(&machine)),
+                }
             }
             Undoing::Weight { forwarder, director, server, weight } => {
                 self.set_weight(forwarder, &director, &server, weight);

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::service::{Extras, Server, Service, Way, bind};
+use super::service::{Agents, Extras, Server, Service, Way, bind};
 use super::{Notes, words};
 use crate::forms::{nearest, quote};
 
@@ -18,7 +18,7 @@ const LAYER_4: &str = "layer 4 forwards packets; what is in a connection it does
 const CHECKS: &str = "real servers are not checked yet: each counts as usable";
 
 /// Words of a server line that a number or a name follows.
-const VALUED: [&str; 24] = [
+const VALUED: [&str; 26] = [
     "weight",
     "maxconn",
     "minconn",
@@ -37,6 +37,8 @@ const VALUED: [&str; 24] = [
     "track",
     "agent-port",
     "agent-inter",
+    "agent-send",
+    "agent-addr",
     "error-limit",
     "observe",
     "on-error",
@@ -46,7 +48,7 @@ const VALUED: [&str; 24] = [
 ];
 
 /// Words of a server line that are about checks.
-const OF_CHECKS: [&str; 15] = [
+const OF_CHECKS: [&str; 12] = [
     "check",
     "port",
     "addr",
@@ -55,9 +57,6 @@ const OF_CHECKS: [&str; 15] = [
     "downinter",
     "rise",
     "fall",
-    "agent-check",
-    "agent-port",
-    "agent-inter",
     "observe",
     "on-error",
     "error-limit",
@@ -369,7 +368,13 @@ fn backend_service(
                 stick_table(line, options, (sticks, peers), &mut service, extras, notes);
             }
             [(_, "server"), (_, name), (at, address), options @ ..] => {
-                service.servers.extend(server(line, name, (at, address), options, notes));
+                let found = server(line, name, (at, address), options, notes);
+                if let Some(server) = found {
+                    let agents = agents(options, notes);
+                    let agent_port = agents.as_ref().map(|agents| agents.port);
+                    share_agents(&mut service, agents, line, notes);
+                    service.servers.push(Server { agent_port, ..server });
+                }
             }
             _ => not_kept(line, notes),
         }
@@ -487,7 +492,7 @@ fn server(
         notes.not_kept(at, message, "write the address that the name has");
         return None;
     };
-    let mut server = Server { name: Some(name.to_owned()), address, port, weight: 1, upper: 0, lower: 0 };
+    let mut server = Server { name: Some(name.to_owned()), ..Server::at(address, port) };
     let (mut is_checked, mut is_backup) = (None, false);
     let mut options = options.iter();
     while let Some((span, option)) = options.next() {
@@ -502,7 +507,11 @@ fn server(
                 notes.not_kept(span, message, "packets cannot wait for a real server");
             }
             ("disabled", _) => server.weight = 0,
-            ("id" | "enabled", _) => {}
+            // Beside the rest, in `agents`.
+            (
+                "id" | "enabled" | "agent-check" | "agent-port" | "agent-inter" | "agent-send" | "agent-addr",
+                _,
+            ) => {}
             ("backup", _) => is_backup = true,
             (check, _) if OF_CHECKS.contains(&check) => is_checked = is_checked.or(Some(span)),
             (other, _) => {
@@ -519,6 +528,81 @@ fn server(
         return None;
     }
     Some(server)
+}
+
+/// How often an agent is asked where the file does not say, in milliseconds.
+const AGENT_INTERVAL_DEFAULT: u64 = 2_000;
+
+/// How the agent of a server is asked, where it is.
+fn agents(options: &[(Range<usize>, &str)], notes: &mut Notes) -> Option<Agents> {
+    options
+        .iter()
+        .rfind(|(_, word)| ["agent-check", "no-agent-check"].contains(word))
+        .filter(|(_, word)| *word == "agent-check")?;
+    let mut agents = Agents { port: 0, interval_ms: AGENT_INTERVAL_DEFAULT, send: String::new() };
+    for pair in options.windows(2) {
+        let [(_, option), (span, value)] = pair else { continue };
+        match *option {
+            "agent-port" => agents.port = value.parse().unwrap_or(0),
+            // What an agent may be asked here: from 50 ms to an hour.
+            "agent-inter" => {
+                agents.interval_ms =
+                    milliseconds(value).unwrap_or(AGENT_INTERVAL_DEFAULT).clamp(50, 3_600_000);
+            }
+            "agent-send" => match unquoted(value) {
+                Some(text) => agents.send = text,
+                None => {
+                    let message = format!("{} is not kept: its end is not here", quote(value));
+                    notes.not_kept(span, message, "write `send` in the director's `agent_check`");
+                }
+            },
+            "agent-addr" => {
+                let message = "`agent-addr` is not kept: agents are asked at their real server".to_owned();
+                notes.not_kept(span, message, "let the agent listen at the real server's address");
+            }
+            _ => {}
+        }
+    }
+    Some(agents).filter(|agents| agents.port > 0)
+}
+
+/// A word as HAProxy reads it: without its quotes, `\n` and the like as what they stand for. None when its quotes are open,
+/// since there was a blank in them.
+fn unquoted(word: &str) -> Option<String> {
+    let inner = match word.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"')?,
+        None => word,
+    };
+    if let Some(rest) = inner.strip_prefix('\'') {
+        return rest.strip_suffix('\'').map(str::to_owned);
+    }
+    let mut text = String::new();
+    let mut letters = inner.chars();
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            '\\' => match letters.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                other => other,
+            },
+            other => other,
+        });
+    }
+    Some(text)
+}
+
+/// A director asks all its agents alike, but for their ports: as the first one.
+fn share_agents(service: &mut Service, agents: Option<Agents>, line: &Line<'_>, notes: &mut Notes) {
+    let Some(agents) = agents else { return };
+    let Some(first) = &service.agents else {
+        service.agents = Some(agents);
+        return;
+    };
+    if (first.interval_ms, &first.send) != (agents.interval_ms, &agents.send) {
+        let message = "another `agent-inter` or `agent-send` than the first is not kept".to_owned();
+        notes.not_kept(&place(line), message, "a director asks all its agents alike; make it two directors");
+    }
 }
 
 /// A server's address, and its port, which is 0 where it is that of the client.

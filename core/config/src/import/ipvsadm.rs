@@ -135,8 +135,7 @@ fn server<'t>(
     notes: &mut Notes,
 ) {
     let (mut target, mut place_of, mut way) = (None, None, Way::Nat);
-    let mut server =
-        Server { name: None, address: IpAddr::from([0, 0, 0, 0]), port: 0, weight: 1, upper: 0, lower: 0 };
+    let mut server = Server::at(IpAddr::from([0, 0, 0, 0]), 0);
     let mut words = words.iter();
     while let Some((span, option)) = words.next() {
         let number =

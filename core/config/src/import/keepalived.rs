@@ -217,7 +217,7 @@ fn server(line: &Line<'_>, target: &[&str], notes: &mut Notes) -> Option<Server>
         notes.not_kept(&line.span, message, "the real server is left out");
         return None;
     };
-    let mut server = Server { name: None, address, port, weight: 1, upper: 0, lower: 0 };
+    let mut server = Server::at(address, port);
     for setting in &line.inside {
         let number = setting.words.get(1).and_then(|text| text.parse().ok());
         match (setting.words.first().copied(), number) {

@@ -48,7 +48,17 @@ pub(super) struct Service {
     /// The mask of persistence: a text for IPv4, a length for IPv6.
     pub(super) netmask: Option<String>,
     pub(super) is_one_packet: bool,
+    /// How its servers' agents are asked.
+    pub(super) agents: Option<Agents>,
     pub(super) servers: Vec<Server>,
+}
+
+/// How agents are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Agents {
+    pub(super) port: u16,
+    pub(super) interval_ms: u64,
+    pub(super) send: String,
 }
 
 /// A real server.
@@ -61,6 +71,15 @@ pub(super) struct Server {
     pub(super) weight: u32,
     pub(super) upper: u32,
     pub(super) lower: u32,
+    /// The port where its agent answers, if it has one.
+    pub(super) agent_port: Option<u16>,
+}
+
+impl Server {
+    /// A server of weight 1 without bounds.
+    pub(super) const fn at(address: IpAddr, port: u16) -> Self {
+        Self { name: None, address, port, weight: 1, upper: 0, lower: 0, agent_port: None }
+    }
 }
 
 /// A name for a service: what it is bound to, where that is a name; else its number.
@@ -144,6 +163,11 @@ fn director(out: &mut String, service: &Service) {
         };
         let _ = writeln!(out, "persistence = {{ timeout = \"{seconds}s\"{mask} }}");
     }
+    if let Some(Agents { port, interval_ms, send }) = &service.agents {
+        let send = if send.is_empty() { String::new() } else { format!(", send = {}", text(send)) };
+        let rhythm = format!("interval = \"{interval_ms}ms\", timeout = \"{interval_ms}ms\"");
+        let _ = writeln!(out, "agent_check = {{ port = {port}, {rhythm}{send} }}");
+    }
     if service.is_one_packet {
         out.push_str("one_packet = true\n");
     }
@@ -159,10 +183,15 @@ fn director(out: &mut String, service: &Service) {
         };
         let upper = if server.upper > 0 { format!(", max_flows = {}", server.upper) } else { String::new() };
         let lower = if server.lower > 0 { format!(", min_flows = {}", server.lower) } else { String::new() };
+        let common = service.agents.as_ref().map(|agents| agents.port);
+        let agent = match server.agent_port.or_else(|| common.map(|_| 0)) {
+            own if own == common => String::new(),
+            own => own.map_or_else(String::new, |port| format!(", agent_port = {port}")),
+        };
         let name = server.name.clone().unwrap_or_else(|| format!("s{}", number + 1));
         let _ = writeln!(
             out,
-            "  {{ name = {}, address = \"{address}\", weight = {}{upper}{lower} }},",
+            "  {{ name = {}, address = \"{address}\", weight = {}{upper}{lower}{agent} }},",
             text(&name),
             server.weight
         );

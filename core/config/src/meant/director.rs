@@ -27,6 +27,8 @@ pub(super) struct Service<'a> {
     pub(super) binds: Vec<Binding>,
     /// What all directors are bound to.
     pub(super) all: &'a Bindings,
+    /// Whether it asks agents.
+    pub(super) has_agents: bool,
 }
 
 impl Meaning<'_> {
@@ -66,7 +68,8 @@ impl Meaning<'_> {
             }
             None => Some(ModeName::Nat),
         };
-        let service = Service { name, mode: mode_name, binds, all };
+        let has_agents = written.agent_check.is_some();
+        let service = Service { name, mode: mode_name, binds, all, has_agents };
         let mode = self.mode(&service, written);
         // In this order, so that what is wrong with the scheduler is shown at the scheduler.
         let shadow = self.shadow(&name.value, written.shadow.as_ref());
@@ -82,6 +85,7 @@ impl Meaning<'_> {
             scheduler: scheduler?,
             shadow: shadow?,
             slow_start: self.slow_start(written.slow_start.as_ref()),
+            agent_check: self.agent_check(written.agent_check.as_ref()),
             servers,
             is_one_packet: flag(written.one_packet.as_ref(), false),
             persistence: persistence.flatten(),

@@ -4,6 +4,7 @@
 //! parsed, names resolved, defaults filled in; every mistake is reported and the rest is still looked at. A
 //! plan that comes with errors has holes and is never used.
 
+mod agent;
 mod bindings;
 mod component;
 mod condition;

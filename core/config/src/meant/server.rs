@@ -73,7 +73,13 @@ impl Meaning<'_> {
         let name = written.name.as_ref()?.value.0.clone();
         self.places.insert("server address", director, &name, &at.span);
         let weight = number(written.weight.as_ref(), WEIGHT_DEFAULT);
-        let plan = ServerPlan { flows_upper, flows_lower, ..ServerPlan::new(&name, address, port, weight) };
+        let agent_port = self.agent_port(service.has_agents, written.agent_port.as_ref());
+        let plan = ServerPlan {
+            flows_upper,
+            flows_lower,
+            agent_port,
+            ..ServerPlan::new(&name, address, port, weight)
+        };
         if self.is_new(service, &plan, &at.span, seen)
             && self.is_of_the_family(service, &plan, &at.span, seen)
             && self.has_the_port(service, &plan, &at.span)

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    AddressText, At, BindText, DurationText, EndpointText, InterfaceNameText, ModeText, NameText,
+    AddressText, AgentCheck, At, BindText, DurationText, EndpointText, InterfaceNameText, ModeText, NameText,
     NetmaskText, OneOrMany, PortRangeText, Scheduler, SlowStart, TextOrTable,
 };
 
@@ -36,6 +36,9 @@ pub(crate) struct Director {
     /// How a real server that is new, or comes back, gets to its share of flows: its weight counts little at first, and whole
     /// after this long. Without it, at once. Schedulers that ignore weights ignore it.
     pub(crate) slow_start: Option<At<SlowStart>>,
+    /// A program on each real server is asked, over TCP, what it says of itself: a line such as `75%`, `drain` or
+    /// `down #disk is full`. Its weight and state follow.
+    pub(crate) agent_check: Option<At<AgentCheck>>,
     /// A client sticks to the real server that it was given: for this long after its last flow has begun, and as long as
     /// it has one.
     pub(crate) persistence: Option<At<Persistence>>,
@@ -211,4 +214,7 @@ pub(crate) struct Server {
     /// After `max_flows` was reached: until it has fewer than this many again. 0 for three quarters of `max_flows`.
     #[schemars(range(min = 0, max = 16_777_216), extend("default" = 0))]
     pub(crate) min_flows: Option<At<i64>>,
+    /// The TCP port where its agent answers, in place of the one in `agent_check`; 0 where it has none.
+    #[schemars(range(min = 0, max = 65_535))]
+    pub(crate) agent_port: Option<At<i64>>,
 }

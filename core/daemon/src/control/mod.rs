@@ -170,7 +170,7 @@ fn unknown(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_engine::plan::{Binding, Builtin, DirectorPlan, Plan, ServerPlan};
+    use evenkeel_engine::plan::{AgentPlan, Binding, Builtin, DirectorPlan, Plan, ServerPlan};
     use evenkeel_engine::wire::Protocol;
     use evenkeel_engine::{DropReason, Guests};
 
@@ -205,6 +205,38 @@ mod tests {
         assert_eq!(value["directors"][0]["binds"], json!(["10.0.0.3:80/tcp"]));
         assert_eq!(value["generation"], 1);
         assert!(value["packets"]["in"].is_u64());
+    }
+
+    #[test]
+    fn what_an_agent_says_is_shown_with_its_reason_and_its_age() {
+        let mut plan = engine().plan().clone();
+        plan.directors[0].agent_check = Some(AgentPlan::at(8888));
+        let mut engine = Engine::new(plan, Guests::default(), Instant::ZERO).unwrap();
+        engine.handle_timeout(Instant::ZERO);
+        let value = run(&mut engine, "stats").unwrap();
+        assert!(text("stats", &value).contains("agent of s1 has said nothing yet"), "{value:#}");
+        let check = engine.poll_agent_check(Instant::ZERO).unwrap();
+        let now = Instant::from_nanos(1_000_000);
+        assert!(engine.agent_answered(&check.reply(b"down 50% x #disk \x1bis full\n"), now));
+        let value = execute(&mut engine, "stats", Instant::ZERO).unwrap();
+        let server = &value["directors"][0]["servers"][0];
+        assert_eq!((&server["weight"], &server["effective_weight"]), (&json!(4), &json!(2)));
+        assert_eq!(
+            (&server["agent"]["down"], &server["agent"]["mode"]),
+            (&json!("disk ?is full"), &json!("ready"))
+        );
+        assert_eq!((&server["agent"]["said_ms_ago"], &value["agents"]["bad_words"]), (&json!(0), &json!(1)));
+        let text = text("stats", &value);
+        for words in [
+            "2 of 4",
+            " down ",
+            "agent of s1 said \"down 50% x #disk ?is full\" 0.000 s ago; down: disk ?is full; asked 1, failed 0",
+            "agents   asked 1  answered 1  failed 0  bad words 1",
+        ] {
+            assert!(text.contains(words), "{words}:\n{text}");
+        }
+        let events = run(&mut engine, "events").unwrap();
+        assert_eq!(events["events"][1]["state"], "down: disk ?is full", "{events:#}");
     }
 
     #[test]

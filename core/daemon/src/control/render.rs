@@ -62,6 +62,16 @@ fn stats(answer: &Value) -> String {
         let keys = [("scheduler_changes", "changes of schedulers")];
         text.push_str(&format!("         {}\n", pairs(answer, &keys)));
     }
+    let agents = &answer["agents"];
+    if agents["checks"].as_u64().unwrap_or(0) > 0 {
+        let keys = [
+            ("checks", "asked"),
+            ("answers", "answered"),
+            ("failures", "failed"),
+            ("bad_words", "bad words"),
+        ];
+        text.push_str(&format!("agents   {}\n", pairs(agents, &keys)));
+    }
     for key in ["device", "drops"] {
         let list: Vec<String> = entries(&answer[key]);
         if !list.is_empty() {
@@ -112,23 +122,67 @@ fn directors(answer: &Value) -> String {
             "bytes from",
         ]);
         for server in items(&director["servers"]) {
-            let state = match (server["is_up"].as_bool(), server["weight"].as_u64()) {
-                (Some(false), _) => "down",
-                (_, Some(0)) => "drain",
-                _ => "up",
-            };
+            let state = state(server);
             let address = show(&server["address"]);
             let address = if address.contains(':') { format!("[{address}]") } else { address };
             let port = if server["port"] == 0 { "*".to_owned() } else { show(&server["port"]) };
             let address = format!("{address}:{port}");
-            let mut row = vec![show(&server["name"]), address, show(&server["weight"]), state.to_owned()];
+            let mut row = vec![show(&server["name"]), address, weight(server), state.to_owned()];
             let counted = ["active", "flows", "packets_to", "packets_from", "bytes_to", "bytes_from"];
             row.extend(counted.iter().map(|key| show(&server[*key])));
             table.row(row);
         }
         text.push_str(&table.render());
+        items(&director["servers"]).iter().for_each(|server| text.push_str(&agent(server)));
     }
     text
+}
+
+/// Whether new flows go there.
+fn state(server: &Value) -> &'static str {
+    let weight = server["effective_weight"].as_u64().or_else(|| server["weight"].as_u64());
+    let agent = &server["agent"];
+    match (server["is_up"].as_bool(), agent["mode"].as_str(), weight) {
+        (Some(false), Some("maint"), _) => "maint",
+        (Some(false), ..) => "down",
+        (_, _, Some(0)) => "drain",
+        _ => "up",
+    }
+}
+
+/// The weight that counts, and where its agent has made another one of it, that of the operator.
+fn weight(server: &Value) -> String {
+    let (own, effective) = (&server["weight"], &server["effective_weight"]);
+    if effective.is_null() || own == effective {
+        return show(own);
+    }
+    format!("{} of {}", show(effective), show(own))
+}
+
+/// What the agent of a server says, where one is asked.
+fn agent(server: &Value) -> String {
+    let agent = &server["agent"];
+    if agent.is_null() {
+        return String::new();
+    }
+    let said = match (agent["said"].as_str(), agent["said_ms_ago"].as_u64()) {
+        (Some(_), Some(past)) => {
+            let ago = format!("{}.{:03} s ago", past / 1_000, past % 1_000);
+            format!("said {:?} {ago}", show(&agent["said"]))
+        }
+        _ => "has said nothing yet".to_owned(),
+    };
+    let down = match agent["down"].as_str() {
+        Some(_) => format!("; down: {}", show(&agent["down"])),
+        None => String::new(),
+    };
+    format!(
+        "  agent of {} {said}{down}; asked {}, failed {}, bad words {}\n",
+        show(&server["name"]),
+        show(&agent["checks"]),
+        show(&agent["failures"]),
+        show(&agent["bad_words"])
+    )
 }
 
 /// What a component did, where there is one.

@@ -19,6 +19,8 @@
 //! | `resets` | TCP packets of unknown flows that were answered with a reset |
 //! | `scheduler_calls` | calls to schedulers; packets of known flows cause none |
 //! | `scheduler_changes` | how often `evenkeel ctl director` gave a director another scheduler |
+//! | `agents.checks`, `.answers`, `.failures` | questions to agents of real servers, and how they went |
+//! | `agents.bad_words` | words of their answers that mean nothing |
 //! | `events_lost` | events that nobody fetched in time |
 //! | `drops` | packets by reason; reasons without packets are left out |
 //! | `directors[]` | as below |
@@ -31,7 +33,11 @@
 //!
 //! `directors`, and `directors[]` of `stats`: `name`, `binds[]` (each as configuration files write it:
 //! `10.0.0.3:80/tcp`), `scheduler`, `guest` and `servers[]` with `name`, `address`, `port`, `weight`, `is_up`, `active`, `inactive` (entries now), `flows`
-//! (entries ever), `packets_to`, `packets_from`, `bytes_to`, `bytes_from` (the real server).
+//! (entries ever), `packets_to`, `packets_from`, `bytes_to`, `bytes_from` (the real server), `effective_weight` (what its agent
+//! leaves of `weight`) and `agent`.
+//!
+//! `agent` of a real server, null where it has none: `mode` (`ready`, `drain` or `maint`), `down` (why, or null), `flows_max`, `said`
+//! (its last line) and `said_ms_ago`, both null before it has said anything, `checks`, `answers`, `failures` and `bad_words`.
 //!
 //! `shadow` of a director, null where it has none: `scheduler`, `guest`, flows that it was `asked` about, on which it
 //! `agreed`, for which it gave no answer (`unanswered`), and the most flows of a server for its weight in thousandths of
@@ -47,7 +53,7 @@
 //! what belongs to its kind, and on a forwarder `uptime_ms`.
 
 use evenkeel_engine::director::{GuestStats, ShadowStatus};
-use evenkeel_engine::{DirectorStatus, Engine, Event, PolicyStatus, ServerStatus};
+use evenkeel_engine::{AgentStatus, DirectorStatus, Engine, Event, Instant, PolicyStatus, ServerStatus};
 use serde_json::{Map, Value, json};
 
 /// Everything that is counted.
@@ -87,6 +93,12 @@ pub(super) fn stats(engine: &Engine) -> Value {
         "resets": counters.resets,
         "scheduler_calls": counters.scheduler_calls,
         "scheduler_changes": counters.scheduler_changes,
+        "agents": {
+            "checks": counters.agent_checks,
+            "answers": counters.agent_answers,
+            "failures": counters.agent_failures,
+            "bad_words": counters.agent_bad_words,
+        },
         "events_lost": counters.events_lost,
         "drops": drops,
         "directors": directors(engine),
@@ -96,7 +108,8 @@ pub(super) fn stats(engine: &Engine) -> Value {
 
 /// The directors with their real servers.
 pub(super) fn directors(engine: &Engine) -> Vec<Value> {
-    engine.directors().iter().map(director).collect()
+    let now = engine.now();
+    engine.directors().iter().map(|one| director(one, now)).collect()
 }
 
 /// Every reason, counted or not.
@@ -136,6 +149,9 @@ pub(crate) fn event(event: &Event) -> Value {
             "call": fault.call,
             "reason": fault.reason,
         }),
+        Event::AgentChanged { director, server, state } => {
+            json!({ "event": "agent_changed", "director": director, "server": server, "state": state })
+        }
         Event::SchedulerChanged { director, scheduler } => {
             json!({ "event": "scheduler_changed", "director": director, "scheduler": scheduler })
         }
@@ -151,8 +167,8 @@ pub(crate) fn event(event: &Event) -> Value {
     }
 }
 
-fn director(director: &DirectorStatus) -> Value {
-    let servers: Vec<Value> = director.servers.iter().map(server).collect();
+fn director(director: &DirectorStatus, now: Instant) -> Value {
+    let servers: Vec<Value> = director.servers.iter().map(|one| server(one, now)).collect();
     let binds: Vec<String> = director.binds.iter().map(ToString::to_string).collect();
     json!({
         "name": director.name,
@@ -177,12 +193,14 @@ fn shadow(shadow: &ShadowStatus) -> Value {
     })
 }
 
-fn server(server: &ServerStatus) -> Value {
+fn server(server: &ServerStatus, now: Instant) -> Value {
     json!({
         "name": server.name,
         "address": server.address,
         "port": server.port,
         "weight": server.weight,
+        "effective_weight": server.effective_weight,
+        "agent": server.agent.as_ref().map(|one| agent(one, now)),
         "is_up": server.is_up,
         "active": server.active,
         "inactive": server.inactive,
@@ -191,6 +209,21 @@ fn server(server: &ServerStatus) -> Value {
         "packets_from": server.packets_from,
         "bytes_to": server.bytes_to,
         "bytes_from": server.bytes_from,
+    })
+}
+
+fn agent(agent: &AgentStatus, now: Instant) -> Value {
+    let (at, said) = agent.last.as_ref().map(|(at, said)| (*at, said)).unzip();
+    json!({
+        "mode": agent.mode.name(),
+        "down": agent.down,
+        "flows_max": agent.flows_max,
+        "said": said,
+        "said_ms_ago": at.map(|at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)),
+        "checks": agent.checks,
+        "answers": agent.answers,
+        "failures": agent.failures,
+        "bad_words": agent.bad_words,
     })
 }
 

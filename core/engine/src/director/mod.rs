@@ -6,6 +6,7 @@
 //!
 //! Directors and real servers keep their places across plans as long as flows refer to them.
 
+mod agents;
 pub mod builtin;
 mod scheduler;
 mod seat;
@@ -15,6 +16,7 @@ mod state;
 pub mod sticky;
 mod table;
 
+pub use agents::{AGENT_CHECKS_MAX, Agent, Heard, News};
 pub use builtin::{builtin, native};
 pub use scheduler::{
     Fault, FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, GuestStats, NewFlow, PickInputs,

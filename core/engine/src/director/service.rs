@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
+use super::agents::Agent;
 use super::seat::Seat;
 use super::slow_start::SlowStart;
 use super::{
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::flow::{Departed, Direction, FlowEntry, FlowState};
 use crate::plan::{
-    Binding, DirectorPlan, MidStream, Mode, Persistence, Ping, SchedulerPlan, ServerPlan, SourceNat,
+    AgentPlan, Binding, DirectorPlan, MidStream, Mode, Persistence, Ping, SchedulerPlan, ServerPlan,
+    SourceNat,
 };
 use crate::time::{Duration, Instant};
 use crate::verdict::InterfaceId;
@@ -44,7 +46,7 @@ pub struct Server {
     pub address: Address,
     /// The port.
     pub port: u16,
-    /// The share of new flows; 0 drains.
+    /// The share of new flows as the operator has it; 0 drains.
     pub weight: u32,
     /// Its place in the list that the scheduler knows; none when the plan no longer has it.
     pub view: Option<u16>,
@@ -60,8 +62,14 @@ pub struct Server {
     pub bytes_to: u64,
     /// IP bytes from it.
     pub bytes_from: u64,
-    /// Whether it may be picked, apart from its weight: it has room for more flows.
+    /// Whether it may be picked, apart from its weight: it has room for more flows, and its agent lets it have some.
     pub is_up: bool,
+    /// What its agent says of it, where one is asked.
+    pub agent: Option<Box<Agent>>,
+    /// The port where its agent answers, in place of its director's; 0 where it has none.
+    pub(super) agent_port: Option<u16>,
+    /// It has as many flows as it may have.
+    is_full: bool,
     flows_upper: u32,
     flows_lower: u32,
 }
@@ -81,6 +89,9 @@ impl Server {
             bytes_to: 0,
             bytes_from: 0,
             is_up: true,
+            agent: None,
+            agent_port: plan.agent_port,
+            is_full: false,
             flows_upper: plan.flows_upper,
             flows_lower: plan.flows_lower,
         }
@@ -95,6 +106,26 @@ impl Server {
         };
         *packets += 1;
         *bytes += u64::from(length);
+    }
+
+    /// How many flows are too many, and below how many there is room again; 0 for no bound, and for three quarters.
+    fn bounds(&self) -> (u64, u64) {
+        let asked = self.agent.as_ref().and_then(|agent| agent.flows_max);
+        let upper = asked.unwrap_or(self.flows_upper);
+        let lower = if self.flows_lower <= upper { self.flows_lower } else { 0 };
+        (u64::from(upper), u64::from(lower))
+    }
+
+    /// Its bound is another one: whether it is full is looked up anew.
+    pub(super) const fn reopen(&mut self) {
+        self.is_full = false;
+    }
+
+    /// Lets the scheduler see whether it is full, or held out by its agent.
+    fn show(&mut self, view: &mut ServerView) {
+        let is_out = self.agent.as_ref().is_some_and(|agent| agent.is_out());
+        self.is_up = !self.is_full && !is_out;
+        (view.is_up, view.is_full) = (self.is_up, self.is_full && !is_out);
     }
 
     fn is_idle(&self) -> bool {
@@ -121,6 +152,8 @@ pub struct Director {
     pub mid_stream: MidStream,
     /// What happens to pings.
     pub ping: Ping,
+    /// How its agents are asked, if they are.
+    pub agent_check: Option<AgentPlan>,
     seat: Seat,
     slow_start: SlowStart,
     /// Whether any server has a bound on its flows.
@@ -146,6 +179,7 @@ impl Director {
             persistence: plan.persistence,
             mid_stream: plan.mid_stream,
             ping: plan.ping,
+            agent_check: plan.agent_check.clone(),
             seat: Seat::new(scheduler, plan.scheduler.clone()),
             slow_start: SlowStart::new(plan.slow_start),
             has_bounds: false,
@@ -170,6 +204,7 @@ impl Director {
         self.persistence = plan.persistence;
         self.mid_stream = plan.mid_stream;
         self.ping = plan.ping;
+        self.agent_check.clone_from(&plan.agent_check);
         if let Some(scheduler) = scheduler {
             self.seat.change(scheduler, plan.scheduler.clone(), now);
         }
@@ -188,6 +223,7 @@ impl Director {
             persistence: self.persistence,
             mid_stream: self.mid_stream,
             ping: self.ping,
+            agent_check: self.agent_check.clone(),
             seat: self.seat.fork(is_asked),
             slow_start: self.slow_start.clone(),
             has_bounds: self.has_bounds,
@@ -221,7 +257,9 @@ impl Director {
             if let Some(Some(server)) = self.servers.get_mut(usize::from(*slot)) {
                 server.weight = *weight;
                 server.load = *load;
-                server.is_up = view.is_up;
+                server.is_full = view.is_full;
+                server.agent = (!view.is_up && !view.is_full).then(|| Box::new(Agent::held_down()));
+                server.show(view);
             }
         }
         self.flows = flows;
@@ -253,6 +291,18 @@ impl Director {
         self.show_weights(now);
         self.seat.update(&self.views, now);
         true
+    }
+
+    /// Lets the scheduler see what agents say now.
+    pub(super) fn follow_agents(&mut self, now: Instant) {
+        self.seat.flush(now);
+        let has_bounds = self.members().any(|server| server.bounds().0 > 0);
+        self.has_bounds = has_bounds;
+        for place in 0..self.slots.len() {
+            self.settle_bounds(place);
+        }
+        self.show_weights(now);
+        self.seat.update(&self.views, now);
     }
 
     /// Whether its scheduler is only a name, in a [fork](Self::fork).
@@ -300,11 +350,12 @@ impl Director {
         self.check_bounds(view, now);
     }
 
-    /// Lets the scheduler see the weights of the plan, or while servers start slowly, what counts of them now.
+    /// Lets the scheduler see what agents leave of the weights of the plan, or while servers start slowly, what counts of
+    /// that now.
     fn show_weights(&mut self, now: Instant) {
         let weights = self.slots.iter().map(|slot| {
             let server = self.servers.get(usize::from(*slot)).and_then(Option::as_ref);
-            server.map_or(0, |server| server.weight)
+            server.map_or(0, Server::effective_weight)
         });
         for (view, weight) in self.views.iter_mut().zip(weights) {
             view.weight = weight;
@@ -384,27 +435,30 @@ impl Director {
         if !self.has_bounds {
             return;
         }
-        let place = usize::from(view);
-        let server = self.slots.get(place).and_then(|slot| self.servers.get(usize::from(*slot)));
-        let Some(Some(server)) = server else { return };
-        let (Some(load), Some(shown)) = (self.loads.get(place), self.views.get_mut(place)) else { return };
-        let flows = u64::from(load.active) + u64::from(load.inactive);
-        let (upper, lower) = (u64::from(server.flows_upper), u64::from(server.flows_lower));
-        let was_up = shown.is_up;
-        if upper > 0 && flows >= upper {
-            shown.is_up = false;
-        } else if lower == 0 && flows * 4 < upper * 3 || flows < lower || upper == 0 {
-            shown.is_up = true;
-        }
-        let is_up = shown.is_up;
-        shown.is_full = !is_up;
-        if is_up != was_up {
-            let slot = self.slots.get(place).map(|slot| usize::from(*slot));
-            if let Some(Some(server)) = slot.and_then(|slot| self.servers.get_mut(slot)) {
-                server.is_up = is_up;
-            }
+        if self.settle_bounds(usize::from(view)) {
             self.seat.update(&self.views, now);
         }
+    }
+
+    /// Looks whether the server with the view at `place` is full now. Returns whether that shows.
+    fn settle_bounds(&mut self, place: usize) -> bool {
+        let slot = self.slots.get(place).map(|slot| usize::from(*slot));
+        let server = slot.and_then(|slot| self.servers.get_mut(slot)).and_then(Option::as_mut);
+        let (Some(server), Some(load), Some(view)) =
+            (server, self.loads.get(place), self.views.get_mut(place))
+        else {
+            return false;
+        };
+        let flows = u64::from(load.active) + u64::from(load.inactive);
+        let (upper, lower) = server.bounds();
+        if upper > 0 && flows >= upper {
+            server.is_full = true;
+        } else if lower == 0 && flows * 4 < upper * 3 || flows < lower || upper == 0 {
+            server.is_full = false;
+        }
+        let before = *view;
+        server.show(view);
+        *view != before
     }
 
     /// A flow of the server at `slot` has changed its state.
@@ -463,7 +517,32 @@ impl Director {
     pub fn view_of(&self, slot: u16, id: ServerId, is_weighted: bool) -> Option<u16> {
         let view = self.server(slot)?.view?;
         let shown = self.views.get(usize::from(view))?;
-        (shown.id == id && (shown.weight > 0 || !is_weighted)).then_some(view)
+        let is_out = !shown.is_up && !shown.is_full;
+        (shown.id == id && !is_out && (shown.weight > 0 || !is_weighted)).then_some(view)
+    }
+
+    /// Whether the server at `slot` may be given new flows.
+    #[must_use]
+    pub fn takes_flows(&self, slot: u16) -> bool {
+        let view = self.server(slot).and_then(|server| server.view);
+        view.and_then(|view| self.views.get(usize::from(view))).is_some_and(ServerView::is_usable)
+    }
+
+    /// The places of the servers of the plan, in its order.
+    pub(super) fn slots(&self) -> &[u16] {
+        &self.slots
+    }
+
+    /// The place of the server of the plan with this identity.
+    pub(super) fn slot_of(&self, id: ServerId) -> Option<u16> {
+        let view = self.views.iter().position(|view| view.id == id)?;
+        self.slots.get(view).copied()
+    }
+
+    /// Forgets what agents have said: of all servers, or of those that the plan no longer has.
+    pub(super) fn forget_agents(&mut self, is_all: bool) {
+        let gone = self.servers.iter_mut().flatten().filter(|server| is_all || server.view.is_none());
+        gone.for_each(|server| server.agent = None);
     }
 
     /// The identity and place of the server that the scheduler knows as `view`.
@@ -589,28 +668,38 @@ impl Director {
             server.name.clone_from(&plan.name);
             server.weight = plan.weight;
             // A server that is full stays so until it is below its lower bound, or has a higher upper one.
-            server.is_up |= plan.flows_upper == 0 || plan.flows_upper > server.flows_upper;
+            server.is_full &= plan.flows_upper > 0 && plan.flows_upper <= server.flows_upper;
             server.flows_upper = plan.flows_upper;
             server.flows_lower = plan.flows_lower;
+            server.agent_port = plan.agent_port;
             server.view = Some(view);
+            self.slots.push(u16::try_from(slot).unwrap_or(u16::MAX));
+        }
+        self.set_agents(now);
+        self.set_views();
+        self.slow_start.slow_down(&mut self.views, now);
+        self.seat.update(&self.views, now);
+        self.seat.listen(now);
+    }
+
+    /// Makes the list that the scheduler knows of the servers of the plan.
+    fn set_views(&mut self) {
+        for place in 0..self.slots.len() {
+            let slot = self.slots.get(place).map_or(usize::MAX, |slot| usize::from(*slot));
+            let Some(Some(server)) = self.servers.get(slot) else { continue };
             self.loads.push(server.load);
             self.views.push(ServerView {
                 id: ServerId::of(server.address, server.port),
                 address: server.address.into(),
                 port: server.port,
-                weight: server.weight,
-                is_up: server.is_up,
-                is_full: !server.is_up,
+                weight: server.effective_weight(),
+                is_up: true,
+                is_full: false,
             });
-            self.slots.push(u16::try_from(slot).unwrap_or(u16::MAX));
+            self.settle_bounds(place);
         }
-        self.has_bounds = plans.iter().any(|plan| plan.flows_upper > 0);
-        for view in 0..u16::try_from(self.views.len()).unwrap_or(u16::MAX) {
-            self.check_bounds(view, now);
-        }
-        self.slow_start.slow_down(&mut self.views, now);
-        self.seat.update(&self.views, now);
-        self.seat.listen(now);
+        let has_bounds = self.members().any(|server| server.bounds().0 > 0);
+        self.has_bounds = has_bounds;
     }
 
     /// The place of the server of `plan`: its old one, a free one, or a new one at the end.

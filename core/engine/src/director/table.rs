@@ -6,6 +6,7 @@ use core::cmp::Reverse;
 use core::net::IpAddr;
 
 use super::Director;
+use super::agents::Agenda;
 use super::builtin::{native, seed_of};
 use crate::Guests;
 use crate::plan::{Binding, DirectorPlan, Mode, Ping, Plan};
@@ -22,7 +23,7 @@ pub struct Directors {
     /// The other bindings, the narrowest first. Looked through one by one for a new flow.
     wide: Vec<(Binding, u16)>,
     /// The place of each director of the plan, in the plan's order.
-    order: Vec<u16>,
+    pub(super) order: Vec<u16>,
     /// The addresses that are ours to answer for: VIPs and those of source NAT.
     own: BTreeSet<Address>,
     has_one_packet: bool,
@@ -31,6 +32,8 @@ pub struct Directors {
     next_probing: usize,
     /// When a scheduler wants to be told that time has passed.
     next_tick: Option<Instant>,
+    /// When which agent is asked.
+    pub(super) agenda: Agenda,
 }
 
 /// Who is concerned by a ping.
@@ -104,6 +107,7 @@ impl Directors {
         );
         self.sweep();
         self.note_wishes();
+        self.plan_agents();
     }
 
     /// The same directors in the same state, of which the schedulers of those at `asked` can be asked.
@@ -123,6 +127,7 @@ impl Directors {
             probing: Vec::new(),
             next_probing: 0,
             next_tick: None,
+            agenda: Agenda::default(),
         }
     }
 
@@ -216,6 +221,12 @@ impl Directors {
     #[must_use]
     pub const fn next_tick(&self) -> Option<Instant> {
         self.next_tick
+    }
+
+    /// When an agent is to be asked, or given up, next.
+    #[must_use]
+    pub fn next_agents(&self) -> Option<Instant> {
+        self.agenda.next()
     }
 
     /// Lets the schedulers know that time has passed which wished for it.

@@ -8,7 +8,7 @@ use crate::flow_mode::outcome::Cause;
 use crate::flow_mode::setup::{Change, Setup, SetupError};
 use crate::flow_mode::tell::weight_of;
 use crate::random::Stream;
-use crate::work::{ArrivalProcess, Sampler, Speed};
+use crate::work::{AgentModel, ArrivalProcess, Sampler, Speed};
 
 /// A change of the timeline, with places instead of names.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub(super) enum Act {
     Stop(usize),
     Start(usize),
     Speed(usize, Speed),
+    Agent(usize, Option<AgentModel>),
     Forwarder(usize, bool),
     Power(usize, bool),
     Routes(usize, Vec<u16>),
@@ -32,6 +33,7 @@ impl Act {
             Self::Weight(..)
             | Self::Start(_)
             | Self::Speed(..)
+            | Self::Agent(..)
             | Self::Routes(..)
             | Self::ServerWeight { .. } => false,
         }
@@ -88,6 +90,11 @@ impl World {
                 if let Some(machine) = self.machines.get_mut(place) {
                     machine.set_speed(speed, now);
                     self.due.set(place, machine.due());
+                }
+            }
+            Act::Agent(place, agent) => {
+                if let Some(machine) = self.machines.get_mut(place) {
+                    machine.set_agent(agent);
                 }
             }
             Act::Forwarder(place, is_up) => {
@@ -232,6 +239,7 @@ pub(super) fn changes(setup: &Setup, forwarders: &[Forwarder]) -> Result<Vec<Act
             Change::Speed { machine, millionths } => {
                 Act::Speed(setup.machine(machine)?, Speed::millionths(*millionths))
             }
+            Change::Agent { machine, agent } => Act::Agent(setup.machine(machine)?, agent.clone()),
             Change::StopForwarder { forwarder: name } => Act::Forwarder(forwarder(name)?, false),
             Change::StartForwarder { forwarder: name } => Act::Forwarder(forwarder(name)?, true),
             Change::Power { forwarder: name, is_up } => Act::Power(forwarder(name)?, *is_up),
@@ -262,6 +270,8 @@ fn words(act: &Act, machines: &[Machine], forwarders: &[Forwarder]) -> String {
         Act::Start(place) => format!("{} starts", machine(*place)),
         Act::Speed(place, Speed::HUNG) => format!("{} hangs", machine(*place)),
         Act::Speed(place, speed) => format!("{} works at {} %", machine(*place), speed.percent()),
+        Act::Agent(place, Some(agent)) => format!("the agent of {} says {:?}", machine(*place), agent.says),
+        Act::Agent(place, None) => format!("{} has no agent any more", machine(*place)),
         Act::Forwarder(place, false) | Act::Power(place, false) => format!("{} stops", forwarder(*place)),
         Act::Forwarder(place, true) | Act::Power(place, true) => format!("{} starts", forwarder(*place)),
         Act::Routes(router, ways) => format!("router {router} has {} ways", ways.len()),

@@ -28,7 +28,7 @@ impl Checker<'_, '_> {
         for entry in file.timeline.as_ref().map_or(&[][..], |at| at.value.as_slice()) {
             let Some(action) = &entry.value.r#do else { continue };
             match action.value {
-                Do::Stop | Do::Start | Do::Hang | Do::Slow | Do::Weight | Do::RouteSet => {}
+                Do::Stop | Do::Start | Do::Hang | Do::Slow | Do::Agent | Do::Weight | Do::RouteSet => {}
                 Do::Scheduler
                 | Do::Reload
                 | Do::LinkDown

@@ -8,7 +8,7 @@ use crate::scenario::{
     Attachment, Discipline, Ecmp, Forwarder, HOSTS_MAX, Host, Network, Router, Segment, ServiceModel, Stack,
     SynPlan, Sysctl,
 };
-use crate::work::Law;
+use crate::work::{AgentModel, Law};
 
 /// Requests that may wait or be served where the file says nothing: what Linux lets wait at a socket, roughly.
 const BACKLOG_DEFAULT: u32 = 1_024;
@@ -61,6 +61,7 @@ impl Checker<'_, '_> {
                 Some(written::Stack::Smoltcp) => Stack::Smoltcp,
             };
             let syn = syn(host);
+            let agent = host.agent.as_ref().map(|agent| agent_model(&agent.value));
             let mut shared = None;
             for number in 0..count {
                 let number = host.count.as_ref().map(|_| number);
@@ -71,7 +72,8 @@ impl Checker<'_, '_> {
                 let Some(network) = self.network(host.network(), segments, member, &mut shared) else {
                     break;
                 };
-                hosts.push(Host { name, group, network, stack, syn, service: service.clone() });
+                let (service, agent) = (service.clone(), agent.clone());
+                hosts.push(Host { name, group, network, stack, syn, service, agent });
             }
         }
         hosts
@@ -186,6 +188,17 @@ impl Checker<'_, '_> {
             cores: number(service.cores.as_ref(), 1),
             backlog: number(service.backlog.as_ref(), BACKLOG_DEFAULT),
         }
+    }
+}
+
+/// What the agent of a host says.
+fn agent_model(written: &TextOrTable<written::AgentText, written::Agent>) -> AgentModel {
+    match written {
+        TextOrTable::Text(text) => AgentModel { says: text.0.clone(), full: None },
+        TextOrTable::Table(table) => AgentModel {
+            says: table.says.as_ref().map_or_else(String::new, |at| at.value.0.clone()),
+            full: table.full.as_ref().and_then(|at| u32::try_from(at.value).ok()),
+        },
     }
 }
 

@@ -14,6 +14,7 @@ use super::routes::WrittenRoute;
 use super::{Checker, TABLES_MAX};
 use crate::scenario::written::{Do, Renewal, Timeline};
 use crate::scenario::{Action, DURATION_MAX, Happening, RouteAction, Scenario, TABLE_MAIN, When, quantity};
+use crate::work::AgentModel;
 
 /// The most times that something happens; each is an event.
 const TIMES_MAX: u64 = 1_000_000;
@@ -53,6 +54,7 @@ pub(in crate::scenario) fn rules(
         Do::Start => ("start", Whom::Machines, &[], &[]),
         Do::Hang => ("hang", Whom::Hosts, &[], &["for"]),
         Do::Slow => ("slow", Whom::Hosts, &["factor"], &["for"]),
+        Do::Agent => ("agent", Whom::Hosts, &["says"], &["for"]),
         Do::Weight => ("weight", Whom::Forwarders, &["director", "server", "weight"], &["for"]),
         Do::Scheduler => ("scheduler", Whom::Forwarders, &["director", "scheduler"], &[]),
         Do::Reload => ("reload", Whom::Forwarders, &[], &["config"]),
@@ -70,6 +72,7 @@ fn keys(written: &Timeline) -> Vec<(&'static str, Range<usize>)> {
     let keys = [
         ("for", written.r#for.as_ref().map(|at| &at.span)),
         ("factor", written.factor.as_ref().map(|at| &at.span)),
+        ("says", written.says.as_ref().map(|at| &at.span)),
         ("director", written.director.as_ref().map(|at| &at.span)),
         ("server", written.server.as_ref().map(|at| &at.span)),
         ("weight", written.weight.as_ref().map(|at| &at.span)),
@@ -239,6 +242,11 @@ impl Checker<'_, '_> {
                 let factor_thousandths = thousandths(written.factor.as_ref()?.value).max(1);
                 Some(Action::Slow { targets: targets?, factor_thousandths, downtime })
             }
+            Do::Agent => {
+                let says = written.says.as_ref()?.value.0.clone();
+                let agent = AgentModel { says, full: None };
+                Some(Action::Agent { targets: targets?, agent, downtime })
+            }
             Do::Weight => self.weight(written, targets?, downtime),
             Do::Scheduler => self.scheduler(written, targets?),
             Do::Reload => {
@@ -328,6 +336,7 @@ impl Checker<'_, '_> {
             | Do::Start
             | Do::Hang
             | Do::Slow
+            | Do::Agent
             | Do::Weight
             | Do::Scheduler
             | Do::Reload

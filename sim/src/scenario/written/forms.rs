@@ -27,6 +27,8 @@ evenkeel_config::texts! {
     CountedAddressText: "address/length", r"^[0-9A-Fa-f.:]+(\+i)?/[0-9]+$", ["10.0.0.2/24", "10.0.0.10+i/24", "fd00::10+i/64"];
     /// An address alone. `+i` adds the number of the host in its group, which begins with 0.
     LoneAddressText: "address+i", r"^[0-9A-Fa-f.:]+(\+i)?(/[0-9]+)?$", ["10.0.0.9", "10.9.0.1+i"];
+    /// What an agent says: words of [agent checks](../agents.md), in one line.
+    AgentText: "agent's line", r"^[ -~\t]{0,1000}$", ["ready 100%", "drain", "down #disk is full"];
     /// An address, a port and `tcp` or `udp`. An IPv6 address stands in brackets.
     ServiceText: "service", r"^([0-9.]+|\[[0-9A-Fa-f.:]+\]):[0-9]+/(tcp|udp)$", ["10.0.0.3:80/tcp", "[fd00::3]:53/udp"];
     /// One port or two with a hyphen between them, both included.

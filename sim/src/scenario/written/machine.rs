@@ -4,7 +4,9 @@ use evenkeel_config::document::{At, OneOrMany, TextOrTable};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::forms::{AddressText, CountedAddressText, DestinationText, DurationText, LoneAddressText, Ports};
+use super::forms::{
+    AddressText, AgentText, CountedAddressText, DestinationText, DurationText, LoneAddressText, Ports,
+};
 use super::traffic::DurationLaw;
 
 /// Declares machines: what each kind has of its own, and the keys of the network, which all have.
@@ -98,6 +100,9 @@ machines! {
         syn_cookies: bool,
         /// How long its programs work on requests. Without it they answer at once.
         service: Service,
+        /// What its agent answers to forwarders whose director has `agent_check`, at whatever port: the line, or a table. Without
+        /// it there is no agent.
+        agent: TextOrTable<AgentText, Agent>,
     }
     /// A machine that only sends packets on.
     Router {}
@@ -272,6 +277,18 @@ pub(crate) struct Service {
     /// Requests that may wait or be served; a further one is refused.
     #[schemars(range(min = 1, max = 1_048_576), extend("default" = 1_024))]
     pub(crate) backlog: Option<At<i64>>,
+}
+
+/// An agent whose line follows the load.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Agent {
+    /// How the line begins.
+    pub(crate) says: Option<At<AgentText>>,
+    /// The requests with which the host is as busy as it may be. The line ends with how much of them it could still take, from
+    /// `100%` down to `1%`.
+    #[schemars(required, range(min = 1, max = 1_048_576))]
+    pub(crate) full: Option<At<i64>>,
 }
 
 /// Who is served when.

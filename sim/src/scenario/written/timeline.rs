@@ -4,7 +4,7 @@ use evenkeel_config::document::{At, OneOrMany, TextOrTable};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::forms::{DestinationText, DurationText, FlowRateText, PatternText};
+use super::forms::{AgentText, DestinationText, DurationText, FlowRateText, PatternText};
 use super::link::QualityKeys;
 use super::machine::{RouteAction, Via};
 
@@ -23,6 +23,9 @@ pub(crate) enum Do {
     /// The programs of a host take `factor` times as long for each request.
     #[serde(rename = "slow")]
     Slow,
+    /// The agents of hosts say something else from now on.
+    #[serde(rename = "agent")]
+    Agent,
     /// The weight of a real server changes, as `evenkeel ctl weight` does it.
     #[serde(rename = "weight")]
     Weight,
@@ -54,11 +57,12 @@ pub(crate) enum Do {
 
 impl Do {
     /// Every action.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Stop,
         Self::Start,
         Self::Hang,
         Self::Slow,
+        Self::Agent,
         Self::Weight,
         Self::Scheduler,
         Self::Reload,
@@ -97,6 +101,8 @@ pub(crate) struct Timeline {
     /// With `slow`, how many times longer requests take.
     #[schemars(range(min = 0.001, max = 1_000_000.0))]
     pub(crate) factor: Option<At<f64>>,
+    /// With `agent`, the line.
+    pub(crate) says: Option<At<AgentText>>,
     /// With `weight` and `scheduler`, the director.
     #[schemars(extend("x-form" = "name"))]
     pub(crate) director: Option<At<String>>,
