@@ -126,12 +126,12 @@ impl<'s> Timeline<'s> {
             Action::Reload { config: Some(_), .. } => {
                 unable("a lab's forwarder reads the file that it was started with")
             }
-            Action::Agent { .. } => unable("a lab's real servers have no agents"),
             Action::ClockJump { .. } => unable("a lab has the clock of its machine"),
             Action::Stop { .. }
             | Action::Start { .. }
             | Action::Hang { .. }
             | Action::Slow { .. }
+            | Action::Agent { .. }
             | Action::Weight { .. }
             | Action::Scheduler { .. }
             | Action::Reload { .. }
@@ -212,6 +212,12 @@ impl<'s> Timeline<'s> {
                 self.tell(at, host, Order::Slow(*factor_thousandths));
                 self.later(at, *downtime, [Deed::Tell(host, Order::Slow(NORMAL_THOUSANDTHS))]);
             }
+            Action::Agent { targets, agent, downtime } => {
+                let Some(host) = fate.pick(targets).copied() else { return };
+                self.tell(at, host, Order::Agent(Some(agent.clone())));
+                let written = scenario.hosts.get(host).and_then(|host| host.agent.clone());
+                self.later(at, *downtime, [Deed::Tell(host, Order::Agent(written))]);
+            }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = fate.pick(servers) else { return };
                 for forwarder in forwarders {
@@ -253,7 +259,7 @@ impl<'s> Timeline<'s> {
                 self.tell_all(at, targets, &Order::Ip(vec![network::delete_route(to, *table)]));
             }
             // Refused before.
-            Action::Agent { .. } | Action::ClockJump { .. } => {}
+            Action::ClockJump { .. } => {}
         }
     }
 

@@ -14,7 +14,6 @@ use super::{Director, Directors, Server};
 use crate::agent::{
     AgentCheck, AgentHealth, AgentMode, AgentReply, AgentWeight, Said, first_line, parse, shown,
 };
-use crate::plan::AgentPlan;
 use crate::time::{Duration, Instant};
 
 /// The most questions that are open: each is a socket of the driver, and a process has 1,024 of them where nobody asks for more.
@@ -166,7 +165,7 @@ impl Director {
         let count = u32::try_from(self.slots().len()).unwrap_or(u32::MAX).max(1);
         for (slot, number) in self.slots().to_vec().into_iter().zip(0_u32..) {
             let Some(server) = self.server_mut(slot) else { continue };
-            let Some(plan) = plan.as_ref().filter(|plan| port_of(server, plan).is_some()) else {
+            let Some(plan) = plan.as_ref().filter(|plan| plan.port_of(server.agent_port).is_some()) else {
                 server.agent = None;
                 continue;
             };
@@ -205,7 +204,7 @@ impl Director {
             server: id,
             number,
             address: server.address.into(),
-            port: port_of(server, plan)?,
+            port: plan.port_of(server.agent_port)?,
             timeout: plan.timeout,
             send: plan.send.clone(),
         })
@@ -247,11 +246,6 @@ impl Director {
         }
         Some(Heard { is_answer: true, bad_words, news })
     }
-}
-
-/// Where the agent of `server` answers, if it has one.
-fn port_of(server: &Server, plan: &AgentPlan) -> Option<u16> {
-    Some(server.agent_port.unwrap_or(plan.port)).filter(|port| *port > 0)
 }
 
 impl Directors {
