@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use evenkeel_sim::table::aligned;
 use serde::Serialize;
 
 use crate::outcome::Outcome;
-use crate::table::aligned;
 
 /// Shares that lie farther apart than this, in percentage points, are called different.
 pub const TOLERANCE_POINTS: f64 = 2.0;

@@ -34,7 +34,6 @@ mod record;
 mod runner;
 mod sandbox;
 mod server;
-mod table;
 mod wire;
 mod work;
 

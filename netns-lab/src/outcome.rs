@@ -11,13 +11,14 @@ use std::fmt;
 use evenkeel_engine::plan::DirectorPlan;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_sim::payload::identity;
-use evenkeel_sim::report::ServerReport;
+use evenkeel_sim::record::data::Mode;
+use evenkeel_sim::report::{ServerReport, server_rows};
 use evenkeel_sim::scenario::{Expectation, Expected, Scenario, Service};
+use evenkeel_sim::table::aligned;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::orders::{Cause, Findings, Transport};
-use crate::table::aligned;
 
 /// The version of the form of the JSON; it grows when a key changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -308,7 +309,7 @@ impl fmt::Display for Outcome {
             .map(|(name, words)| format!("{} {words}", metric(&format!("packets.{name}"))));
         writeln!(f, "packets  {}\n", packets.collect::<Vec<_>>().join(", "))?;
         if !self.servers.is_empty() {
-            writeln!(f, "{}", aligned(&server_rows(&self.servers), 3))?;
+            writeln!(f, "{}", aligned(&server_rows(Mode::Packet, &self.servers), 3))?;
         }
         for (reason, count) in &self.drops {
             writeln!(f, "{count} dropped: {reason}")?;
@@ -318,35 +319,6 @@ impl fmt::Display for Outcome {
         }
         Ok(())
     }
-}
-
-fn server_rows(servers: &[ServerReport]) -> Vec<Vec<String>> {
-    let head = [
-        "director",
-        "server",
-        "address",
-        "weight",
-        "flows",
-        "share",
-        "by weight",
-        "packets to",
-        "packets from",
-    ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(servers.iter().map(|server| {
-        vec![
-            server.director.clone(),
-            server.server.clone(),
-            server.address.clone(),
-            server.weight.to_string(),
-            server.flows.to_string(),
-            format!("{:.1} %", server.flows_percent),
-            format!("{:.1} %", server.weight_percent),
-            server.packets_to.to_string(),
-            server.packets_from.to_string(),
-        ]
-    }));
-    rows
 }
 
 impl fmt::Display for Judgement {

@@ -130,7 +130,7 @@ fn take_in(from: &Iface, shared: &Shared, queue: &SyncSender<(Instant, Vec<u8>)>
             thread::sleep(DOWN_PAUSE);
             continue;
         };
-        let mut packet = Packet::copied_into(Vec::new(), buffer.get(..length).unwrap_or_default());
+        let mut packet = Packet::copied_into(Packet::default(), buffer.get(..length).unwrap_or_default());
         let arrivals = shared.pass(&mut packet);
         if arrivals[0].is_none() {
             lost.add_one();
@@ -183,7 +183,7 @@ mod tests {
     const FRAME: [u8; 64] = [0; 64];
 
     fn pass(shared: &Shared) -> [Option<Instant>; 2] {
-        shared.pass(&mut Packet::copied_into(Vec::new(), &FRAME))
+        shared.pass(&mut Packet::copied_into(Packet::default(), &FRAME))
     }
 
     #[test]

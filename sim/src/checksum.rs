@@ -6,21 +6,33 @@
 /// one another and to numbers before they are [finished](finish).
 #[inline]
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let whole: u128 = words.iter().map(|word| u128::from(u64::from_ne_bytes(*word))).sum();
-    let (halves, rest) = rest.as_chunks::<4>();
-    let (pairs, odd) = rest.as_chunks::<2>();
-    let half = halves.first().map_or(0, |half| u64::from(u32::from_ne_bytes(*half)));
-    let pair = pairs.first().map_or(0, |pair| u64::from(u16::from_ne_bytes(*pair)));
-    let odd = odd.first().map_or(0, |byte| u64::from(u16::from_ne_bytes([*byte, 0])));
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let (words, rest) = rest.as_chunks::<8>();
+    let mut whole = 0;
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        whole += words.iter().map(|word| u128::from(u64::from_ne_bytes(*word))).sum::<u128>();
+    }
+    for word in words {
+        whole += u128::from(u64::from_ne_bytes(*word));
+    }
+    if !rest.is_empty() {
+        whole += u128::from(last_word(rest));
+    }
     #[allow(clippy::cast_possible_truncation, reason = "the parts of the sum, each of which counts alike")]
-    let (high, low) = ((whole >> 64) as u64, whole as u64);
-    let all = high + (low >> 32) + (low & 0xffff_ffff) + half + pair + odd;
-    u64::from(u16::from_be(fold(all)))
+    let (sum, is_over) = ((whole >> 64) as u64).overflowing_add(whole as u64);
+    u64::from(u16::from_be(fold(sum + u64::from(is_over))))
+}
+
+/// The bytes behind the last whole word, and nothing behind them.
+fn last_word(rest: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    u64::from_ne_bytes(word)
 }
 
 /// Whether a header of IPv4 without options adds up, its checksum included.
-#[inline]
+#[inline(always)]
 pub(crate) fn adds_up(header: &[u8; 20]) -> bool {
     let (words, _) = header.as_chunks::<4>();
     fold(words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()) == 0xffff
@@ -28,18 +40,18 @@ pub(crate) fn adds_up(header: &[u8; 20]) -> bool {
 
 /// Folds a sum and turns it around.
 #[inline]
-pub(crate) fn finish(sum: u64) -> u16 {
-    !fold((sum >> 32) + (sum & 0xffff_ffff))
+pub(crate) const fn finish(sum: u64) -> u16 {
+    !fold(sum)
 }
 
-/// Adds up the 16-bit words of a sum below 2^48, until one is left.
+/// Adds up the 16-bit words of a sum. Where a number is added to itself with its halves exchanged, the upper half is the
+/// sum of both halves and of what was carried.
 #[inline]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum >> 16 & 0xffff) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    #[allow(clippy::cast_possible_truncation, reason = "at most 0xffff: what was carried has been added")]
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half of each")]
     {
-        ((sum >> 16) + (sum & 0xffff)) as u16
+        let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+        (half.wrapping_add(half.rotate_left(16)) >> 16) as u16
     }
 }
 

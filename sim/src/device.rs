@@ -24,7 +24,7 @@ pub struct SimDevice {
     /// Packets that the engine has.
     batch: usize,
     out: VecDeque<(InterfaceId, Packet)>,
-    pool: Vec<Vec<u8>>,
+    pool: Vec<Packet>,
     /// What became of each packet since it was fetched last, where somebody wants to know.
     decided: Option<Vec<Decided>>,
 }
@@ -84,15 +84,15 @@ impl SimDevice {
         self.out.pop_front()
     }
 
-    /// A buffer that was used before, or a new one.
-    pub fn buffer(&mut self) -> Vec<u8> {
+    /// A packet that has ended, whose buffer can be used again, or a new one.
+    pub fn buffer(&mut self) -> Packet {
         self.pool.pop().unwrap_or_default()
     }
 
-    /// Takes back a buffer.
-    pub fn recycle(&mut self, buffer: Vec<u8>) {
+    /// Takes back a packet that has ended.
+    pub fn recycle(&mut self, packet: Packet) {
         if self.pool.len() < POOL_MAX {
-            self.pool.push(buffer);
+            self.pool.push(packet);
         }
     }
 
@@ -152,10 +152,11 @@ impl Device for SimDevice {
                 offload: Offload::default(),
             };
         };
+        let body = &mut *slot.packet;
         PacketBuffer {
             interface: slot.interface,
-            range: slot.packet.range.clone(),
-            buffer: &mut slot.packet.buffer,
+            range: body.range.clone(),
+            buffer: &mut body.buffer,
             offload: Offload::default(),
         }
     }
@@ -191,7 +192,7 @@ impl Device for SimDevice {
             }
             match leaves_by {
                 Some(interface) => self.out.push_back((interface, packet)),
-                None => self.recycle(packet.buffer),
+                None => self.recycle(packet),
             }
         }
     }
@@ -204,7 +205,7 @@ mod tests {
     const AT: usize = evenkeel_engine::device::HEADROOM_BYTES;
 
     fn packet(byte: u8) -> Packet {
-        Packet::copied_into(Vec::new(), &[byte; 20])
+        Packet::copied_into(Packet::default(), &[byte; 20])
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub mod report;
 pub mod scenario;
 pub mod stdio;
 pub mod swarm;
+pub mod table;
 pub mod tcp;
 pub mod trace;
 pub mod travel;

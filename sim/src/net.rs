@@ -12,17 +12,17 @@ use crate::capture::Way as Direction;
 use crate::checker::Checker;
 use crate::kernel::{Kernel, Out};
 use crate::packet::Packet;
-use crate::queue::EventQueue;
+use crate::queue::{AnyQueue, EventQueue};
 use crate::trace::Trace;
 use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
 use crate::world::Flying;
 
 /// Something that is due. Sixteen bytes, since many wait: machines and connections are numbered in 32 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Event {
     /// A frame has reached the other end of its cable.
-    Arrive { flight: u32 },
+    Arrive { frame: Packet, at: Plug },
     /// A load opens a flow.
     Open { load: usize },
     /// A closed loop opens the next flow.
@@ -74,19 +74,27 @@ pub(crate) struct Cable {
     pub(crate) wires: [Wire; 2],
 }
 
-/// One end of a cable.
+/// One end of a cable: twice the number of the cable, and one more where it is the second end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plug {
-    pub(crate) cable: usize,
-    /// Whether it is the cable's second end.
-    pub(crate) is_second: bool,
-}
+pub(crate) struct Plug(u32);
 
-#[derive(Debug)]
-struct Flight {
-    frame: Packet,
-    /// Where it arrives.
-    at: Plug,
+impl Plug {
+    fn new(cable: usize, is_second: bool) -> Self {
+        Self(number(cable) << 1 | u32::from(is_second))
+    }
+
+    pub(crate) fn cable(self) -> usize {
+        index(self.0 >> 1)
+    }
+
+    const fn is_second(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The other end of its cable.
+    const fn other(self) -> Self {
+        Self(self.0 ^ 1)
+    }
 }
 
 /// Looks at frames as they arrive at the end of a cable; nothing that it does has an influence on the run.
@@ -98,14 +106,15 @@ pub(crate) trait Tap {
 /// Time, what is due, and everything between the machines.
 pub(crate) struct Net {
     pub(crate) now: Instant,
-    queue: Box<dyn EventQueue<Event>>,
+    queue: AnyQueue<Event>,
     pub(crate) cables: Vec<Cable>,
     pub(crate) switches: Vec<Switch>,
     /// The cable of each port of each switch.
     switch_plugs: Vec<Vec<Plug>>,
     /// The cable of each interface of each machine.
     machine_plugs: Vec<Vec<Option<Plug>>>,
-    flights: Slab<Flight>,
+    /// Frames that are under way.
+    under_way: usize,
     /// Schedulers' questions to servers that are under way.
     pub(crate) probes: Slab<Flying>,
     /// What kernels send, and buffers for later.
@@ -131,7 +140,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(queue: Box<dyn EventQueue<Event>>) -> Self {
+    pub(crate) fn new(queue: AnyQueue<Event>) -> Self {
         Self {
             now: Instant::ZERO,
             queue,
@@ -139,7 +148,7 @@ impl Net {
             switches: Vec::new(),
             switch_plugs: Vec::new(),
             machine_plugs: Vec::new(),
-            flights: Slab::new(),
+            under_way: 0,
             probes: Slab::new(),
             out: Out::default(),
             exits: Vec::new(),
@@ -169,7 +178,7 @@ impl Net {
     pub(crate) fn add_cable(&mut self, segment: usize, ends: [Socket; 2], wires: [Wire; 2]) {
         let cable = self.cables.len();
         for (end, is_second) in ends.iter().zip([false, true]) {
-            let plug = Plug { cable, is_second };
+            let plug = Plug::new(cable, is_second);
             match *end {
                 Socket::Machine { machine, interface } => {
                     if self.machine_plugs.len() <= machine {
@@ -203,6 +212,7 @@ impl Net {
     }
 
     /// The next event; the clock goes on to it.
+    #[inline]
     pub(crate) fn next(&mut self) -> Option<Event> {
         let (at, event) = self.queue.pop()?;
         self.now = at;
@@ -211,11 +221,14 @@ impl Net {
     }
 
     /// Sends what the kernel of `machine` has put out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flush(&mut self, machine: usize) {
-        if self.out.frames.is_empty() {
-            return;
+        if !self.out.frames.is_empty() {
+            self.flush_all(machine);
         }
+    }
+
+    fn flush_all(&mut self, machine: usize) {
         // Nearly always there is one, or none.
         if self.out.frames.len() < 2 {
             if let Some((interface, frame)) = self.out.frames.pop() {
@@ -251,17 +264,17 @@ impl Net {
     }
 
     /// Puts a frame into the end of a cable.
-    #[inline]
+    #[inline(always)]
     fn transmit(&mut self, plug: Plug, mut frame: Packet) {
-        let at = Plug { is_second: !plug.is_second, ..plug };
-        let Some(cable) = self.cables.get_mut(plug.cable) else { return };
+        let at = plug.other();
+        let Some(cable) = self.cables.get_mut(plug.cable()) else { return };
         let [first, second] = &mut cable.wires;
-        let wire = if plug.is_second { second } else { first };
+        let wire = if plug.is_second() { second } else { first };
         match wire.pass(&mut frame, self.now) {
             Passage::Arrives { at: due, again } => {
                 if let Some(again) = again {
                     self.copied += 1;
-                    let copy = Packet { id: frame.id, ..Packet::copied_into(self.buffer(), frame.bytes()) };
+                    let copy = self.copy(&frame);
                     self.launch(again, at, copy);
                 }
                 self.launch(due, at, frame);
@@ -272,16 +285,17 @@ impl Net {
 
     #[inline]
     fn launch(&mut self, due: Instant, at: Plug, frame: Packet) {
-        let flight = self.flights.insert(Flight { frame, at });
-        self.queue.push(due, Event::Arrive { flight: number(flight) });
+        self.under_way += 1;
+        self.queue.push(due, Event::Arrive { frame, at });
     }
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
-    pub(crate) fn arrive(&mut self, flight: u32) -> Option<(usize, usize, Packet)> {
-        let Flight { frame, at } = self.flights.try_remove(index(flight))?;
-        let cable = self.cables.get(at.cable)?;
+    #[inline]
+    pub(crate) fn arrive(&mut self, frame: Packet, at: Plug) -> Option<(usize, usize, Packet)> {
+        self.under_way -= 1;
+        let cable = self.cables.get(at.cable())?;
         let [first, second] = cable.ends;
-        let socket = if at.is_second { second } else { first };
+        let socket = if at.is_second() { second } else { first };
         if let Some(checker) = &mut self.checker {
             checker.frame(self.now, cable, socket, frame.bytes());
         }
@@ -316,7 +330,7 @@ impl Net {
         let last = exits.pop();
         for exit in exits.drain(..) {
             self.copied += 1;
-            let mut copy = Packet { id: frame.id, ..Packet::copied_into(self.buffer(), frame.bytes()) };
+            let mut copy = self.copy(&frame);
             exit.apply(&mut copy);
             match plug(self, &exit) {
                 Some(plug) => self.transmit(plug, copy),
@@ -334,8 +348,8 @@ impl Net {
     }
 
     /// Frames that are under way.
-    pub(crate) fn under_way(&self) -> usize {
-        self.flights.len()
+    pub(crate) const fn under_way(&self) -> usize {
+        self.under_way
     }
 
     /// The wires of the cables by which `machine` is plugged into `segment`: from it, and to it.
@@ -352,13 +366,19 @@ impl Net {
         wires.collect()
     }
 
-    /// A buffer that was used before, or a new one.
+    fn copy(&mut self, frame: &Packet) -> Packet {
+        let mut copy = Packet::copied_into(self.buffer(), frame.bytes());
+        copy.id = frame.id;
+        copy
+    }
+
+    /// A packet that has ended, whose buffer can be used again, or a new one.
     #[inline]
-    pub(crate) fn buffer(&mut self) -> Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> Packet {
         self.out.buffer()
     }
 
-    /// Takes back the buffer of a packet that has ended.
+    /// Takes back a packet that has ended.
     #[inline]
     pub(crate) fn recycle(&mut self, packet: Packet) {
         self.out.recycle(packet);
@@ -377,7 +397,7 @@ impl Way<'_> {
         self.net.now
     }
 
-    pub(crate) fn buffer(&mut self) -> Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> Packet {
         self.net.buffer()
     }
 

@@ -4,7 +4,7 @@
 //! does not share its mistakes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use evenkeel_engine::device::HEADROOM_BYTES;
 use evenkeel_engine::wire::Protocol;
@@ -30,9 +30,14 @@ pub const SEGMENT_BYTES: u32 = 1_460;
 /// The time to live that hosts send with.
 pub const TTL: u8 = 64;
 
-/// One packet in its buffer, with room in front.
+/// One packet in its buffer, with room in front. It changes hands some twenty times on its way through a world, so that it
+/// is no larger than a pointer; one that has ended is used again for the next one, buffer and all.
 #[derive(Clone, Debug, Default)]
-pub struct Packet {
+pub struct Packet(Box<Body>);
+
+/// What a packet is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
     /// The whole buffer.
     pub buffer: Vec<u8>,
     /// Where the packet lies in it.
@@ -41,22 +46,53 @@ pub struct Packet {
     pub id: u64,
 }
 
+impl Deref for Packet {
+    type Target = Body;
+
+    #[inline]
+    fn deref(&self) -> &Body {
+        &self.0
+    }
+}
+
+impl DerefMut for Packet {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Body {
+        &mut self.0
+    }
+}
+
 impl Packet {
-    /// A packet of these bytes, in `buffer`, whose old content is lost.
+    /// A packet of these bytes in the place of `used`, which is lost.
     #[must_use]
-    pub fn copied_into(mut buffer: Vec<u8>, bytes: &[u8]) -> Self {
-        set_length(&mut buffer, HEADROOM_BYTES);
-        buffer.extend_from_slice(bytes);
-        let range = HEADROOM_BYTES..buffer.len();
-        Self { buffer, range, id: 0 }
+    pub fn copied_into(used: Self, bytes: &[u8]) -> Self {
+        let mut packet = used.emptied(HEADROOM_BYTES);
+        packet.extend(bytes);
+        packet
     }
 
-    /// A packet of so many bytes, to be written, in `buffer`.
+    /// A packet of so many bytes, to be written, in the place of `used`.
     #[must_use]
-    pub fn of_length(mut buffer: Vec<u8>, bytes: usize) -> Self {
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES + bytes, 0);
-        Self { range: HEADROOM_BYTES..buffer.len(), buffer, ..Self::default() }
+    pub fn of_length(used: Self, bytes: usize) -> Self {
+        let mut packet = used.emptied(HEADROOM_BYTES);
+        packet.buffer.resize(HEADROOM_BYTES + bytes, 0);
+        packet.range.end = packet.buffer.len();
+        packet
+    }
+
+    /// A packet without bytes that has not been sent yet, with so much room in front.
+    #[must_use]
+    pub fn emptied(mut self, room: usize) -> Self {
+        set_length(&mut self.buffer, room);
+        self.range = room..room;
+        self.id = 0;
+        self
+    }
+
+    /// Adds bytes behind those that are there; nothing of the buffer may be left behind the packet.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+        self.range.end = self.buffer.len();
     }
 
     /// The bytes of the packet.
@@ -70,7 +106,8 @@ impl Packet {
     #[must_use]
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.range.clone()).unwrap_or(&mut [])
+        let body = &mut *self.0;
+        body.buffer.get_mut(body.range.clone()).unwrap_or(&mut [])
     }
 }
 
@@ -198,11 +235,11 @@ pub enum Header {
     Udp,
 }
 
-/// Builds a packet with `length` bytes of payload, which `fill` writes, in `buffer`. Ends of different families can not
+/// Builds a packet with `length` bytes of payload, which `fill` writes, in the place of `used`. Ends of different families can not
 /// talk; the packet is then empty.
 #[must_use]
 pub fn build<A: Into<IpAddr>>(
-    mut buffer: Vec<u8>,
+    used: Packet,
     ends: (End<A>, End<A>),
     header: Header,
     length: usize,
@@ -217,9 +254,8 @@ pub fn build<A: Into<IpAddr>>(
     let body_bytes = header_bytes + length;
     let ip_bytes = if source.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
     // Every byte behind the headroom is written below.
-    set_length(&mut buffer, HEADROOM_BYTES + ip_bytes + body_bytes);
-    let range = HEADROOM_BYTES..buffer.len();
-    let mut packet = Packet { buffer, range, id: 0 };
+    let mut packet = used.emptied(HEADROOM_BYTES + ip_bytes + body_bytes);
+    packet.range.start = HEADROOM_BYTES;
     let Some((ip, body)) = packet.bytes_mut().split_at_mut_checked(ip_bytes) else {
         return Packet::default();
     };
@@ -260,26 +296,26 @@ fn set_length(buffer: &mut Vec<u8>, bytes: usize) {
 
 /// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1; RFC 4443 s.3.1).
 #[must_use]
-pub fn port_unreachable(buffer: Vec<u8>, about: &[u8]) -> Option<Packet> {
+pub fn port_unreachable(used: Packet, about: &[u8]) -> Option<Packet> {
     if about.first()? >> 4 == 6 {
         let (_, destination, ..) = ipv6(about).ok()?;
-        return icmpv6_about(buffer, (1, 4), destination, about);
+        return icmpv6_about(used, (1, 4), destination, about);
     }
     let (_, destination, ..) = ipv4(about).ok()?;
-    icmp_about(buffer, (3, 3), destination, about)
+    icmp_about(used, (3, 3), destination, about)
 }
 
 /// The ICMP message of this type and code by `from` about the packet in `about`, of which the header and eight bytes
 /// are quoted (RFC 792).
 #[must_use]
-pub fn icmp_about(buffer: Vec<u8>, kind: (u8, u8), from: Ipv4Addr, about: &[u8]) -> Option<Packet> {
-    icmp_about_with(buffer, kind, 0, from, about)
+pub fn icmp_about(used: Packet, kind: (u8, u8), from: Ipv4Addr, about: &[u8]) -> Option<Packet> {
+    icmp_about_with(used, kind, 0, from, about)
 }
 
 /// The same with a number in its second word, such as the MTU of the next hop.
 #[must_use]
 pub fn icmp_about_with(
-    mut buffer: Vec<u8>,
+    used: Packet,
     kind: (u8, u8),
     word: u32,
     from: Ipv4Addr,
@@ -294,25 +330,23 @@ pub fn icmp_about_with(
     let check = finish(sum(&message)).to_be_bytes();
     message.get_mut(2..4)?.copy_from_slice(&check);
     let header = ipv4_header(from, source, Protocol::ICMP, IPV4_BYTES + message.len());
-    buffer.clear();
-    buffer.resize(HEADROOM_BYTES, 0);
-    buffer.extend_from_slice(&header);
-    buffer.extend_from_slice(&message);
-    let range = HEADROOM_BYTES..buffer.len();
-    Some(Packet { buffer, range, id: 0 })
+    let mut packet = used.emptied(HEADROOM_BYTES);
+    packet.extend(&header);
+    packet.extend(&message);
+    Some(packet)
 }
 
 /// The ICMPv6 message of this type and code by `from` about the packet in `about`, of which as much is quoted as fits
 /// (RFC 4443 s.2.4).
 #[must_use]
-pub fn icmpv6_about(buffer: Vec<u8>, kind: (u8, u8), from: Ipv6Addr, about: &[u8]) -> Option<Packet> {
-    icmpv6_about_with(buffer, kind, 0, from, about)
+pub fn icmpv6_about(used: Packet, kind: (u8, u8), from: Ipv6Addr, about: &[u8]) -> Option<Packet> {
+    icmpv6_about_with(used, kind, 0, from, about)
 }
 
 /// The same with a number in its second word, such as the MTU of the next hop.
 #[must_use]
 pub fn icmpv6_about_with(
-    buffer: Vec<u8>,
+    used: Packet,
     kind: (u8, u8),
     word: u32,
     from: Ipv6Addr,
@@ -323,17 +357,12 @@ pub fn icmpv6_about_with(
     let mut message = vec![kind.0, kind.1, 0, 0];
     message.extend_from_slice(&word.to_be_bytes());
     message.extend_from_slice(about.get(..about.len().min(room))?);
-    Some(icmpv6(buffer, (from, source), TTL, message))
+    Some(icmpv6(used, (from, source), TTL, message))
 }
 
 /// An ICMPv6 packet of this message, whose checksum is filled in.
 #[must_use]
-pub fn icmpv6(
-    mut buffer: Vec<u8>,
-    (from, to): (Ipv6Addr, Ipv6Addr),
-    hops: u8,
-    mut message: Vec<u8>,
-) -> Packet {
+pub fn icmpv6(used: Packet, (from, to): (Ipv6Addr, Ipv6Addr), hops: u8, mut message: Vec<u8>) -> Packet {
     let addresses = sum(&from.octets()) + sum(&to.octets());
     let check = finish(addresses + u64::from(Protocol::ICMPV6.0) + wide(message.len()) + sum(&message));
     if let Some(place) = message.get_mut(2..4) {
@@ -341,12 +370,10 @@ pub fn icmpv6(
     }
     let mut header = ipv6_header(from, to, Protocol::ICMPV6, message.len());
     header[7] = hops;
-    buffer.clear();
-    buffer.resize(HEADROOM_BYTES, 0);
-    buffer.extend_from_slice(&header);
-    buffer.extend_from_slice(&message);
-    let range = HEADROOM_BYTES..buffer.len();
-    Packet { buffer, range, id: 0 }
+    let mut packet = used.emptied(HEADROOM_BYTES);
+    packet.extend(&header);
+    packet.extend(&message);
+    packet
 }
 
 /// Computes the header checksum of the IPv4 packet in `bytes` anew, after an edit.
@@ -651,7 +678,7 @@ mod tests {
     const SEGMENT: Segment = Segment { sequence: 1, acknowledgement: 2, flags: Flags::ACK, window: 3 };
 
     fn built(header: Header, length: usize) -> Packet {
-        build(Vec::new(), (A, B), header, length, |payload| payload.fill(0x5a))
+        build(Packet::default(), (A, B), header, length, |payload| payload.fill(0x5a))
     }
 
     #[test]
@@ -679,7 +706,7 @@ mod tests {
         let end = |last, port| End { address: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last), port };
         let (from, to) = (end(1, 40_000), end(2, 80));
         for header in [Header::Udp, Header::Tcp(SEGMENT)] {
-            let packet = build(Vec::new(), (from, to), header, 33, |payload| payload.fill(0x5a));
+            let packet = build(Packet::default(), (from, to), header, 33, |payload| payload.fill(0x5a));
             let view = view(packet.bytes()).unwrap();
             assert_eq!((view.source.address, view.destination.port), (from.address.into(), 80));
             assert_eq!(destination(packet.bytes()), Some(to.address.into()));
@@ -691,8 +718,8 @@ mod tests {
                 assert!(super::view(&bytes).is_err(), "bit {bit}");
             }
         }
-        let quoted = build(Vec::new(), (from, to), Header::Udp, 10, |_| {});
-        let error = port_unreachable(Vec::new(), quoted.bytes()).unwrap();
+        let quoted = build(Packet::default(), (from, to), Header::Udp, 10, |_| {});
+        let error = port_unreachable(Packet::default(), quoted.bytes()).unwrap();
         let view = view(error.bytes()).unwrap();
         assert_eq!((view.source.port, view.destination.address), (40_000, to.address.into()));
         assert_eq!(view.transport, Transport::IcmpError { kind: (1, 4), protocol: Protocol::UDP, mtu: None });
@@ -733,7 +760,7 @@ mod tests {
     #[test]
     fn an_error_is_read_as_what_it_quotes() {
         let quoted = built(Header::Udp, 10);
-        let error = port_unreachable(Vec::new(), quoted.bytes()).unwrap();
+        let error = port_unreachable(Packet::default(), quoted.bytes()).unwrap();
         let view = view(error.bytes()).unwrap();
         assert_eq!((view.source, view.destination), (A.any(), B.any()));
         assert_eq!(view.transport, Transport::IcmpError { kind: (3, 3), protocol: Protocol::UDP, mtu: None });

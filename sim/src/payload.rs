@@ -122,13 +122,12 @@ impl Message {
             }
         }
         let (words, end) = rest.as_chunks_mut::<8>();
-        let first = self.word_behind(offset, start.len());
-        for (word, index) in words.iter_mut().zip(first..) {
-            *word = mix(self.head.pattern, index);
+        let mut pattern = Pattern::new(self.head.pattern, self.word_behind(offset, start.len()));
+        for word in words {
+            *word = pattern.next().to_le_bytes();
         }
-        let last = mix(self.head.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
-        for (byte, value) in end.iter_mut().zip(last) {
-            *byte = value;
+        if !end.is_empty() {
+            end.iter_mut().zip(pattern.next().to_le_bytes()).for_each(|(byte, value)| *byte = value);
         }
     }
 
@@ -137,19 +136,20 @@ impl Message {
     pub fn matches(&self, offset: u32, bytes: &[u8]) -> bool {
         let (start, rest) = bytes.split_at(self.unaligned(offset, bytes.len()));
         let (words, end) = rest.as_chunks::<8>();
-        let first = self.word_behind(offset, start.len());
-        // Differences are gathered and looked at once, which a compiler can do for many words at a time.
+        let mut pattern = Pattern::new(self.head.pattern, self.word_behind(offset, start.len()));
+        // Differences are gathered and looked at once.
         let mut difference = 0;
-        for (word, index) in words.iter().zip(first..) {
-            difference |= u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(mix(self.head.pattern, index));
+        for word in words {
+            difference |= u64::from_le_bytes(*word) ^ pattern.next();
         }
-        let last = mix(self.head.pattern, first.wrapping_add(u32::try_from(words.len()).unwrap_or(0)));
         let is_start = if offset == 0 && start.len() == HEAD_BYTES as usize {
             start == self.head_bytes()
         } else {
             start.iter().zip(offset..).all(|(byte, index)| *byte == self.byte(index))
         };
-        difference == 0 && is_start && end.iter().zip(last).all(|(byte, value)| *byte == value)
+        let is_end = end.is_empty()
+            || end.iter().zip(pattern.next().to_le_bytes()).all(|(byte, value)| *byte == value);
+        difference == 0 && is_start && is_end
     }
 
     /// Bytes from `offset` on, of `length`, that are in the head or before the next whole word of the pattern.
@@ -170,15 +170,34 @@ impl Message {
         {
             return byte;
         }
-        mix(self.head.pattern, index / 8).into_iter().nth((index % 8) as usize).unwrap_or(0)
+        let word = Pattern::new(self.head.pattern, index / 8).next().to_le_bytes();
+        word.into_iter().nth((index % 8) as usize).unwrap_or(0)
     }
 }
 
-/// A word of the pattern: no two places and no two patterns give the same bytes, since each step can be undone.
-#[inline]
-const fn mix(pattern: u32, index: u32) -> [u8; 8] {
-    let word = (((pattern as u64) << 32) | index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (word ^ (word >> 32)).to_le_bytes()
+/// The words of a pattern from one place on: no two places and no two patterns give the same, since each step can be
+/// undone.
+#[derive(Clone, Copy, Debug)]
+struct Pattern {
+    /// The number of the pattern and, below it, that of the word, times [`Pattern::STEP`].
+    product: u64,
+}
+
+impl Pattern {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    #[inline]
+    const fn new(pattern: u32, index: u32) -> Self {
+        Self { product: (((pattern as u64) << 32) | index as u64).wrapping_mul(Self::STEP) }
+    }
+
+    /// The next word. No message is so long that the number of a word reaches the number of the pattern.
+    #[inline]
+    const fn next(&mut self) -> u64 {
+        let word = self.product;
+        self.product = word.wrapping_add(Self::STEP);
+        word ^ (word >> 32)
+    }
 }
 
 /// Reads the head of a request.

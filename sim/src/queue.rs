@@ -93,6 +93,40 @@ impl<E: Debug> EventQueue<E> for HeapQueue<E> {
     }
 }
 
+/// One of the two, chosen when a run begins.
+#[derive(Debug)]
+pub enum AnyQueue<E> {
+    /// The fast one.
+    Wheel(Box<WheelQueue<E>>),
+    /// The plain reference.
+    Heap(HeapQueue<E>),
+}
+
+impl<E: Debug> EventQueue<E> for AnyQueue<E> {
+    #[inline]
+    fn push(&mut self, at: Instant, event: E) {
+        match self {
+            Self::Wheel(wheel) => wheel.push(at, event),
+            Self::Heap(heap) => heap.push(at, event),
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<(Instant, E)> {
+        match self {
+            Self::Wheel(wheel) => wheel.pop(),
+            Self::Heap(heap) => heap.pop(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Wheel(wheel) => wheel.len(),
+            Self::Heap(heap) => heap.len(),
+        }
+    }
+}
+
 /// Slots of a wheel. The fine one spans a millisecond, the coarse one four seconds: packets lie in the first, timers of
 /// transports in the second.
 const SLOTS: usize = 4_096;
@@ -119,6 +153,7 @@ impl<E> Default for Wheel<E> {
 }
 
 impl<E> Wheel<E> {
+    #[inline]
     fn push(&mut self, place: usize, entry: Entry<E>) {
         if let (Some(slot), Some(word)) = (self.slots.get_mut(place), self.occupied.get_mut(place / 64)) {
             slot.push(entry);
@@ -211,14 +246,24 @@ impl<E> Default for WheelQueue<E> {
 
 impl<E: Debug> WheelQueue<E> {
     /// Puts an entry where its time belongs.
+    #[inline]
     fn put(&mut self, entry: Entry<E>) {
+        let time = entry.time;
+        if time >> COARSE_BITS == self.current >> COARSE_BITS && time >> FINE_BITS > self.current >> FINE_BITS
+        {
+            self.fine.push(place(time, FINE_BITS), entry);
+        } else {
+            self.put_elsewhere(entry);
+        }
+    }
+
+    /// Puts in an entry that is due very soon or not soon.
+    fn put_elsewhere(&mut self, entry: Entry<E>) {
         let time = entry.time;
         if time >> FINE_BITS <= self.current >> FINE_BITS {
             // Most that come are last of all, or nearly first; a deque moves the shorter side.
             let at = self.near.partition_point(|other| other.key() < entry.key());
             self.near.insert(at, entry);
-        } else if time >> COARSE_BITS == self.current >> COARSE_BITS {
-            self.fine.push(place(time, FINE_BITS), entry);
         } else if time >> FAR_BITS == self.current >> FAR_BITS {
             self.coarse.push(place(time, COARSE_BITS), entry);
         } else {
@@ -266,6 +311,7 @@ const fn begin(time: u64, bits: u32) -> u64 {
 }
 
 impl<E: Debug> EventQueue<E> for WheelQueue<E> {
+    #[inline]
     fn push(&mut self, at: Instant, event: E) {
         self.sequence += 1;
         self.len += 1;
@@ -278,13 +324,13 @@ impl<E: Debug> EventQueue<E> for WheelQueue<E> {
         }
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<(Instant, E)> {
         // What was put in for now before it was now comes before what was put in since.
-        let is_urgent = match (self.urgent.front(), self.near.front()) {
-            (None, _) => false,
-            (Some(urgent), Some(near)) => urgent.key() < near.key(),
-            (Some(_), None) => true,
-        };
+        let is_urgent = self
+            .urgent
+            .front()
+            .is_some_and(|urgent| self.near.front().is_none_or(|near| urgent.key() < near.key()));
         if !is_urgent && self.near.is_empty() {
             self.advance();
         }

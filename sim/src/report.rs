@@ -19,6 +19,8 @@ use crate::scenario::{Expectation, Expected, Service};
 use crate::wires::{Switch, SwitchDrop, Wire, WireDrop};
 use crate::world::{KernelCounts, World};
 
+pub use table::server_rows;
+
 /// The version of the form of the JSON; it grows when a key changes its meaning or goes.
 pub const SCHEMA: u32 = 2;
 

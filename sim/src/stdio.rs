@@ -279,7 +279,7 @@ impl Session {
                 let name = self.engine.plan().interfaces.get(interface.index());
                 let name = name.map_or_else(String::new, |interface| interface.name.clone());
                 out.push((name, encode(packet.bytes())));
-                self.device.recycle(packet.buffer);
+                self.device.recycle(packet);
             }
             while self.engine.poll_event().is_some() {}
             if !self.device.has_waiting() {

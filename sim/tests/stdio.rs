@@ -40,7 +40,8 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 fn datagram(from: End, to: End) -> String {
-    hex(build(Vec::new(), (from, to), Header::Udp, 5, |place| place.fill(7)).bytes())
+    hex(build(evenkeel_sim::packet::Packet::default(), (from, to), Header::Udp, 5, |place| place.fill(7))
+        .bytes())
 }
 
 /// The answers to lines.

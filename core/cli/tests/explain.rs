@@ -121,10 +121,45 @@ fn a_configuration_is_asked_and_a_token_decides_again() {
 fn a_token_holds_what_a_component_picked() {
     let path = folder("component").join("evenkeel.toml");
     let name = path.to_str().unwrap();
-    let component = "{ component = \"bundled:maglev\", fallback = \"wlc\" }";
-    std::fs::write(&path, config("SCHEDULER").replace("\"SCHEDULER\"", component)).unwrap();
-    let told = out(&evenkeel(&["explain", "--config", name, SYN]));
-    let again = out(&evenkeel(&["explain", "--config", name, "--token", token_of(&told)]));
+    let with = |component: &str| {
+        let component = format!("{{ component = \"{component}\", fallback = \"wlc\" }}");
+        config("SCHEDULER").replace("\"SCHEDULER\"", &component)
+    };
+    std::fs::write(&path, with("bundled:p2c")).unwrap();
+    let again = told_again(name, SYN);
+    assert!(again.contains("its answer is"), "{again}");
+    // One that builds tables leaves all that it knows in its table.
+    std::fs::write(&path, with("bundled:maglev")).unwrap();
+    let again = told_again(name, SYN);
+    assert!(again.contains("bundled:maglev picks s") && !again.contains("note"), "{again}");
+}
+
+#[test]
+fn a_token_holds_what_a_component_about_policy_said() {
+    let path = folder("policy").join("evenkeel.toml");
+    let name = path.to_str().unwrap();
+    let components = r#"
+[[policy.component]]
+name = "guard"
+component = "bundled:syn-guard"
+
+[[policy.component]]
+name = "leaving"
+way = "out"
+component = "bundled:flowmgr"
+options = { rules = "outflow other deny\n match proto tcp dstport 8081" }
+"#;
+    std::fs::write(&path, config("rr") + components).unwrap();
+    let again = told_again(name, SYN);
+    for part in ["policy       guard: ", "policy       leaving: ", "its answer is"] {
+        assert!(again.contains(part), "{again}");
+    }
+}
+
+/// Asks about `packet` and by its token once more: who decides and what comes of it is the same.
+fn told_again(config: &str, packet: &str) -> String {
+    let told = out(&evenkeel(&["explain", "--config", config, packet]));
+    let again = out(&evenkeel(&["explain", "--config", config, "--token", token_of(&told)]));
     let end = |text: &str| -> Vec<String> {
         let wanted = ["rewrite", "          ->", "next hop", "verdict"];
         text.lines()
@@ -134,8 +169,8 @@ fn a_token_holds_what_a_component_picked() {
     };
     assert_eq!(end(&told).len(), 4, "{told}");
     assert_eq!(end(&again), end(&told), "{again}");
-    assert!(again.contains("its pick is"), "{again}");
     assert_eq!(token_of(&again), token_of(&told), "the token of a token is itself");
+    again
 }
 
 #[test]
@@ -159,6 +194,32 @@ fn a_packet_of_a_capture_is_asked_about() {
         |number: &str| evenkeel(&["explain", "--config", config, "--pcap", capture, "--packet", number]);
     assert!(out(&ask("2")).contains(SYN), "{:?}", ask("2"));
     assert!(refused(&ask("3")).contains("there is no packet 3; the capture has 2"));
+    // A piece of a datagram has a token as well.
+    let piece = "udp 198.51.100.7:4242 > 10.0.0.3:80 len 1400 in tun0";
+    let told = out(&evenkeel(&["explain", "--json", "--config", config, piece]));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let bytes = first_fragment(unhex(told["before"].as_str().unwrap()));
+    let mut writer = Writer::new(std::fs::File::create(capture).unwrap()).unwrap();
+    let interface = writer.interface("any", Link::Raw).unwrap();
+    let heading = Heading { interface, at_ns: 1, way: Way::In, packet_id: 1 };
+    writer.packet(&Seen { heading, bytes: &bytes, comment: "" }).unwrap();
+    writer.finish().unwrap();
+    let told = out(&ask("1"));
+    let again = out(&evenkeel(&["explain", "--config", config, "--token", token_of(&told)]));
+    assert_eq!(again, told);
+    assert!(told.contains("fragment"), "{told}");
+}
+
+/// The first 800 bytes behind the header of a packet.
+fn first_fragment(mut packet: Vec<u8>) -> Vec<u8> {
+    packet.truncate(820);
+    packet[2..4].copy_from_slice(&820_u16.to_be_bytes());
+    packet[6..8].copy_from_slice(&0x2000_u16.to_be_bytes());
+    packet[10..12].copy_from_slice(&[0, 0]);
+    let sum: u32 = packet[..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
 }
 
 fn unhex(digits: &str) -> Vec<u8> {
@@ -215,6 +276,30 @@ fn others_read_it(file: &std::path::Path) {
     for wanted in ["tun0", "0x00000001", "0x00000002", "flow table   hit"] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
+}
+
+#[test]
+fn a_running_component_that_builds_tables_is_asked_by_its_table() {
+    let Some(world) = World::new() else { return };
+    let with = |name: &str| {
+        let component = format!("{{ component = \"bundled:{name}\" }}");
+        config("SCHEDULER").replace("\"SCHEDULER\"", &component)
+    };
+    let forwarder = Forwarder::start(&world, &with("maglev"));
+    let socket = forwarder.socket();
+    let packet = "tcp 198.51.100.11:40000 > 10.0.0.3:80 syn in tun0";
+    let ask = || out(&evenkeel(&["explain", "--socket", socket.to_str().unwrap(), packet]));
+    let told = ask();
+    assert!(told.contains("bundled:maglev picks s"), "{told}");
+    let path = socket.parent().unwrap().parent().unwrap().join("evenkeel.toml");
+    let again = out(&evenkeel(&["explain", "--config", path.to_str().unwrap(), "--token", token_of(&told)]));
+    assert_eq!(again, told);
+    // Nobody else can say what another one would pick.
+    forwarder.write_config(&with("p2c"));
+    assert!(forwarder.ctl(&["reload"]).status.success());
+    let told = ask();
+    assert!(told.contains("the component bundled:p2c decides next"), "{told}");
+    assert!(told.contains("token        none: a component decides"), "{told}");
 }
 
 #[test]

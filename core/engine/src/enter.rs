@@ -162,11 +162,11 @@ impl Engine {
         walk: &mut Walk,
         now: Instant,
     ) -> Result<Option<Verdict>, DropReason> {
-        if let Some(journal) = &mut self.journal {
-            journal.touch(|touched| touched.has_fragments = true);
-        }
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let Some((key, piece)) = fragment_of(bytes) else { return Err(DropReason::BadHeader) };
+        if let Some(journal) = &mut self.journal {
+            journal.touch(|touched| touched.datagram = Some(key));
+        }
         match self.fragments.look(key, piece, now) {
             Follow::First => {
                 walk.subject = Subject::FirstFragment;

@@ -99,7 +99,7 @@ impl Engine {
             || !touched.schedulers.is_subset(&known.schedulers)
             || !touched.policies.is_subset(&known.policies)
             || !touched.outflow_guests.is_subset(&known.outflow_guests)
-            || (touched.has_fragments && !known.has_fragments)
+            || (touched.datagram.is_some() && known.datagram.is_none())
     }
 
     /// An engine in the same state as far as `known` says.
@@ -108,7 +108,7 @@ impl Engine {
             let (id, _) = self.flows.find(tuple.hash(self.flows.key()), tuple)?;
             Some(id)
         });
-        let fragments = if known.has_fragments { self.fragments.clone() } else { Fragments::default() };
+        let fragments = if known.datagram.is_some() { self.fragments.clone() } else { Fragments::default() };
         Self {
             plans: self.plans,
             generation: self.generation,
@@ -145,7 +145,7 @@ impl Touched {
         self.outflow_guests.extend(outflow_guests);
         self.asked = other.asked.or(self.asked);
         self.asked_leaving = other.asked_leaving.or(self.asked_leaving);
-        self.has_fragments |= other.has_fragments;
+        self.datagram = other.datagram.or(self.datagram);
     }
 }
 

@@ -245,9 +245,7 @@ fn replay(engine: &Engine, told: &Explanation) {
     let state = match engine.remember(told) {
         Ok(state) => state,
         Err(error) => {
-            let has_fragments = told.touched.has_fragments && error == MemoryError::Fragments;
-            let is_other = matches!(error, MemoryError::Gone | MemoryError::Neighbours);
-            assert!(has_fragments || is_other, "{error}");
+            assert!(matches!(error, MemoryError::Gone | MemoryError::Neighbours), "{error}");
             return;
         }
     };

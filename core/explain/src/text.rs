@@ -44,10 +44,10 @@ pub fn text(value: &Value) -> String {
             ),
         );
     }
-    if is(value, "pick_is_as_told") {
+    if is(value, "is_as_told") {
         page.line(
             "note",
-            "the scheduler keeps a state that tokens do not hold; its pick is the one that the token says",
+            "a scheduler or a component keeps a state that tokens do not hold; its answer is the one that the token says",
         );
     }
     for sent in list(value, "sent_besides") {

@@ -1,7 +1,7 @@
 //! Tokens: all that is needed to make one decision again, in one word.
 //!
 //! ```text
-//! ek1.  base64url of: fingerprint of the configuration (8 bytes), state (Engine::remember), sum over both (4 bytes)
+//! ek2.  base64url of: fingerprint of the configuration (8 bytes), state (Engine::remember), sum over both (4 bytes)
 //! ```
 
 use std::fmt::{self, Write as _};
@@ -16,7 +16,7 @@ use siphasher::sip::SipHasher13;
 pub const TOKEN_BYTES_MAX: usize = 1 << 20;
 
 /// What a token begins with; the digit changes with its form.
-const PREFIX: &str = "ek1.";
+const PREFIX: &str = "ek2.";
 
 /// The digits of base64url (RFC 4648 s.5).
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -191,8 +191,8 @@ mod tests {
             assert_eq!(Token::read(&text[..text.len() - 2]), Err(TokenError::Damaged));
         }
         assert_eq!(Token::read("hello"), Err(TokenError::Form));
-        assert_eq!(Token::read("ek1."), Err(TokenError::Damaged));
-        assert_eq!(Token::read("ek1.ä"), Err(TokenError::Damaged));
+        assert_eq!(Token::read("ek2."), Err(TokenError::Damaged));
+        assert_eq!(Token::read("ek2.ä"), Err(TokenError::Damaged));
     }
 
     #[test]

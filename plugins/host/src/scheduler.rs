@@ -503,12 +503,53 @@ impl Scheduler for ComponentScheduler {
         restored.unwrap_or(false)
     }
 
+    /// A guest that builds tables leaves all that it knows in its table.
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        let Guest::Table { table, is_due: false, .. } = &self.guest else { return None };
+        let name = self.name().to_owned();
+        let (table, fallback, has_usable) = (table.clone(), self.fallback.fork()?, self.has_usable);
+        Some(Box::new(Built { name, table, fallback, has_usable, rest: Rest::default() }))
+    }
+
     fn stats(&self) -> GuestStats {
         with_sandbox!(&self.guest, sandbox => sandbox.stats())
     }
 
     fn take_fault(&mut self) -> Option<Fault> {
         with_sandbox!(&mut self.guest, sandbox => sandbox.take_fault())
+    }
+}
+
+/// What a guest has built, without the guest: as long as the servers stay as they are, it schedules alike.
+#[derive(Debug)]
+struct Built {
+    name: String,
+    table: Vec<u16>,
+    fallback: Box<dyn Scheduler>,
+    has_usable: bool,
+    rest: Rest,
+}
+
+impl Scheduler for Built {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn update(&mut self, servers: &[ServerView], now: Instant) {
+        self.fallback.update(servers, now);
+    }
+
+    fn pick(&mut self, selection: &mut Selection<'_>, now: Instant) {
+        if self.has_usable {
+            let decided = look_up(&self.table, selection);
+            self.rest.answer(self.fallback.as_mut(), selection, decided == 0, now);
+        }
+    }
+
+    fn fork(&self) -> Option<Box<dyn Scheduler>> {
+        let Self { name, table, fallback, has_usable, .. } = self;
+        let (name, table, fallback) = (name.clone(), table.clone(), fallback.fork()?);
+        Some(Box::new(Self { name, table, fallback, has_usable: *has_usable, rest: Rest::default() }))
     }
 }
 

@@ -675,7 +675,7 @@ impl Attacker {
             flags: Flags::ACK,
             window: WINDOW,
         };
-        let inner = build(Vec::new(), quoted, Header::Tcp(segment), TCP_BYTES, |_| ());
+        let inner = build(Packet::default(), quoted, Header::Tcp(segment), TCP_BYTES, |_| ());
         let Some(packet) = icmp_about(field.bench.buffer(), kind, came.0.address, inner.bytes()) else {
             return;
         };
@@ -766,7 +766,7 @@ mod tests {
         field.open(&options);
         let victim = field.connections[2].clone();
         let segment = victim.segment(Side::Client, Flags::RST);
-        let packet = build(Vec::new(), (victim.client, VIP), Header::Tcp(segment), 0, |_| ());
+        let packet = build(Packet::default(), (victim.client, VIP), Header::Tcp(segment), 0, |_| ());
         field.bench.one(OUTSIDE, packet);
         field.carry_on(&mut Stream::new(1, "test", "test"));
         let broken: Vec<_> = field.connections.iter().map(|connection| connection.is_broken).collect();

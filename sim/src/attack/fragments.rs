@@ -334,7 +334,7 @@ fn wire(length: usize) -> u64 {
 
 /// The parts of a datagram of `from` to the service, in order.
 fn parts(from: End, identification: u16) -> Vec<Packet> {
-    let whole = build(Vec::new(), (from, VIP), Header::Udp, DATAGRAM_BYTES, |place| place.fill(0x44));
+    let whole = build(Packet::default(), (from, VIP), Header::Udp, DATAGRAM_BYTES, |place| place.fill(0x44));
     let body = whole.bytes().get(IPV4_BYTES..).unwrap_or_default();
     let mut parts = Vec::new();
     let count = body.chunks(PART_BYTES).len();
@@ -348,7 +348,8 @@ fn parts(from: End, identification: u16) -> Vec<Packet> {
 /// One part of a datagram to the service, which begins at byte `offset` of it.
 fn part(from: Ipv4Addr, identification: u16, offset: u16, more: bool, bytes: &[u8]) -> Packet {
     let from = End { address: from, port: 0 };
-    let mut packet = build(Vec::new(), (from, VIP), Header::Udp, bytes.len().saturating_sub(8), |_| ());
+    let mut packet =
+        build(Packet::default(), (from, VIP), Header::Udp, bytes.len().saturating_sub(8), |_| ());
     let flags = (u16::from(more) << 13) | (offset / 8);
     if let Some((header, body)) = packet.bytes_mut().split_first_chunk_mut::<IPV4_BYTES>() {
         [header[4], header[5]] = identification.to_be_bytes();

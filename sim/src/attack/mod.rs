@@ -185,7 +185,7 @@ impl Bench {
     }
 
     /// A buffer to build a packet in.
-    fn buffer(&mut self) -> Vec<u8> {
+    fn buffer(&mut self) -> Packet {
         self.device.buffer()
     }
 
@@ -212,7 +212,7 @@ impl Bench {
     }
 
     fn recycle(&mut self, packet: Packet) {
-        self.device.recycle(packet.buffer);
+        self.device.recycle(packet);
     }
 
     /// Lets one packet come in and gives what left of it; anything else that left is gone.

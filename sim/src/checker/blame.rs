@@ -141,7 +141,7 @@ pub(super) fn blame(
         }
         let [tcp, udp] = history.patience;
         let patience = if is_tcp { tcp } else { udp };
-        let is_expired = patience > Duration::ZERO && call.silence >= patience;
+        let is_expired = patience > Duration::ZERO && call.silence() >= patience;
         if since(history.eviction) || is_expired {
             return BreakCause::Evicted;
         }

@@ -53,7 +53,7 @@ pub(crate) struct Call {
     pub(super) opened: Instant,
     last: Instant,
     /// The longest time without a packet.
-    pub(super) silence: Duration,
+    silence_ns: u64,
     /// Nobody can know a flow of this client's end from before.
     pub(super) is_fresh: bool,
     /// The forwarder that its requests reach, and since when.
@@ -83,7 +83,7 @@ impl Call {
             called,
             opened: now,
             last: now,
-            silence: Duration::ZERO,
+            silence_ns: 0,
             is_fresh,
             forwarder: None,
             forwarder_moved: None,
@@ -111,9 +111,17 @@ impl Call {
         now.since(self.last) <= LATE
     }
 
+    /// The longest time without a packet.
+    pub(super) const fn silence(&self) -> Duration {
+        Duration::from_nanos(self.silence_ns)
+    }
+
     /// A packet of it was seen.
+    #[inline]
     pub(super) fn touch(&mut self, now: Instant) {
-        self.silence = self.silence.max(now.since(self.last));
+        // Compared as numbers: a duration is made where it is needed.
+        let silence = now.as_nanos().saturating_sub(self.last.as_nanos());
+        self.silence_ns = self.silence_ns.max(silence);
         self.last = now;
     }
 

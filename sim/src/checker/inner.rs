@@ -43,7 +43,13 @@ mod tests {
         let end = |last, port| End { address: std::net::Ipv4Addr::new(10, 0, 0, last), port };
         let datagram = |port, payload: &[u8]| {
             let fill = |bytes: &mut [u8]| bytes.copy_from_slice(payload);
-            packet::build(Vec::new(), (end(1, 9), end(2, port)), Header::Udp, payload.len(), fill)
+            packet::build(
+                packet::Packet::default(),
+                (end(1, 9), end(2, port)),
+                Header::Udp,
+                payload.len(),
+                fill,
+            )
         };
         let inside = datagram(80, b"x").bytes().to_vec();
         let around = |protocol: u8, between: &[u8]| {

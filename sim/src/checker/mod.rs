@@ -502,7 +502,24 @@ impl Checker {
 }
 
 impl Tap for Checker {
+    #[inline]
     fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, frame: &[u8]) {
+        let path = match at {
+            Socket::Machine { machine, interface } => Path::read(frame, machine, interface),
+            Socket::Switch { .. } => None,
+        };
+        if let (Some(path), Socket::Machine { machine, .. }) = (&path, at)
+            && self.is_usual(now, machine, path, frame)
+        {
+            return;
+        }
+        self.look(now, cable, at, (frame, path));
+    }
+}
+
+impl Checker {
+    /// Looks at a frame that is not like others, or of which that is not known.
+    fn look(&mut self, now: Instant, cable: &Cable, at: Socket, (frame, path): (&[u8], Option<Path>)) {
         let Some((header, body)) = frame.split_first_chunk::<ETHERNET_BYTES>() else { return };
         let [to @ .., f0, f1, f2, f3, f4, f5, t0, t1] = *header;
         match ([t0, t1], at) {
@@ -511,10 +528,6 @@ impl Tap for Checker {
                 self.hear_arp(cable.segment, frame)
             }
             ([0x08, 0x00] | [0x86, 0xdd], Socket::Machine { machine, interface }) => {
-                let path = Path::read(frame, machine, interface);
-                if path.is_some_and(|path| self.is_usual(now, machine, &path, frame)) {
-                    return;
-                }
                 // What a switch floods is for others.
                 if self.names.hears(machine, interface, to) {
                     self.look_and_learn(now, machine, ([f0, f1, f2, f3, f4, f5], path), body);

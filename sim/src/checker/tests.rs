@@ -63,12 +63,12 @@ fn at(seconds: u64) -> Instant {
 
 fn tcp(from: AnyEnd, to: AnyEnd, sequence: u32, flags: Flags) -> Packet {
     let segment = Segment { sequence, acknowledgement: 0, flags, window: 1_000 };
-    packet::build(Vec::new(), (from, to), Header::Tcp(segment), 0, |_| {})
+    packet::build(Packet::default(), (from, to), Header::Tcp(segment), 0, |_| {})
 }
 
 fn request(from: AnyEnd, to: AnyEnd, pattern: u32) -> Packet {
     let message = Message::request(20, 20, pattern);
-    packet::build(Vec::new(), (from, to), Header::Udp, 20, |bytes| message.write(0, bytes))
+    packet::build(Packet::default(), (from, to), Header::Udp, 20, |bytes| message.write(0, bytes))
 }
 
 impl Checker {
@@ -184,7 +184,8 @@ fn a_late_translated_packet_is_no_new_call() {
 fn the_port_of_a_tunnel_is_a_client_s_as_any_other() {
     for (there, at_machine) in [(client(6_080), CLIENT), (end("10.0.3.1", 6_080), LB_A)] {
         let mut checker = checker();
-        let answer = packet::build(Vec::new(), (server(), there), Header::Udp, 64, |bytes| bytes.fill(0x45));
+        let answer =
+            packet::build(Packet::default(), (server(), there), Header::Udp, 64, |bytes| bytes.fill(0x45));
         checker.see(1, at_machine, SERVER, &answer);
         assert_eq!(checker.findings.counts.bad_packets, 0);
     }
@@ -284,7 +285,7 @@ fn a_break_has_its_cause_from_what_was_on_the_wires() {
     let length = u16::try_from(packet.len()).unwrap().to_be_bytes();
     packet[2..4].copy_from_slice(&length);
     packet::mend_header(&mut packet);
-    let packet = Packet::copied_into(Vec::new(), &packet);
+    let packet = Packet::copied_into(Packet::default(), &packet);
     checker.see(3, LB_A, CLIENT, &request(client(2), vip(), 5));
     checker.see(3, SERVER, LB_A, &packet);
     checker.see(4, OTHER, LB_A, &packet);

@@ -82,7 +82,7 @@ impl Bench {
             step(&mut self.engine, &mut self.device, self.now);
             while let Some((interface, packet)) = self.device.take() {
                 out.push((interface, packet.bytes().to_vec()));
-                self.device.recycle(packet.buffer);
+                self.device.recycle(packet);
             }
             while self.engine.poll_event().is_some() {}
             if !self.device.has_waiting() {

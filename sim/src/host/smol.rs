@@ -376,7 +376,7 @@ impl phy::RxToken for In<'_> {
 
 impl phy::TxToken for Out<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-        let mut packet = Packet::of_length(Vec::new(), length);
+        let mut packet = Packet::of_length(Packet::default(), length);
         let result = fill(packet.bytes_mut());
         self.0.push(packet);
         result

@@ -72,7 +72,7 @@ impl Pair {
         let ends = (self.ends[from], self.ends[1 - from]);
         let built = out.transmits.drain(..).map(|transmit| {
             let length = transmit.data.map_or(0, |(_, _, length)| usize::try_from(length).unwrap());
-            packet::build(Vec::new(), ends, Header::Tcp(transmit.segment), length, |place| {
+            packet::build(Packet::default(), ends, Header::Tcp(transmit.segment), length, |place| {
                 if let Some((message, offset, _)) = transmit.data {
                     message.write(offset, place);
                 }

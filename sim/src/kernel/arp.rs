@@ -46,19 +46,15 @@ impl Message {
 
     /// The message in a frame to `destination`.
     fn frame(&self, destination: MacAddress, out: &mut Out) -> Packet {
-        let mut buffer = out.buffer();
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES - ETHERNET_BYTES, 0);
-        let start = buffer.len();
-        buffer.extend_from_slice(&frame::header_bytes(destination, self.sender_mac, frame::ARP));
+        let mut packet = out.buffer().emptied(HEADROOM_BYTES - ETHERNET_BYTES);
+        packet.extend(&frame::header_bytes(destination, self.sender_mac, frame::ARP));
         let operation = if self.is_reply { REPLY } else { REQUEST };
-        buffer.extend_from_slice(&[0, 1, 8, 0, 6, 4, 0, operation]);
-        buffer.extend_from_slice(&self.sender_mac.0);
-        buffer.extend_from_slice(&self.sender.v4_octets());
-        buffer.extend_from_slice(&self.target_mac.0);
-        buffer.extend_from_slice(&self.target.v4_octets());
-        let range = start..buffer.len();
-        Packet { buffer, range, id: 0 }
+        packet.extend(&[0, 1, 8, 0, 6, 4, 0, operation]);
+        packet.extend(&self.sender_mac.0);
+        packet.extend(&self.sender.v4_octets());
+        packet.extend(&self.target_mac.0);
+        packet.extend(&self.target.v4_octets());
+        packet
     }
 }
 

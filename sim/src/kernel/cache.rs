@@ -73,10 +73,9 @@ pub(super) struct PlainKey {
 
 impl PlainKey {
     /// That of a header without options and the ports behind it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(header: &[u8; 24], inlet: DeviceId) -> Self {
-        let [_, _, _, _, _, _, _, _, _, protocol, _, _, a0, a1, a2, a3, a4, a5, a6, a7, p0, p1, p2, p3] =
-            *header;
+        let [.., protocol, _, _, a0, a1, a2, a3, a4, a5, a6, a7, p0, p1, p2, p3] = *header;
         let ports = u32::from_be_bytes([p0, p1, p2, p3]);
         Self {
             addresses: u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),

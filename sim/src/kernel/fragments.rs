@@ -133,16 +133,13 @@ impl Kernel {
         self.counts.waiting -= count;
         self.counts.consumed += count - 1;
         let id = assembly.pieces.values().next().map_or(0, |first| first.packet.id);
-        let mut buffer = out.buffer();
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES, 0);
+        let mut packet = out.buffer().emptied(HEADROOM_BYTES);
+        packet.id = id;
         for (index, (_, piece)) in assembly.pieces.into_iter().enumerate() {
             let from = if index == 0 { 0 } else { piece.offset };
-            buffer.extend_from_slice(piece.packet.bytes().get(from..).unwrap_or(&[]));
+            packet.extend(piece.packet.bytes().get(from..).unwrap_or(&[]));
             out.recycle(piece.packet);
         }
-        let range = HEADROOM_BYTES..buffer.len();
-        let mut packet = Packet { buffer, range, id };
         make_whole(&mut packet);
         Some(packet)
     }
@@ -250,13 +247,10 @@ fn cut_v4(packet: &Packet, mtu: usize, out: &mut Out) -> Vec<Packet> {
     let count = body.len().div_ceil(room);
     let mut pieces = Vec::with_capacity(count);
     for (index, part) in body.chunks(room).enumerate() {
-        let mut buffer = out.buffer();
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES, 0);
-        buffer.extend_from_slice(header);
-        buffer.extend_from_slice(part);
-        let range = HEADROOM_BYTES..buffer.len();
-        let mut piece = Packet { buffer, range, id: packet.id };
+        let mut piece = out.buffer().emptied(HEADROOM_BYTES);
+        piece.id = packet.id;
+        piece.extend(header);
+        piece.extend(part);
         let total = u16::try_from(piece.range.len()).unwrap_or(u16::MAX).to_be_bytes();
         let offset = first_offset + u16::try_from(index * room / 8).unwrap_or(0);
         let more = if index + 1 < count { 0x2000 } else { was_more };
@@ -302,18 +296,15 @@ fn cut_v6(packet: &Packet, mtu: usize, identification: u32, out: &mut Out) -> Ve
     let count = body.len().div_ceil(room);
     let mut pieces = Vec::with_capacity(count);
     for (index, part) in body.chunks(room).enumerate() {
-        let mut buffer = out.buffer();
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES, 0);
-        buffer.extend_from_slice(header);
+        let mut piece = out.buffer().emptied(HEADROOM_BYTES);
+        piece.id = packet.id;
+        piece.extend(header);
         let more = u16::from(index + 1 < count);
         let field = u16::try_from(index * room).unwrap_or(0) | more;
-        buffer.extend_from_slice(&[*next, 0]);
-        buffer.extend_from_slice(&field.to_be_bytes());
-        buffer.extend_from_slice(&identification.to_be_bytes());
-        buffer.extend_from_slice(part);
-        let range = HEADROOM_BYTES..buffer.len();
-        let mut piece = Packet { buffer, range, id: packet.id };
+        piece.extend(&[*next, 0]);
+        piece.extend(&field.to_be_bytes());
+        piece.extend(&identification.to_be_bytes());
+        piece.extend(part);
         let behind = u16::try_from(FRAGMENT_BYTES + part.len()).unwrap_or(u16::MAX).to_be_bytes();
         if let [_, _, _, _, l0, l1, next, ..] = piece.bytes_mut() {
             ([*l0, *l1], *next) = (behind, ip::FRAGMENT);

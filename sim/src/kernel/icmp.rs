@@ -193,14 +193,11 @@ impl Kernel {
         let quoted = about.bytes().get(..room).unwrap_or_else(|| about.bytes());
         let (kind, code) = if is_v4 { refusal.kind_v4() } else { refusal.kind_v6() };
         let rest = if let Refusal::TooBig(mtu) = refusal { u32::from(mtu) } else { 0 };
-        let mut buffer = out.buffer();
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES + header_bytes, 0);
-        buffer.extend_from_slice(&[kind, code, 0, 0]);
-        buffer.extend_from_slice(&rest.to_be_bytes());
-        buffer.extend_from_slice(quoted);
-        let range = HEADROOM_BYTES..buffer.len();
-        let mut packet = Packet { buffer, range, id: 0 };
+        let mut packet = out.buffer().emptied(HEADROOM_BYTES + header_bytes);
+        packet.range.start = HEADROOM_BYTES;
+        packet.extend(&[kind, code, 0, 0]);
+        packet.extend(&rest.to_be_bytes());
+        packet.extend(quoted);
         // The priority of network control (RFC 1812 s.4.3.2.5), as Linux sets it.
         let traffic = if is_v4 { ip::traffic(about.bytes()) & 0x1e | 0xc0 } else { 0 };
         let protocol = if is_v4 { Protocol::ICMP } else { Protocol::ICMPV6 };

@@ -191,16 +191,21 @@ fn ports(protocol: Protocol, bytes: &[u8], offset: usize, total: usize) -> (u16,
     }
 }
 
+/// The same of one of IPv4.
+#[inline]
+pub(super) fn take_hop_v4(bytes: &mut [u8]) {
+    let Some([.., ttl, _, c0, c1]) = bytes.first_chunk_mut::<12>() else { return };
+    *ttl = ttl.saturating_sub(1);
+    // RFC 1624: the complemented sum grows by what the field loses, and by what is carried.
+    let (sum, is_over) = u16::from_be_bytes([*c0, *c1]).overflowing_add(0x100);
+    [*c0, *c1] = (sum + u16::from(is_over)).to_be_bytes();
+}
+
 /// Takes one off the time to live of a packet that has more than one left.
 #[inline]
 pub(super) fn take_hop(bytes: &mut [u8]) {
     match bytes {
-        [first, _, _, _, _, _, _, _, ttl, _, c0, c1, ..] if *first >> 4 == 4 => {
-            *ttl = ttl.saturating_sub(1);
-            // RFC 1624: the complemented sum grows by what the field loses.
-            let sum = u32::from(u16::from_be_bytes([*c0, *c1])) + 0x100;
-            [*c0, *c1] = fold_u32(sum).to_be_bytes();
-        }
+        [first, ..] if *first >> 4 == 4 => take_hop_v4(bytes),
         [first, _, _, _, _, _, _, hops, ..] if *first >> 4 == 6 => *hops = hops.saturating_sub(1),
         _ => {}
     }
@@ -313,10 +318,6 @@ pub(super) fn pseudo_sum(source: Ip, destination: Ip, protocol: Protocol, length
         sum(&source.v6_octets()) + sum(&destination.v6_octets())
     };
     both + u64::from(protocol.0) + u64::try_from(length).unwrap_or(0)
-}
-
-fn fold_u32(sum: u32) -> u16 {
-    u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(u16::MAX)
 }
 
 /// Changes a checksum by what a part that it covers has lost and gained (RFC 1624, equation 3).

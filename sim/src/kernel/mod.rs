@@ -220,12 +220,13 @@ impl Kernel {
         };
         match ethertype {
             frame::IPV4 => {
-                frame::take_front(&mut packet, frame::ETHERNET_BYTES);
                 if cast == Cast::Host
-                    && let Some(plain) = self.plain(inlet, &packet)
+                    && let Some(plain) = self.plain(inlet, packet_of(packet.bytes()))
                 {
+                    packet.range.start += frame::ETHERNET_BYTES;
                     return self.pass_plain(now, inlet, plain, packet, out);
                 }
+                frame::take_front(&mut packet, frame::ETHERNET_BYTES);
                 match ip::read_v4(&mut packet) {
                     Ok(head) => self.input(now, (inlet, cast), &head, packet, out),
                     Err(reason) => self.end(reason, packet, out),
@@ -280,7 +281,7 @@ impl Kernel {
         let Some(inlet) = DeviceId::try_from(place).ok().filter(|_| is_up) else {
             return self.end(KernelDrop::InterfaceDown, packet, out);
         };
-        if let Some(plain) = self.plain(inlet, &packet) {
+        if let Some(plain) = self.plain(inlet, packet.bytes()) {
             return self.pass_plain(now, inlet, plain, packet, out);
         }
         match ip::read(&mut packet) {
@@ -402,6 +403,11 @@ impl Kernel {
             self.neighbours.set_reachable(reachable);
         }
     }
+}
+
+/// What is behind the Ethernet header of a frame.
+fn packet_of(frame: &[u8]) -> &[u8] {
+    frame.get(frame::ETHERNET_BYTES..).unwrap_or(&[])
 }
 
 /// Between half and one and a half of the base (`neigh_rand_reach_time`).

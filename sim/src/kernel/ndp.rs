@@ -177,18 +177,15 @@ impl Kernel {
         out: &mut Out,
     ) {
         let Some(own) = self.device(device).mac() else { return };
-        let mut buffer = out.buffer();
-        buffer.clear();
-        buffer.resize(HEADROOM_BYTES + V6_BYTES, 0);
-        buffer.extend_from_slice(&[message.kind, 0, 0, 0, message.flags, 0, 0, 0]);
-        buffer.extend_from_slice(&message.target.v6_octets());
+        let mut packet = out.buffer().emptied(HEADROOM_BYTES + V6_BYTES);
+        packet.range.start = HEADROOM_BYTES;
+        packet.extend(&[message.kind, 0, 0, 0, message.flags, 0, 0, 0]);
+        packet.extend(&message.target.v6_octets());
         if let Some(address) = message.link_address {
             let option = if message.kind == SOLICITATION { SOURCE_OPTION } else { TARGET_OPTION };
-            buffer.extend_from_slice(&[option, 1]);
-            buffer.extend_from_slice(&address.0);
+            packet.extend(&[option, 1]);
+            packet.extend(&address.0);
         }
-        let range = HEADROOM_BYTES..buffer.len();
-        let mut packet = Packet { buffer, range, id: 0 };
         let head = NewHead {
             source,
             destination,

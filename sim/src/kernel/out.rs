@@ -4,7 +4,7 @@ use crate::packet::Packet;
 
 use super::drops::KernelDrop;
 
-/// Buffers that are kept for later: more packets than this are seldom under way.
+/// Packets whose buffers are kept for later: more packets than this are seldom under way.
 const POOL_MAX: usize = 4_096;
 
 /// A packet that is for the machine itself. Its range is the IP packet, with checked header, and whole.
@@ -28,12 +28,12 @@ pub struct Out {
     pub ended: Vec<(KernelDrop, Packet)>,
     /// Whether packets that ended are kept. Else their buffers are used again.
     pub keeps_ended: bool,
-    pool: Vec<Vec<u8>>,
+    pool: Vec<Packet>,
 }
 
 impl Out {
-    /// A buffer that was used before, or a new one.
-    pub fn buffer(&mut self) -> Vec<u8> {
+    /// A packet that has ended, whose buffer can be used again, or a new one.
+    pub fn buffer(&mut self) -> Packet {
         self.pool.pop().unwrap_or_default()
     }
 
@@ -42,10 +42,10 @@ impl Out {
         if self.up.is_empty() { None } else { Some(self.up.remove(0)) }
     }
 
-    /// Takes back the buffer of a packet that is of no more use.
+    /// Takes back a packet that is of no more use.
     pub fn recycle(&mut self, packet: Packet) {
         if self.pool.len() < POOL_MAX {
-            self.pool.push(packet.buffer);
+            self.pool.push(packet);
         }
     }
 

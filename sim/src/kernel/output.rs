@@ -23,7 +23,7 @@ impl Kernel {
         out: &mut Out,
     ) -> Result<(), KernelDrop> {
         if mark == 0
-            && let Some(plain) = self.plain(LOOPBACK, &packet)
+            && let Some(plain) = self.plain(LOOPBACK, packet.bytes())
         {
             if let Some(up) = self.pass_plain(now, LOOPBACK, plain, packet, out) {
                 out.up.push(up);

@@ -26,15 +26,18 @@ pub(super) struct Plain {
 
 impl Kernel {
     /// Where a plain packet goes, where that is known and nothing happens to it on the way but a hop.
-    #[inline]
-    pub(super) fn plain(&self, inlet: DeviceId, packet: &Packet) -> Option<Plain> {
-        let bytes = packet.bytes();
+    #[inline(always)]
+    pub(super) fn plain(&self, inlet: DeviceId, bytes: &[u8]) -> Option<Plain> {
         let header = bytes.first_chunk::<PLAIN_BYTES>()?;
-        let [first, _, t0, t1, _, _, f0, f1, ttl, protocol, ..] = *header;
-        let total = usize::from(u16::from_be_bytes([t0, t1]));
-        let is_whole = (f0 & 0x3f, f1) == (0, 0);
+        let (words, _) = header.as_chunks::<4>();
+        let [first, second, third, ..] = *words else { return None };
+        let [first, second, third] = [first, second, third].map(u32::from_be_bytes);
+        let [ttl, protocol, _, _] = third.to_be_bytes();
+        let total = usize::from(lower(first));
+        // Without options, and whole.
+        let is_plain = first >> 24 == 0x45 && second & 0x3fff == 0;
         let is_spoken = matches!(Protocol(protocol), Protocol::TCP | Protocol::UDP);
-        if first != 0x45 || !is_whole || !is_spoken || total < PLAIN_BYTES || total > bytes.len() {
+        if !is_plain || !is_spoken || total < PLAIN_BYTES || total > bytes.len() {
             return None;
         }
         let decision = self.cache.find_plain(&PlainKey::read(header, inlet))?;
@@ -51,7 +54,7 @@ impl Kernel {
     }
 
     /// Lets a plain packet go where packets like it go.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pass_plain(
         &mut self,
         now: Instant,
@@ -83,7 +86,7 @@ impl Kernel {
     #[inline]
     fn take_plain_hop(&mut self, inlet: DeviceId, packet: &mut Packet) {
         if inlet != LOOPBACK {
-            ip::take_hop(packet.bytes_mut());
+            ip::take_hop_v4(packet.bytes_mut());
             self.counts.forwarded += 1;
         }
     }
@@ -99,4 +102,10 @@ impl Kernel {
             self.cache.put_plain(PlainKey::of(head, inlet), decision);
         }
     }
+}
+
+/// The lower half of a word of a header.
+#[allow(clippy::cast_possible_truncation, reason = "the lower half is what is meant")]
+const fn lower(word: u32) -> u16 {
+    word as u16
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::comparison::{Comparison, METRICS, Metric};
 use super::data::{ForwarderRecord, RunRecord};
 use super::number::{self, grouped, nanoseconds};
+use crate::table::aligned;
 
 /// The most servers that are told; those with the fewest and the most requests are told of more.
 const SERVERS_MAX: usize = 40;
@@ -105,7 +106,7 @@ fn latency(record: &RunRecord, text: &mut String) -> std::fmt::Result {
         ]);
     }
     writeln!(text)?;
-    aligned(&rows, 1, text)?;
+    text.push_str(&aligned(&rows, 1));
     writeln!(text)
 }
 
@@ -131,7 +132,7 @@ fn servers(record: &RunRecord, text: &mut String) -> std::fmt::Result {
             grouped(server.broken),
         ]);
     }
-    aligned(&rows, 2, text)?;
+    text.push_str(&aligned(&rows, 2));
     if let Some(further) = record.servers.len().checked_sub(SERVERS_MAX).filter(|further| *further > 0) {
         let requests = record.servers.iter().map(|server| server.requests);
         let (least, most) = (requests.clone().min().unwrap_or(0), requests.max().unwrap_or(0));
@@ -296,39 +297,13 @@ pub fn comparison_text(comparison: &Comparison) -> String {
     // Writing into a String cannot fail.
     let _ =
         writeln!(text, "{}: {} rows, up to {seeds} seeds each\n", comparison.title, comparison.rows.len());
-    let _ = aligned(&rows, 1, &mut text);
+    text.push_str(&aligned(&rows, 1));
     let _ =
         writeln!(text, "\n* the best; ± half of the 95 % interval over the seeds, in percent of the mean");
     for note in comparison.all_notes() {
         let _ = writeln!(text, "note: {note}");
     }
     text
-}
-
-/// Columns as wide as their widest cell, with the first `left` of them aligned to the left.
-fn aligned<R: AsRef<[String]>>(rows: &[R], left: usize, text: &mut String) -> std::fmt::Result {
-    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.as_ref().get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.as_ref().iter().zip(&widths).enumerate() {
-            let gap = if column == 0 { "" } else { "  " };
-            if column < left {
-                write!(line, "{gap}{cell:<width$}")?;
-            } else {
-                write!(line, "{gap}{cell:>width$}")?;
-            }
-        }
-        writeln!(text, "{}", line.trim_end())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use evenkeel_engine::plan::{Builtin, DirectorPlan, GuestPlan, Plan, SchedulerPla
 use evenkeel_engine::{Duration, PlanError};
 use serde::Serialize;
 
-use super::text::aligned;
 use super::{Options, Outcome, ReplayError, replay};
 use crate::capture::Reader;
+use crate::table::aligned;
 use crate::world::Equipment;
 
 /// The version of the form of the JSON; it grows when a key changes its meaning or goes.
@@ -355,7 +355,7 @@ impl Comparison {
             let runs: Vec<&Run> = self.runs.iter().filter(|run| run.scheduler == *scheduler).collect();
             rows.push(row(scheduler, &runs));
         }
-        aligned(&rows, 1, text)?;
+        text.push_str(&aligned(&rows, 1));
         if seeds > 1 {
             writeln!(
                 text,
@@ -381,7 +381,7 @@ impl Comparison {
             row.extend(servers);
             rows.push(row);
         }
-        aligned(&rows, usize::MAX, text)?;
+        text.push_str(&aligned(&rows, usize::MAX));
         match self.differences.len().checked_sub(DIFFERENCES_SHOWN).filter(|more| *more > 0) {
             Some(more) => writeln!(text, "... and {more} more, all of them in the JSON"),
             None => Ok(()),

@@ -289,7 +289,9 @@ mod tests {
         let segment = Segment { sequence: 7, acknowledgement: 9, flags: Flags::ACK, window: 3 };
         let header = if is_tcp { Wanted::Tcp(segment) } else { Wanted::Udp };
         let fill = |payload: &mut [u8]| payload.fill(0x5a);
-        packet::build(Vec::new(), (end(1, 40_000), end(2, 80)), header, length, fill).bytes().to_vec()
+        packet::build(packet::Packet::default(), (end(1, 40_000), end(2, 80)), header, length, fill)
+            .bytes()
+            .to_vec()
     }
 
     fn changed(
@@ -360,7 +362,7 @@ mod tests {
     #[test]
     fn the_packet_in_an_error_is_changed_and_the_error_adds_up() {
         let about = built(false, 10);
-        let mut bytes = packet::port_unreachable(Vec::new(), &about).unwrap().bytes().to_vec();
+        let mut bytes = packet::port_unreachable(packet::Packet::default(), &about).unwrap().bytes().to_vec();
         let header = headers::read(&bytes).unwrap();
         let mut edit = changed(&header, "198.51.100.7", "10.0.3.20", (5, 8080), 0);
         let outer: [IpAddr; 2] = ["10.0.3.20", "198.51.100.7"].map(|text| text.parse().unwrap());

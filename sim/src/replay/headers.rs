@@ -270,7 +270,9 @@ mod tests {
     }
 
     fn built(header: Wanted, length: usize) -> Vec<u8> {
-        packet::build(Vec::new(), (end(1, 40_000), end(2, 80)), header, length, |_| {}).bytes().to_vec()
+        packet::build(packet::Packet::default(), (end(1, 40_000), end(2, 80)), header, length, |_| {})
+            .bytes()
+            .to_vec()
     }
 
     fn segment() -> Wanted {
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn an_error_is_read_as_what_it_quotes() {
         let about = built(Wanted::Udp, 10);
-        let error = packet::port_unreachable(Vec::new(), &about).unwrap();
+        let error = packet::port_unreachable(packet::Packet::default(), &about).unwrap();
         let header = read(error.bytes()).unwrap();
         assert_eq!(header.kind, Kind::Error { quoted: 28 });
         assert_eq!(header.tuple.to_string(), "udp 192.0.2.1:40000 > 192.0.2.2:80");

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::outcome::Outcome;
+use crate::table::aligned;
 
 /// Broken connections that are shown; the JSON has all.
 const BROKEN_MAX: usize = 20;
@@ -66,7 +67,7 @@ fn servers(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         row.extend(numbers.map(|number| number.to_string()));
         rows.push(row);
     }
-    aligned(&rows, 3, text)?;
+    text.push_str(&aligned(&rows, 3));
     writeln!(text)
 }
 
@@ -119,41 +120,4 @@ fn broken(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         writeln!(text, "... and {more} more, all of them in the JSON")?;
     }
     Ok(())
-}
-
-/// Columns as wide as their widest cell, with the first `left` of them aligned to the left.
-pub(super) fn aligned(rows: &[Vec<String>], left: usize, text: &mut String) -> std::fmt::Result {
-    let mut widths: Vec<usize> = Vec::new();
-    for row in rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let gap = if column == 0 { "" } else { "  " };
-            if column < left {
-                write!(line, "{gap}{cell:<width$}")?;
-            } else {
-                write!(line, "{gap}{cell:>width$}")?;
-            }
-        }
-        writeln!(text, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_line_up() {
-        let rows = [["a", "100"], ["long", "1"]].map(|row| row.map(str::to_owned).to_vec());
-        let mut text = String::new();
-        aligned(&rows, 1, &mut text).unwrap();
-        assert_eq!(text, "a     100\nlong    1\n");
-    }
 }

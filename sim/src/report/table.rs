@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{ForwarderReport, Outcome};
+use super::{ForwarderReport, Outcome, ServerReport};
 use crate::flow_mode;
 use crate::host::Cause;
 use crate::record::data::Mode;
+use crate::table::aligned;
 
 /// The text of a report, with a line's end at its end.
 pub(super) fn render(outcome: &Outcome) -> String {
@@ -87,12 +88,17 @@ fn milliseconds(nanoseconds: u64) -> String {
     format!("{}.{:03}", microseconds / 1_000, microseconds % 1_000)
 }
 
-/// The servers of a run without packets.
-fn flow_servers(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
-    let head = ["director", "server", "address", "weight", "flows", "share", "by weight", "completed"];
-    let mut rows = vec![head.map(str::to_owned)];
-    for server in &outcome.servers {
-        rows.push([
+/// The real servers as rows under their head: flows, shares, and what came of them, in packets where there are any.
+#[must_use]
+pub fn server_rows(mode: Mode, servers: &[ServerReport]) -> Vec<Vec<String>> {
+    let head = ["director", "server", "address", "weight", "flows", "share", "by weight"];
+    let tail: &[&str] = match mode {
+        Mode::Packet => &["packets to", "packets from"],
+        Mode::Flow => &["completed"],
+    };
+    let mut rows = vec![head.iter().chain(tail).map(|title| (*title).to_owned()).collect::<Vec<_>>()];
+    rows.extend(servers.iter().map(|server| {
+        let mut row = vec![
             server.director.clone(),
             server.server.clone(),
             server.address.clone(),
@@ -100,70 +106,21 @@ fn flow_servers(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
             server.flows.to_string(),
             format!("{:.1} %", server.flows_percent),
             format!("{:.1} %", server.weight_percent),
-            server.answered.to_string(),
-        ]);
-    }
-    aligned(&rows, 3, text)?;
-    writeln!(text)
+        ];
+        match mode {
+            Mode::Packet => row.extend([server.packets_to.to_string(), server.packets_from.to_string()]),
+            Mode::Flow => row.push(server.answered.to_string()),
+        }
+        row
+    }));
+    rows
 }
 
 fn servers(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     if outcome.servers.is_empty() {
         return Ok(());
     }
-    if outcome.mode == Mode::Flow {
-        return flow_servers(outcome, text);
-    }
-    let head = [
-        "director",
-        "server",
-        "address",
-        "weight",
-        "flows",
-        "share",
-        "by weight",
-        "packets to",
-        "packets from",
-    ];
-    let mut rows = vec![head.map(str::to_owned)];
-    for server in &outcome.servers {
-        rows.push([
-            server.director.clone(),
-            server.server.clone(),
-            server.address.clone(),
-            server.weight.to_string(),
-            server.flows.to_string(),
-            format!("{:.1} %", server.flows_percent),
-            format!("{:.1} %", server.weight_percent),
-            server.packets_to.to_string(),
-            server.packets_from.to_string(),
-        ]);
-    }
-    aligned(&rows, 3, text)?;
-    writeln!(text)
-}
-
-/// Columns as wide as their widest cell, with the first `left` of them aligned to the left.
-fn aligned<const N: usize>(rows: &[[String; N]], left: usize, text: &mut String) -> std::fmt::Result {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let gap = if column == 0 { "" } else { "  " };
-            if column < left {
-                write!(line, "{gap}{cell:<width$}")?;
-            } else {
-                write!(line, "{gap}{cell:>width$}")?;
-            }
-        }
-        writeln!(text, "{}", line.trim_end())?;
-    }
-    Ok(())
+    writeln!(text, "{}", aligned(&server_rows(outcome.mode, &outcome.servers), 3))
 }
 
 fn forwarders(mode: Mode, forwarders: &[ForwarderReport], text: &mut String) -> std::fmt::Result {
@@ -209,17 +166,4 @@ fn expectations(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_line_up() {
-        let rows = [["a", "100"], ["long", "1"]].map(|row| row.map(str::to_owned));
-        let mut text = String::new();
-        aligned(&rows, 1, &mut text).unwrap();
-        assert_eq!(text, "a     100\nlong    1\n");
-    }
 }

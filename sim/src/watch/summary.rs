@@ -239,7 +239,7 @@ mod tests {
             End { address: Ipv4Addr::new(10, 0, 0, 1), port: 4_242 },
             End { address: Ipv4Addr::new(10, 0, 0, 2), port: 80 },
         );
-        build(Vec::new(), ends, Wanted::Tcp(segment), 3, |_| {}).bytes().to_vec()
+        build(crate::packet::Packet::default(), ends, Wanted::Tcp(segment), 3, |_| {}).bytes().to_vec()
     }
 
     #[test]

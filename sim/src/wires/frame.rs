@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_tag_goes_in_and_out_again() {
-        let mut packet = Packet::copied_into(Vec::new(), b"what is carried");
+        let mut packet = Packet::copied_into(Packet::default(), b"what is carried");
         put_header(&mut packet, &header_bytes(A, B, IPV4));
         let untagged = packet.bytes().to_vec();
         assert_eq!(vlan(packet.bytes()), None);
@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_buffer_without_room_in_front_gets_some() {
-        let mut packet = Packet { buffer: vec![1, 2, 3], range: 0..3, id: 0 };
+        let mut packet = Packet::default().emptied(0);
+        packet.extend(&[1, 2, 3]);
         put_header(&mut packet, &header_bytes(A, B, ARP));
         assert_eq!(packet.bytes().get(14..), Some(&[1, 2, 3][..]));
         assert_eq!(header(packet.bytes()), Some((A, B, ARP)));
@@ -163,7 +164,7 @@ mod tests {
         for length in 0..bytes.len() {
             let cut = bytes.get(..length).unwrap();
             assert_eq!(payload(cut), (0, length));
-            let mut packet = Packet::copied_into(Vec::new(), cut);
+            let mut packet = Packet::copied_into(Packet::default(), cut);
             push_tag(&mut packet, 1);
             pop_tag(&mut packet);
         }

@@ -172,7 +172,9 @@ pub struct Wire {
     is_up: bool,
     /// When the last frame so far will have left, in picoseconds.
     busy_until_ps: u64,
-    /// When each frame that is being sent or waits will have left, in nanoseconds, and its bytes.
+    /// When the last frame will have left, in nanoseconds, and its bytes.
+    last: Option<(u64, u32)>,
+    /// The same of each one before it that is being sent or waits, as it was when the last one came.
     leaving: VecDeque<(u64, u32)>,
     leaving_bytes: u64,
     last_arrival: Instant,
@@ -198,6 +200,7 @@ impl Wire {
             plain_delay: None,
             is_up: true,
             busy_until_ps: 0,
+            last: None,
             leaving: VecDeque::new(),
             leaving_bytes: 0,
             last_arrival: Instant::ZERO,
@@ -282,7 +285,8 @@ impl Wire {
     #[must_use]
     pub fn queue(&self, now: Instant) -> (usize, u64) {
         let left = self.leaving.partition_point(|(at, _)| *at <= now.as_nanos());
-        let waiting = self.leaving.range(left..).skip(1);
+        let last = self.last.iter().filter(|(at, _)| *at > now.as_nanos());
+        let waiting = self.leaving.range(left..).chain(last).skip(1);
         waiting.fold((0, 0), |(count, bytes), (_, length)| (count + 1, bytes + u64::from(*length)))
     }
 
@@ -303,13 +307,7 @@ impl Wire {
         let bytes = packet.range.len();
         let now_ps = now.as_nanos().saturating_mul(1_000);
         let idle_ps = now_ps.saturating_sub(self.busy_until_ps);
-        while let Some((left, length)) = self.leaving.front().copied() {
-            if left > now.as_nanos() {
-                break;
-            }
-            self.leaving.pop_front();
-            self.leaving_bytes -= u64::from(length);
-        }
+        self.let_leave(now);
         if !self.leaving.is_empty() || matches!(self.quality.queue, Discipline::Red(_)) {
             self.admit(packet, idle_ps)?;
         }
@@ -320,10 +318,20 @@ impl Wire {
         };
         self.busy_until_ps = self.busy_until_ps.max(now_ps).saturating_add(duration_ps);
         let departure = self.busy_until_ps.div_ceil(1_000);
-        let length = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.leaving.push_back((departure, length));
-        self.leaving_bytes += u64::from(length);
+        self.last = Some((departure, u32::try_from(bytes).unwrap_or(u32::MAX)));
         Ok(Instant::from_nanos(departure))
+    }
+
+    /// Forgets frames that have left; the last one so far takes its place among those that have not.
+    #[inline]
+    fn let_leave(&mut self, now: Instant) {
+        while let Some((_, length)) = self.leaving.pop_front_if(|(left, _)| *left <= now.as_nanos()) {
+            self.leaving_bytes -= u64::from(length);
+        }
+        if let Some(last) = self.last.take().filter(|(left, _)| *left > now.as_nanos()) {
+            self.leaving.push_back(last);
+            self.leaving_bytes += u64::from(last.1);
+        }
     }
 
     /// Whether a frame may wait behind those that are there already.

@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::kernel::plan::KernelPlan;
 use crate::net::{Event, Net, Socket};
 use crate::payload::identity;
-use crate::queue::{EventQueue, HeapQueue, WheelQueue};
+use crate::queue::{AnyQueue, HeapQueue};
 use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, Turn, When};
 use crate::wires::{Membership, Switch, SwitchPlan, Wire};
 use crate::work::AgentModel;
@@ -133,10 +133,10 @@ fn hosts(scenario: &Scenario) -> BTreeMap<IpAddr, usize> {
     each.flat_map(|host| addresses(scenario, host).map(move |address| (address, host))).collect()
 }
 
-fn queue(wanted: Queue) -> Box<dyn EventQueue<Event>> {
+fn queue(wanted: Queue) -> AnyQueue<Event> {
     match wanted {
-        Queue::Wheel => Box::new(WheelQueue::default()),
-        Queue::Heap => Box::new(HeapQueue::default()),
+        Queue::Wheel => AnyQueue::Wheel(Box::default()),
+        Queue::Heap => AnyQueue::Heap(HeapQueue::default()),
     }
 }
 

@@ -351,8 +351,8 @@ impl World<'_> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Arrive { flight } => {
-                let Some((machine, interface, frame)) = self.net.arrive(flight) else { return };
+            Event::Arrive { frame, at } => {
+                let Some((machine, interface, frame)) = self.net.arrive(frame, at) else { return };
                 if let Some(node) = self.machines.get_mut(machine) {
                     node.receive(&mut self.net, interface, frame);
                 }

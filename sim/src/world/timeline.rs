@@ -31,10 +31,9 @@ impl World<'_> {
     /// Lets everything be due that has a time of its own.
     pub(super) fn begin_timeline(&mut self) {
         for (index, happening) in self.scenario.timeline.iter().enumerate() {
-            let event = Event::Happen { happening: index };
             let Some(draw) = self.fates.get_mut(index) else { continue };
             for at in happening.when.moments(draw, self.scenario.duration) {
-                self.net.schedule(Instant::ZERO.after(at), event);
+                self.net.schedule(Instant::ZERO.after(at), Event::Happen { happening: index });
             }
         }
     }

@@ -198,14 +198,20 @@ pub fn client(last: u8) -> End {
 }
 
 pub fn udp(ends: (End, End), payload: &[u8]) -> Vec<u8> {
-    build(Vec::new(), ends, Header::Udp, payload.len(), |place| place.copy_from_slice(payload))
-        .bytes()
-        .to_vec()
+    build(evenkeel_sim::packet::Packet::default(), ends, Header::Udp, payload.len(), |place| {
+        place.copy_from_slice(payload)
+    })
+    .bytes()
+    .to_vec()
 }
 
 pub fn tcp(ends: (End, End), flags: Flags, sequence: u32, acknowledgement: u32, payload: &[u8]) -> Vec<u8> {
     let header = Header::Tcp(Segment { sequence, acknowledgement, flags, window: 65_000 });
-    build(Vec::new(), ends, header, payload.len(), |place| place.copy_from_slice(payload)).bytes().to_vec()
+    build(evenkeel_sim::packet::Packet::default(), ends, header, payload.len(), |place| {
+        place.copy_from_slice(payload)
+    })
+    .bytes()
+    .to_vec()
 }
 
 /// An IPv4 packet without options that may not be cut.

@@ -111,14 +111,16 @@ fn fresh(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     Ok(value)
 }
 
-/// What decided where a component was asked: its pick, and what another engine looks at that picks the same.
+/// What decided where components were asked: what they said, and what another engine looks at that is told the same.
 fn state_as_told(
     arguments: &Arguments,
     told: &Explanation,
     asked: &Asked,
 ) -> Result<Result<Vec<u8>, MemoryError>, Failure> {
     let mut other = engine(arguments, prepared(arguments)?)?;
-    other.pick_as_told(told);
+    if let Err(error) = other.answer_as_told(told) {
+        return Ok(Err(error));
+    }
     let again = other.explain(&asked.bytes, asked.interface, told.account.at);
     let is_same = (&again.account.end, &again.account.after) == (&told.account.end, &told.account.after);
     Ok(if is_same { other.remember(&again) } else { Err(MemoryError::Component) })
@@ -171,13 +173,16 @@ fn replayed(arguments: &Arguments, text: &str) -> Result<serde_json::Value, Fail
     }
     let (mut value, _) = again(true)?;
     if let Some(map) = value.as_object_mut() {
-        map.insert("pick_is_as_told".to_owned(), true.into());
+        map.insert("is_as_told".to_owned(), true.into());
     }
     Ok(value)
 }
 
-/// Whether the scheduler, if one was asked, picked as it did then.
+/// Whether the scheduler and the components that were asked answered as they did then.
 fn is_as_remembered(told: &Explanation, memory: &Memory, plan: &Plan) -> bool {
+    if told.unknown().is_some() || told.touched.answers != memory.answers {
+        return false;
+    }
     let picked =
         told.account.steps().find_map(|step| if let Step::Picked(pick) = step { Some(pick) } else { None });
     let Some((director, server)) = memory.pick else { return true };

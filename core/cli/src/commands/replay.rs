@@ -14,7 +14,7 @@ use evenkeel_sim::capture::Reader;
 use evenkeel_sim::replay::compare::{CompareError, Input, compare, set_scheduler};
 use evenkeel_sim::replay::{Mapping, Options, Outcome, ReplayError, Sides, replay};
 
-use super::{ConfigArgument, components, sim_compare};
+use super::{ConfigArgument, components, sim_compare, sim_run};
 use crate::progress::Progress;
 use crate::{Failure, output};
 
@@ -106,7 +106,7 @@ struct How {
     #[arg(long)]
     both: bool,
     /// A longer time between two packets is shortened to this
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = sim_run::moment)]
     max_gap: Duration,
     /// Leave wrong checksums as they are, instead of repairing them
     #[arg(long)]
@@ -123,24 +123,6 @@ impl How {
             seed,
         }
     }
-}
-
-/// A whole number and its unit.
-fn time(text: &str) -> Result<Duration, String> {
-    let form = || "write a number and a unit: 500us, 10ms, 1s, 5m, 1h".to_owned();
-    let end = text.find(|digit: char| !digit.is_ascii_digit()).ok_or_else(form)?;
-    let (number, unit) = text.split_at(end);
-    let number: u64 = number.parse().map_err(|_| form())?;
-    let unit: u64 = match unit {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        _ => return Err(form()),
-    };
-    number.checked_mul(unit).map(Duration::from_nanos).ok_or_else(|| "at most 584 years".to_owned())
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -106,6 +106,7 @@ impl World {
             return None;
         }
         hold();
+        sweep();
         let folder = std::env::temp_dir().join(format!("evenkeel-{prefix}"));
         std::fs::create_dir_all(&folder).unwrap();
         let world = Self { prefix, hosts: hosts.to_vec(), folder };
@@ -264,6 +265,24 @@ impl Drop for World {
             }
         });
     }
+}
+
+/// Removes what tests left that were killed: namespaces whose name says of a process that is no more, with whatever still
+/// runs in them. Once is enough: who is killed later is seen to by the next program.
+fn sweep() {
+    static SWEPT: std::sync::Once = std::sync::Once::new();
+    SWEPT.call_once(|| {
+        let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            let owner = name.strip_prefix("ek").and_then(|rest| rest.split_once('x'));
+            let Some(owner) = owner.and_then(|(owner, _)| owner.parse::<u32>().ok()) else { continue };
+            if !Path::new(&format!("/proc/{owner}")).exists() {
+                sh(&format!(
+                    "ip netns pids {name} | xargs -r kill -9 || true; ip netns delete {name} || true"
+                ));
+            }
+        }
+    });
 }
 
 /// Takes the only place; a test with two worlds takes it once.

@@ -115,7 +115,7 @@ pub struct Held {
 
 /// How far the decision on a datagram has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// The first piece has not come.
     Waiting,
     /// The caller has the first piece and decides.
@@ -124,6 +124,21 @@ enum Phase {
     Settled(FiveTuple),
     /// All pieces from now on are dropped.
     Refused(DropReason),
+}
+
+/// What has come of a datagram so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    pub(crate) key: FragmentKey,
+    pub(crate) phase: Phase,
+    /// First byte and first byte behind it of each piece, in order, without overlap.
+    pub(crate) pieces: Vec<(u16, u16)>,
+    /// The length of the datagram, once its last piece has come.
+    pub(crate) end: Option<u16>,
+    /// What waits for the first piece, in order of arrival.
+    pub(crate) held: Vec<(InterfaceId, Vec<u8>)>,
+    /// When the last new piece came.
+    pub(crate) touched: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -380,6 +395,27 @@ impl Fragments {
     #[must_use]
     pub fn datagrams(&self) -> usize {
         self.places.len()
+    }
+
+    /// What has come of the datagram `key`.
+    pub(crate) fn passed(&self, key: &FragmentKey) -> Option<Passed> {
+        let datagram = self.datagrams.get(*self.places.get(key)? as usize)?;
+        let Datagram { phase, end, touched, .. } = *datagram;
+        let (pieces, held) = (datagram.pieces.clone(), datagram.held.clone());
+        Some(Passed { key: *key, phase, pieces, end, held, touched })
+    }
+
+    /// Takes in what had come of a datagram elsewhere.
+    pub(crate) fn recall(&mut self, passed: Passed) {
+        let Passed { key, phase, pieces, end, held, touched } = passed;
+        let place = self.begin(key, touched);
+        let Some(datagram) = self.datagrams.get_mut(place as usize) else { return };
+        datagram.seen_bytes = pieces.iter().map(|(start, end)| u32::from(end.saturating_sub(*start))).sum();
+        datagram.held_bytes = held.iter().map(|(_, bytes)| bytes.len()).sum();
+        self.held_bytes += datagram.held_bytes;
+        self.held_pieces += held.len();
+        (datagram.phase, datagram.pieces, datagram.end, datagram.held) = (phase, pieces, end, held);
+        self.relist(place);
     }
 
     /// A place for a new datagram. Others give way where a bound is reached.

@@ -25,7 +25,9 @@ pub use filter::{Facts, Filter, Quality};
 
 use crate::device::BATCH_MAX;
 use crate::director::sticky;
+use crate::flow::fragments::FragmentKey;
 use crate::nat::PoolKey;
+use crate::policy::PolicyVerdict;
 use crate::time::Instant;
 use crate::verdict::{InterfaceId, Verdict};
 use crate::wire::{Address, FiveTuple};
@@ -94,8 +96,23 @@ pub struct Touched {
     pub asked: Option<(Address, Address)>,
     /// The same of those about packets that leave.
     pub asked_leaving: Option<(Address, Address)>,
-    /// Whether the fragments under way mattered.
-    pub has_fragments: bool,
+    /// Of which datagram the fragments under way mattered.
+    pub datagram: Option<FragmentKey>,
+    /// What components about policy answered, in the order of the questions.
+    pub answers: Vec<PolicyTold>,
+}
+
+/// What a component about policy said of one packet, after the limit that it named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyTold {
+    /// Whether it was asked among those about packets that leave.
+    pub is_leaving: bool,
+    /// Its place in the chain, or among those.
+    pub place: u16,
+    /// Which packet it was asked about.
+    pub tuple: FiveTuple,
+    /// What it said.
+    pub verdict: PolicyVerdict,
 }
 
 impl fmt::Debug for Journal {

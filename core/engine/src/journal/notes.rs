@@ -4,8 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{
-    Candidate, Change, FINDINGS_MAX, Journal, Known, Pick, Review, Route, Ruling, Settlement, Step, Stick,
-    Study, Way,
+    Candidate, Change, FINDINGS_MAX, Journal, Known, Pick, PolicyTold, Review, Route, Ruling, Settlement,
+    Step, Stick, Study, Way,
 };
 use crate::device::{Device, PacketBuffer};
 use crate::director::builtin::drawn_between;
@@ -253,7 +253,7 @@ pub(crate) fn decide_aloud(
             .map(|(place, flow)| study_of(chain, number, (place, flow), journal, now))
             .collect();
         chain.step(number, flows, now);
-        note_stage(chain, journal, number, studies, slots);
+        note_stage(chain, journal, number, studies, (flows, slots));
     }
 }
 
@@ -273,7 +273,7 @@ pub(crate) fn judge_aloud(
         }
         touch_policy(journal, chain, number, packets);
         let asked = chain.asked().iter().map(|place| Some((*place, None))).collect();
-        note_stage(chain, journal, number, asked, slots);
+        note_stage(chain, journal, number, asked, (packets, slots));
     }
 }
 
@@ -303,13 +303,13 @@ fn study_of(
     Some((place, rules.map(|rules| study(rules, flow, journal.is_thorough(), now))))
 }
 
-/// Notes what the link at `number`, which was asked last, has said.
+/// Notes what the link at `number`, which was asked last, has said of `flows`.
 fn note_stage(
     chain: &Chain,
     journal: &mut Journal,
     number: usize,
     studies: Vec<Option<(usize, Option<Study>)>>,
-    slots: &[usize],
+    (flows, slots): (&[PolicyFlow], &[usize]),
 ) {
     let Some(stage) = chain.stages().get(number) else { return };
     let took = journal.share(studies.iter().flatten().count());
@@ -319,7 +319,14 @@ fn note_stage(
             Stage::Rules(_) => (RULES, false),
             Stage::Guest(guest) => (guest.name(), guest.is_absent() && chain.asked().contains(&place)),
         };
-        let ruling = Ruling { verdict: decided.verdict, study, is_unknown };
+        let verdict = decided.verdict;
+        if let (Stage::Guest(_), Some(flow), true) = (stage, flows.get(place), chain.asked().contains(&place))
+        {
+            let (is_leaving, place) = (chain.is_about_leaving(), u16::try_from(number).unwrap_or(u16::MAX));
+            let answer = PolicyTold { is_leaving, place, tuple: flow.tuple, verdict };
+            journal.touch(|touched| touched.answers.push(answer));
+        }
+        let ruling = Ruling { verdict, study, is_unknown };
         journal.note_at(*slot, Step::Policy { place: number, name: String::from(name), ruling }, took);
     }
 }

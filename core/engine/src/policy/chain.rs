@@ -24,7 +24,7 @@ use crate::engine::Guests;
 use crate::plan::{FlowPlan, Plan, PolicyGuestPlan, PolicyPlan};
 use crate::status::PolicyStatus;
 use crate::time::Instant;
-use crate::wire::HashKey;
+use crate::wire::{FiveTuple, HashKey};
 
 /// The most guests of a plan that judge packets: a flow remembers by one bit for each whether it has met them.
 pub const PACKET_GUESTS_MAX: usize = 2;
@@ -80,6 +80,30 @@ impl Policy for Absent {
     }
 
     fn decide(&mut self, _flows: &[PolicyFlow], _answers: &mut [PolicyAnswer], _now: Instant) {}
+}
+
+/// A policy that answers again what another one has answered, and else nothing.
+#[derive(Clone, Debug)]
+struct Told {
+    name: String,
+    answers: Vec<(FiveTuple, PolicyVerdict)>,
+}
+
+impl Policy for Told {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn decide(&mut self, flows: &[PolicyFlow], answers: &mut [PolicyAnswer], _now: Instant) {
+        for (flow, answer) in flows.iter().zip(answers) {
+            let told = self.answers.iter().find(|(tuple, _)| *tuple == flow.tuple);
+            *answer = told.map_or(PolicyAnswer::SKIP, |(_, verdict)| (*verdict).into());
+        }
+    }
+
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        Some(Box::new(self.clone()))
+    }
 }
 
 /// What the chain says of a flow.
@@ -276,6 +300,15 @@ impl Chain {
         Self { stages, judges, is_about_leaving, ..Self::default() }
     }
 
+    /// Has the guest at `number` answer so from now on, under the same name; no such guest, nothing. The answers hold
+    /// whatever its limits say.
+    pub(crate) fn fix(&mut self, number: usize, answers: Vec<(FiveTuple, PolicyVerdict)>) {
+        if let Some(Stage::Guest(guest)) = self.stages.get_mut(number) {
+            let name = guest.name.clone();
+            (guest.policy, guest.is_absent) = (Box::new(Told { name, answers }), false);
+        }
+    }
+
     /// What the rules in force say of an open flow. Counts nothing.
     #[must_use]
     pub fn review(&self, flow: &PolicyFlow) -> Review {
@@ -425,7 +458,7 @@ impl Guest {
         }
     }
 
-    /// Whether nobody can be asked in its place.
+    /// Whether nobody can be asked in its place, in an engine that only explains.
     pub(crate) const fn is_absent(&self) -> bool {
         self.is_absent
     }

@@ -54,7 +54,7 @@ fn exchange(lab: &mut Lab, requests: u16) -> (usize, usize) {
             lab.run(Duration::from_millis(500));
             for got in lab.take(BALANCER_AT) {
                 assert_eq!(got.tun, Some(0));
-                lab.receive_from_tun(BALANCER_AT, 1, Packet::copied_into(Vec::new(), &got.bytes));
+                lab.receive_from_tun(BALANCER_AT, 1, Packet::copied_into(Packet::default(), &got.bytes));
             }
             for _ in lab.take(SERVER_AT) {
                 served += 1;
@@ -246,7 +246,7 @@ fn without_its_table_a_reply_leaves_by_the_wrong_interface_and_is_dropped_by_rp_
 fn a_switch_passes_what_it_does_not_know_and_a_machine_drops_it() {
     let (a, b) = (plan(1, &[&["10.0.0.1/24"]]), plan(2, &[&["10.0.0.2/24"]]));
     let mut lab = Lab::new(&[(a, &[0]), (b, &[0])]);
-    let mut frame = Packet::copied_into(Vec::new(), &[0x42; 50]);
+    let mut frame = Packet::copied_into(Packet::default(), &[0x42; 50]);
     frame::put_header(&mut frame, &frame::header_bytes(mac(2, 0), mac(1, 0), 0x88b5));
     let before = frame.bytes().to_vec();
     lab.with(0, |_, _, out| out.frames.push((0, frame)));

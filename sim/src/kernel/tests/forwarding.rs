@@ -240,7 +240,7 @@ fn a_broken_header_ends_a_packet() {
     // Padding behind the packet is cut off.
     let mut padded = whole.bytes().to_vec();
     padded.extend([0; 18]);
-    let (frames, _) = pass(&mut kernel, Packet::copied_into(Vec::new(), &padded));
+    let (frames, _) = pass(&mut kernel, Packet::copied_into(Packet::default(), &padded));
     assert_eq!(frames[0].1.len(), 14 + whole.bytes().len());
 }
 
@@ -369,7 +369,7 @@ fn errors_are_limited_per_host_and_in_all() {
 fn no_error_is_sent_about_errors_fragments_and_packets_to_many() {
     let mut kernel = router(|_| {});
     let error = packet::icmp_about(
-        Vec::new(),
+        Packet::default(),
         (3, 1),
         "10.0.0.7".parse().unwrap(),
         udp(("203.0.113.1", 1), ("10.0.0.7", 2), 8).bytes(),
@@ -431,7 +431,7 @@ fn a_program_learns_at_once_that_no_way_leads_there() {
     assert_eq!(send(udp(("10.0.0.1", 1), ("203.0.113.1", 2), 8)), Err(KernelDrop::Prohibited));
     assert_eq!(send(udp(("10.0.0.1", 1), ("0.0.0.0", 2), 8)), Err(KernelDrop::MartianDestination));
     assert_eq!(send(udp(("10.1.0.1", 1), ("10.1.0.50", 2), 900)), Err(KernelDrop::TooBig));
-    assert_eq!(send(Packet::copied_into(Vec::new(), &[9])), Err(KernelDrop::Malformed));
+    assert_eq!(send(Packet::copied_into(Packet::default(), &[9])), Err(KernelDrop::Malformed));
     let Some(Up::Host(error)) = out.up.pop() else { panic!("told of the MTU as well") };
     assert_eq!((error.bytes()[20], error.bytes()[21]), (3, 4));
     assert_eq!(kernel.mtu_to(ip("10.1.0.50")), Some(600));

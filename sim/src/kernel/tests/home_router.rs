@@ -35,7 +35,7 @@ fn lab() -> Lab {
 fn tcp(from: (&str, u16), to: (&str, u16), flags: Flags) -> Packet {
     let end = |(address, port): (&str, u16)| End { address: ip(address), port };
     let segment = Segment { sequence: 1, acknowledgement: 2, flags, window: 3 };
-    packet::build(Vec::new(), (end(from), end(to)), Header::Tcp(segment), 5, |payload| payload.fill(7))
+    packet::build(Packet::default(), (end(from), end(to)), Header::Tcp(segment), 5, |payload| payload.fill(7))
 }
 
 /// The ends of the only packet that a machine got, whose checksums are right.
@@ -120,7 +120,7 @@ fn errors_about_packets_of_both_directions_are_translated() {
     send(&mut lab, INSIDE, udp(("192.168.0.7", 4_000), ("203.0.113.80", 80), 8));
     let got = lab.take(SERVER).remove(0);
     lab.with(SERVER, |kernel, now, out| {
-        kernel.reject(now, Refusal::PortUnreachable, Packet::copied_into(Vec::new(), &got.bytes), out);
+        kernel.reject(now, Refusal::PortUnreachable, Packet::copied_into(Packet::default(), &got.bytes), out);
     });
     lab.run(Duration::from_millis(1));
     let told = lab.take(INSIDE).remove(0);
@@ -133,7 +133,7 @@ fn errors_about_packets_of_both_directions_are_translated() {
     send(&mut lab, SERVER, udp(("203.0.113.80", 80), (OUTER, 4_000), 8));
     let got = lab.take(INSIDE).remove(0);
     lab.with(INSIDE, |kernel, now, out| {
-        kernel.reject(now, Refusal::PortUnreachable, Packet::copied_into(Vec::new(), &got.bytes), out);
+        kernel.reject(now, Refusal::PortUnreachable, Packet::copied_into(Packet::default(), &got.bytes), out);
     });
     lab.run(Duration::from_millis(1));
     let told = lab.take(SERVER).remove(0);

@@ -66,7 +66,7 @@ pub(super) fn default_route(gateway: &str) -> Route {
 /// A datagram.
 pub(super) fn udp(from: (&str, u16), to: (&str, u16), length: usize) -> Packet {
     let end = |(address, port): (&str, u16)| End { address: ip(address), port };
-    packet::build(Vec::new(), (end(from), end(to)), Header::Udp, length, |payload| payload.fill(7))
+    packet::build(Packet::default(), (end(from), end(to)), Header::Udp, length, |payload| payload.fill(7))
 }
 
 /// An echo request.
@@ -84,7 +84,7 @@ pub(super) fn echo_request(from: &str, to: &str, id: u16, payload: &[u8]) -> Pac
         }
         _ => panic!("two families"),
     }
-    Packet::copied_into(Vec::new(), &bytes)
+    Packet::copied_into(Packet::default(), &bytes)
 }
 
 /// Asserts that lengths and checksums of a frame are right, as another reader of packets sees them.
@@ -160,7 +160,7 @@ fn arp(operation: u8, sender: (MacAddress, &str), target: (MacAddress, &str), to
         bytes.extend(mac.0);
         bytes.extend(octets(address));
     }
-    let mut packet = Packet::copied_into(Vec::new(), &bytes);
+    let mut packet = Packet::copied_into(Packet::default(), &bytes);
     frame::put_header(&mut packet, &frame::header_bytes(to, sender.0, frame::ARP));
     packet
 }
@@ -303,7 +303,7 @@ impl Lab {
             for exit in exits {
                 let (to, interface) = self.plugged[&(network, exit.port)];
                 self.sequence += 1;
-                let copy = Packet::copied_into(Vec::new(), packet.bytes());
+                let copy = Packet::copied_into(Packet::default(), packet.bytes());
                 self.flying.insert((self.now.after(HOP), self.sequence), (to, interface, copy));
             }
         }

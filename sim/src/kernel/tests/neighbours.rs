@@ -206,8 +206,8 @@ fn frames_for_others_and_frames_cut_short_end() {
     let mut out = Out::default();
     let now = Instant::ZERO;
     kernel.receive(now, 0, framed(mac(2, 0), mac(3, 0), udp(("10.0.0.2", 1), ("10.0.0.1", 2), 8)), &mut out);
-    kernel.receive(now, 0, Packet::copied_into(Vec::new(), &[1; 13]), &mut out);
-    kernel.receive(now, 5, Packet::copied_into(Vec::new(), &[1; 60]), &mut out);
+    kernel.receive(now, 0, Packet::copied_into(Packet::default(), &[1; 13]), &mut out);
+    kernel.receive(now, 5, Packet::copied_into(Packet::default(), &[1; 60]), &mut out);
     let mut cut = arp_request(mac(2, 0), "10.0.0.2", "10.0.0.1");
     cut.range.end -= 1;
     kernel.receive(now, 0, cut, &mut out);

@@ -156,7 +156,7 @@ fn draw_packet(draw: &mut Stream, depth: u8) -> Packet {
         }
         _ => unreachable!("both of one family"),
     }
-    Packet::copied_into(Vec::new(), &bytes)
+    Packet::copied_into(Packet::default(), &bytes)
 }
 
 /// A frame: sense, nonsense, or sense with a few changed bytes.
@@ -262,11 +262,11 @@ proptest! {
             for start in [&mac(1, 0).0[..], &[]] {
                 for kind in [[8, 0], [8, 6], [0x86, 0xdd]] {
                     let frame = [start, &[2; 6], &kind, &bytes].concat();
-                    kernel.receive(Instant::ZERO, 0, Packet::copied_into(Vec::new(), &frame), &mut out);
+                    kernel.receive(Instant::ZERO, 0, Packet::copied_into(Packet::default(), &frame), &mut out);
                 }
             }
-            let _ = kernel.send(Instant::ZERO, Packet::copied_into(Vec::new(), &bytes), &mut out);
-            kernel.receive_from_tun(Instant::ZERO, 0, Packet::copied_into(Vec::new(), &bytes), &mut out);
+            let _ = kernel.send(Instant::ZERO, Packet::copied_into(Packet::default(), &bytes), &mut out);
+            kernel.receive_from_tun(Instant::ZERO, 0, Packet::copied_into(Packet::default(), &bytes), &mut out);
             assert_conserved(&kernel);
         }
     }

@@ -220,9 +220,11 @@ fn by_addresses_alone_ports_do_not_count_and_errors_follow_their_flow() {
         // A router on the client's side says something about a packet from the server.
         let about = udp((&server, 443), (&client, 1), 0);
         let mut error =
-            packet::icmp_about(Vec::new(), (3, 4), "10.0.0.201".parse().unwrap(), about.bytes()).unwrap();
+            packet::icmp_about(Packet::default(), (3, 4), "10.0.0.201".parse().unwrap(), about.bytes())
+                .unwrap();
         assert_eq!(packet::destination(error.bytes()), Some(server.parse().unwrap()));
-        let way = router_of(&mut kernel, Packet::copied_into(Vec::new(), error.bytes_mut()), Instant::ZERO);
+        let way =
+            router_of(&mut kernel, Packet::copied_into(Packet::default(), error.bytes_mut()), Instant::ZERO);
         assert!(ways.contains(&way), "the error takes the way of the flow");
     }
     let ways: BTreeSet<u8> = (0..200)

@@ -49,7 +49,7 @@ fn wrapped(from: &str, to: &str, protocol: u8, between: &[u8], inner: &[u8], tra
         _ => panic!("two families"),
     }
     bytes.extend(behind);
-    Packet::copied_into(Vec::new(), &bytes)
+    Packet::copied_into(Packet::default(), &bytes)
 }
 
 fn inner(traffic: u8) -> Packet {

@@ -10,7 +10,7 @@ fn udp6(from: &str, to: &str, length: usize) -> Packet {
     let mut bytes = Vec::new();
     let builder = etherparse::PacketBuilder::ipv6(from.octets(), to.octets(), 64).udp(1, 2);
     builder.write(&mut bytes, &vec![7; length]).unwrap();
-    Packet::copied_into(Vec::new(), &bytes)
+    Packet::copied_into(Packet::default(), &bytes)
 }
 
 /// Type and code of an ICMPv6 message.

@@ -11,7 +11,7 @@ use crate::packet::Packet;
 
 /// A frame of this many bytes that carries nothing known.
 fn frame_of(bytes: usize) -> Packet {
-    let mut packet = Packet::copied_into(Vec::new(), &vec![0; bytes - 14]);
+    let mut packet = Packet::copied_into(Packet::default(), &vec![0; bytes - 14]);
     frame::put_header(
         &mut packet,
         &frame::header_bytes(frame::MacAddress([2; 6]), frame::MacAddress([4; 6]), 0x88b5),
@@ -37,7 +37,7 @@ fn datagram(is_v4: bool, traffic: u8) -> Packet {
         bytes[14] = 0x60 | traffic >> 4;
         bytes[15] = traffic << 4;
     }
-    Packet::copied_into(Vec::new(), &bytes)
+    Packet::copied_into(Packet::default(), &bytes)
 }
 
 fn at(nanoseconds: u64) -> Instant {

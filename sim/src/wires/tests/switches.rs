@@ -11,7 +11,7 @@ fn station(number: u16) -> MacAddress {
 }
 
 fn frame_between(to: MacAddress, from: MacAddress, vlan: Option<u16>) -> Packet {
-    let mut packet = Packet::copied_into(Vec::new(), &[7; 50]);
+    let mut packet = Packet::copied_into(Packet::default(), &[7; 50]);
     frame::put_header(&mut packet, &frame::header_bytes(to, from, frame::IPV4));
     if let Some(vlan) = vlan {
         frame::push_tag(&mut packet, vlan);
@@ -128,7 +128,7 @@ fn frames_that_no_switch_passes_end() {
     assert_eq!(ports(&mut switch, 0, &from_group, at(0)), Err(SwitchDrop::Malformed));
     let from_nobody = frame_between(station(1), MacAddress::default(), None);
     assert_eq!(ports(&mut switch, 0, &from_nobody, at(0)), Err(SwitchDrop::Malformed));
-    let short = Packet::copied_into(Vec::new(), &[2; 13]);
+    let short = Packet::copied_into(Packet::default(), &[2; 13]);
     assert_eq!(ports(&mut switch, 0, &short, at(0)), Err(SwitchDrop::Malformed));
     let tagged = frame_between(station(1), station(2), Some(7));
     assert_eq!(ports(&mut switch, 0, &tagged, at(0)), Err(SwitchDrop::Vlan));

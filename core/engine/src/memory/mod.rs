@@ -4,8 +4,11 @@
 //! ```text
 //! Engine::explain -> Touched -> Engine::remember -> bytes -> Memory -> a new engine of the same plan, Engine::recall
 //! ```
-//! Numbers are written in as many bytes as they need, seven bits each. Real servers and directors are named by their place in
-//! the plan, which is the same in both engines.
+//! Real servers, directors, tables and components are named by their place in the plan, which is the same in both engines.
+//!
+//! What a component said is in the bytes: it can not be copied, and asked twice it may say something else.
+
+mod bytes;
 
 use alloc::vec::Vec;
 
@@ -13,37 +16,29 @@ use crate::director::builtin::seed_of;
 use crate::director::{Directors, native};
 use crate::engine::Engine;
 use crate::explain::Explanation;
+use crate::flow::fragments::{FragmentKey, PIECES_MAX, Passed, Phase};
 use crate::flow::tcp_track::TcpTrack;
 use crate::flow::{Birth, FlowEntry, FlowState, FlowTable, Tally, Traits};
-use crate::journal::{Route, Step};
+use crate::journal::{PolicyTold, Route, Step};
 use crate::nat::PoolKey;
 use crate::plan::{Layer, Plan};
-use crate::policy::PolicyFlow;
-use crate::policy::chain::Stage;
+use crate::policy::{PolicyFlow, PolicyVerdict};
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::{Address, FiveTuple, HashKey, Protocol};
+use bytes::{Read, Write};
 
 /// The form of these bytes. Another one is not read.
-const FORM: u64 = 1;
-
-/// The longest packet and the longest state of a scheduler that are read, in bytes.
-const BYTES_MAX: u64 = 1 << 20;
-
-/// The most of anything that is read, so that a few bytes can not ask for much memory.
-const COUNT_MAX: u64 = 1 << 17;
+const FORM: u64 = 2;
 
 /// Why a decision can not be made again from bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// A component decides, whose state nobody can read.
+    /// A component decides that was not asked, and whose state nobody can read.
     #[error("a component decides, and its state is its own")]
     Component,
-    /// Fragments that came before decide.
-    #[error("it depends on the fragments that came before")]
-    Fragments,
     /// Packets that wait for a neighbour leave it no room.
     #[error("it depends on the packets that wait for a neighbour")]
     Neighbours,
@@ -69,6 +64,8 @@ pub struct Memory {
     pub packet: Vec<u8>,
     /// The real server that the scheduler picked: the places of the director and the server in the plan.
     pub pick: Option<(u16, u16)>,
+    /// What components about policy answered.
+    pub answers: Vec<PolicyTold>,
     hash_key: HashKey,
     seed: u64,
     macs: Vec<Option<MacAddress>>,
@@ -99,7 +96,8 @@ impl Memory {
             0 => None,
             _ => Some((read.small()?, read.small()?)),
         };
-        Ok(Self { now, interface, packet, pick, hash_key, seed, macs, state: read.0.to_vec() })
+        let answers = read.many(read_answer)?;
+        Ok(Self { now, interface, packet, pick, answers, hash_key, seed, macs, state: read.0.to_vec() })
     }
 
     /// Gives `plan` what is not in a configuration: the seed, the hash key, and link addresses.
@@ -124,9 +122,6 @@ impl Engine {
             return Err(MemoryError::Component);
         }
         let touched = &told.touched;
-        if touched.has_fragments {
-            return Err(MemoryError::Fragments);
-        }
         if told.account.end == Some(Verdict::Drop(DropReason::NeighbourUnresolved)) {
             return Err(MemoryError::Neighbours);
         }
@@ -138,13 +133,6 @@ impl Engine {
             }
         }
         let fork = self.fork(touched);
-        let is_native = |stage: &Stage| match stage {
-            Stage::Rules(_) => true,
-            Stage::Guest(guest) => guest.is_absent(),
-        };
-        if !fork.chain.stages().iter().chain(fork.outflow_guests.stages()).all(is_native) {
-            return Err(MemoryError::Component);
-        }
         let mut write = Write::default();
         let HashKey([one, other]) = self.exit.plan.hash_key;
         write.numbers(&[FORM, one, other, self.exit.plan.seed]);
@@ -158,6 +146,7 @@ impl Engine {
         write.numbers(&[told.account.at.as_nanos(), u64::from(told.account.interface.0)]);
         write.bytes(&told.account.before);
         self.write_pick(told, &mut write);
+        write.many(touched.answers.iter(), write_answer)?;
         write.numbers(&fork.exit.answers.state());
         fork.write_flows(&mut write)?;
         let sources = touched.tuples.iter().map(|tuple| tuple.source);
@@ -174,18 +163,37 @@ impl Engine {
         })?;
         fork.write_limits(told, &mut write)?;
         write_neighbours(told, &mut write)?;
+        // Other datagrams give way to a fragment, never the other way round.
+        let passed = touched.datagram.and_then(|key| fork.fragments.passed(&key));
+        write.many(passed.into_iter(), write_passed)?;
         Ok(write.0)
     }
 
-    /// Lets the scheduler that picked in `told` pick the same again, whatever it would pick now: for an engine of the same
-    /// plan that has seen nothing. So a component is remembered, which cannot be asked twice. Returns whether one picked.
-    pub fn pick_as_told(&mut self, told: &Explanation) -> bool {
-        self.picked(told).is_some_and(|(director, view)| self.fix(director, view, told.account.at).is_ok())
+    /// Lets whoever decided in `told` decide the same again, whatever they would decide now: for an engine of the same plan
+    /// that has seen nothing. So components are remembered, which can not be asked twice.
+    ///
+    /// # Errors
+    /// When the plan is another one.
+    pub fn answer_as_told(&mut self, told: &Explanation) -> Result<(), MemoryError> {
+        self.fix(self.picked(told), &told.touched.answers, told.account.at)
     }
 
-    fn fix(&mut self, director: u16, view: u16, now: Instant) -> Result<(), MemoryError> {
-        let place = self.directors.of_plan(director).ok_or(MemoryError::Gone)?;
-        self.directors.at_mut(place).ok_or(MemoryError::Gone)?.fix(view, now);
+    fn fix(
+        &mut self,
+        pick: Option<(u16, u16)>,
+        answers: &[PolicyTold],
+        now: Instant,
+    ) -> Result<(), MemoryError> {
+        if let Some((director, view)) = pick {
+            let place = self.directors.of_plan(director).ok_or(MemoryError::Gone)?;
+            self.directors.at_mut(place).ok_or(MemoryError::Gone)?.fix(view, now);
+        }
+        for PolicyTold { is_leaving, place, .. } in answers {
+            let its = answers.iter().filter(|other| (other.is_leaving, other.place) == (*is_leaving, *place));
+            let its = its.map(|answer| (answer.tuple, answer.verdict)).collect();
+            let chain = if *is_leaving { &mut self.outflow_guests } else { &mut self.chain };
+            chain.fix(usize::from(*place), its);
+        }
         Ok(())
     }
 
@@ -304,7 +312,7 @@ impl Engine {
     }
 
     /// Becomes what `memory` holds: for an engine of the same plan that has seen nothing. Where `is_as_told`, the scheduler
-    /// that was asked picks what it picked then, whatever it would pick now.
+    /// and the components that were asked answer what they answered then, whatever they would now.
     ///
     /// # Errors
     /// When the memory does not fit the plan.
@@ -333,8 +341,11 @@ impl Engine {
                 (InterfaceId(read.small()?), read.address()?, mac_of(read.number()?));
             self.exit.neighbours.learn(interface, address, mac, true, memory.now);
         }
-        if let (true, Some((director, view))) = (is_as_told, memory.pick) {
-            self.fix(director, view, memory.now)?;
+        if read.number()? > 0 {
+            self.fragments.recall(read_passed(&mut read)?);
+        }
+        if is_as_told {
+            self.fix(memory.pick, &memory.answers, memory.now)?;
         }
         Ok(())
     }
@@ -478,6 +489,90 @@ fn write_neighbours(told: &Explanation, write: &mut Write) -> Result<(), MemoryE
     })
 }
 
+fn write_answer(write: &mut Write, answer: &PolicyTold) -> Result<(), MemoryError> {
+    let (kind, place) = match answer.verdict {
+        PolicyVerdict::Permit => (0, 0),
+        PolicyVerdict::Deny => (1, 0),
+        PolicyVerdict::Director(place) => (2, place),
+        PolicyVerdict::Table(place) => (3, place),
+        PolicyVerdict::Skip => (4, 0),
+    };
+    write.numbers(&[u64::from(answer.is_leaving), u64::from(answer.place), kind, u64::from(place)]);
+    write.tuple(&answer.tuple);
+    Ok(())
+}
+
+fn read_answer(read: &mut Read<'_>) -> Result<PolicyTold, MemoryError> {
+    let (is_leaving, place, kind, target) =
+        (read.number()? == 1, read.small()?, read.number()?, read.small()?);
+    let verdict = match kind {
+        0 => PolicyVerdict::Permit,
+        1 => PolicyVerdict::Deny,
+        2 => PolicyVerdict::Director(target),
+        3 => PolicyVerdict::Table(target),
+        4 => PolicyVerdict::Skip,
+        _ => return Err(MemoryError::Bytes),
+    };
+    Ok(PolicyTold { is_leaving, place, tuple: read.tuple()?, verdict })
+}
+
+/// A datagram whose fragments are under way.
+fn write_passed(write: &mut Write, passed: Passed) -> Result<(), MemoryError> {
+    let FragmentKey { source, destination, protocol, identification } = passed.key;
+    write.address(source);
+    write.address(destination);
+    write.numbers(&[u64::from(protocol.0), u64::from(identification), passed.touched.as_nanos()]);
+    match passed.phase {
+        Phase::Waiting | Phase::Asked => write.number(0),
+        Phase::Settled(tuple) => {
+            write.number(1);
+            write.tuple(&tuple);
+        }
+        Phase::Refused(reason) => {
+            let place = DropReason::ALL.iter().position(|other| *other == reason);
+            write.numbers(&[2, place.unwrap_or_default() as u64]);
+        }
+    }
+    write.many(passed.pieces.into_iter(), |write, (start, end)| {
+        write.numbers(&[u64::from(start), u64::from(end)]);
+        Ok(())
+    })?;
+    write.number(passed.end.map_or(0, |end| u64::from(end) + 1));
+    write.many(passed.held.into_iter(), |write, (interface, bytes)| {
+        write.number(u64::from(interface.0));
+        write.bytes(&bytes);
+        Ok(())
+    })
+}
+
+fn read_passed(read: &mut Read<'_>) -> Result<Passed, MemoryError> {
+    let (source, destination, protocol) = (read.address()?, read.address()?, Protocol(read.byte()?));
+    let identification = u32::try_from(read.number()?).map_err(|_| MemoryError::Bytes)?;
+    let touched = Instant::from_nanos(read.number()?);
+    let phase = match read.number()? {
+        0 => Phase::Waiting,
+        1 => Phase::Settled(read.tuple()?),
+        2 => {
+            let place = usize::try_from(read.number()?).unwrap_or(usize::MAX);
+            Phase::Refused(*DropReason::ALL.get(place).ok_or(MemoryError::Bytes)?)
+        }
+        _ => return Err(MemoryError::Bytes),
+    };
+    let pieces = read.many(|read| Ok((read.small()?, read.small()?)))?;
+    let end = read.number()?.checked_sub(1).map(u16::try_from).transpose().map_err(|_| MemoryError::Bytes)?;
+    let held = read.many(|read| Ok((read.interface()?, read.bytes()?.to_vec())))?;
+    let are_apart = |pair: &[(u16, u16)]| matches!(pair, [(_, before), (after, _)] if before <= after);
+    let is_sound = pieces.len() <= PIECES_MAX
+        && held.len() <= pieces.len()
+        && pieces.iter().all(|(start, end)| start < end)
+        && pieces.windows(2).all(are_apart);
+    if !is_sound {
+        return Err(MemoryError::Bytes);
+    }
+    let key = FragmentKey { source, destination, protocol, identification };
+    Ok(Passed { key, phase, pieces, end, held, touched })
+}
+
 fn number_of(mac: MacAddress) -> u64 {
     mac.0.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
@@ -489,112 +584,4 @@ fn mac_of(number: u64) -> MacAddress {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX - 1)
-}
-
-#[derive(Debug, Default)]
-struct Write(Vec<u8>);
-
-impl Write {
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(u8::try_from(number & 0x7f).unwrap_or(0) | 0x80);
-            number >>= 7;
-        }
-        self.0.push(u8::try_from(number).unwrap_or(0));
-    }
-
-    fn numbers(&mut self, numbers: &[u64]) {
-        numbers.iter().for_each(|number| self.number(*number));
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn address(&mut self, address: Address) {
-        if address.is_v4() {
-            self.0.push(4);
-            self.0.extend(address.v4_bytes());
-        } else {
-            self.0.push(6);
-            self.0.extend(address.v6_bytes());
-        }
-    }
-
-    fn many<T>(
-        &mut self,
-        all: impl Iterator<Item = T>,
-        mut one: impl FnMut(&mut Self, T) -> Result<(), MemoryError>,
-    ) -> Result<(), MemoryError> {
-        let mut inner = Self::default();
-        let mut count = 0;
-        for each in all {
-            one(&mut inner, each)?;
-            count += 1;
-        }
-        self.number(count);
-        self.0.append(&mut inner.0);
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct Read<'a>(&'a [u8]);
-
-impl<'a> Read<'a> {
-    fn number(&mut self) -> Result<u64, MemoryError> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or(MemoryError::Bytes)?;
-            self.0 = rest;
-            number |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(MemoryError::Bytes)
-    }
-
-    fn small(&mut self) -> Result<u16, MemoryError> {
-        u16::try_from(self.number()?).map_err(|_| MemoryError::Bytes)
-    }
-
-    fn byte(&mut self) -> Result<u8, MemoryError> {
-        u8::try_from(self.number()?).map_err(|_| MemoryError::Bytes)
-    }
-
-    fn count(&mut self) -> Result<u64, MemoryError> {
-        self.number().and_then(|count| if count <= COUNT_MAX { Ok(count) } else { Err(MemoryError::Bytes) })
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8], MemoryError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(MemoryError::Bytes)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], MemoryError> {
-        let count = self.number()?;
-        if count > BYTES_MAX {
-            return Err(MemoryError::Bytes);
-        }
-        self.take(usize::try_from(count).unwrap_or(usize::MAX))
-    }
-
-    fn address(&mut self) -> Result<Address, MemoryError> {
-        match self.take(1)? {
-            [4] => self.take(4)?.first_chunk().map(|bytes| Address::v4(*bytes)),
-            [6] => self.take(16)?.first_chunk().map(|bytes| Address::v6(*bytes)),
-            _ => None,
-        }
-        .ok_or(MemoryError::Bytes)
-    }
-
-    fn many<T>(
-        &mut self,
-        mut one: impl FnMut(&mut Self) -> Result<T, MemoryError>,
-    ) -> Result<Vec<T>, MemoryError> {
-        (0..self.count()?).map(|_| one(self)).collect()
-    }
 }
