@@ -10,7 +10,7 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 
-use super::{Director, Directors, Server};
+use super::{Director, Directors, Server, ServerLoad, ServerView};
 use crate::agent::{
     AgentCheck, AgentHealth, AgentMode, AgentReply, AgentWeight, Said, first_line, parse, shown,
 };
@@ -69,9 +69,17 @@ impl Agent {
         }
     }
 
-    /// Its server is out, for no reason that is known.
-    pub(super) fn held_down() -> Self {
-        Self { down: Some(String::new()), ..Self::default() }
+    /// One that makes of a server with `load` what `view` shows, where the plan with its bound of `upper` flows does not: down, for no
+    /// reason that is known, or with another bound.
+    pub(super) fn recalled(view: &ServerView, load: &ServerLoad, upper: u32) -> Option<Self> {
+        let flows = load.active.saturating_add(load.inactive);
+        let down = (!view.is_up && !view.is_full).then(String::new);
+        let flows_max = match view.is_full {
+            true => Some(flows.max(1)),
+            false if upper > 0 && flows >= upper => Some(0),
+            false => None,
+        };
+        (down.is_some() || flows_max.is_some()).then(|| Self { down, flows_max, ..Self::default() })
     }
 
     fn take(&mut self, said: Said) {
