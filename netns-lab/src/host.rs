@@ -122,6 +122,7 @@ impl Host {
                     self.forwarder = Some(Forwarder::start(order).await?);
                 }
             }
+            Order::Agent(agent) => self.services.say(agent),
             Order::Hang(is_hung) => self.services.hang(is_hung),
             Order::Slow(factor_thousandths) => self.services.slow(factor_thousandths),
             Order::Control(words) => return self.control(&words).await,

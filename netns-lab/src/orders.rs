@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use evenkeel_sim::scenario::ServiceModel;
 use evenkeel_sim::wires::Quality;
-use evenkeel_sim::work::Law;
+use evenkeel_sim::work::{AgentModel, Law};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -136,6 +136,8 @@ pub(crate) enum Order {
     PowerOff,
     /// Begin anew.
     PowerOn,
+    /// Have your agent say this from now on; without it, nothing.
+    Agent(Option<AgentModel>),
     /// Stop to answer, or go on.
     Hang(bool),
     /// Work slower by this factor, in thousandths.
@@ -222,6 +224,10 @@ pub(crate) struct ServeOrder {
     pub(crate) seed: u64,
     /// The name that its random numbers go by.
     pub(crate) name: String,
+    /// Where forwarders ask its agent.
+    pub(crate) agents: Vec<SocketAddr>,
+    /// What its agent says; without it, nothing.
+    pub(crate) agent: Option<AgentModel>,
 }
 
 /// How the forwarder is started.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_sim::payload::{HEAD_BYTES, Head, Message, identity, request_head};
+use evenkeel_sim::work::AgentModel;
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -21,6 +22,9 @@ use crate::work::Workplace;
 
 /// Connections that one socket serves at once: as many as the kernel's default backlog.
 const CONNECTIONS_MAX: usize = 4_096;
+
+/// How long an agent waits for a forwarder to close.
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Distinct UDP senders that are remembered for the count of flows: more than a scenario may have.
 const SENDERS_MAX: usize = 1 << 20;
@@ -38,6 +42,8 @@ pub(crate) struct Services {
     desk: Arc<Desk>,
     /// Whether the programs hang.
     hung: watch::Sender<bool>,
+    /// What its agent says.
+    agent: watch::Sender<Option<AgentModel>>,
     /// The power: its end is the end of every connection.
     power: Option<watch::Sender<()>>,
     listeners: JoinSet<()>,
@@ -53,8 +59,8 @@ struct Desk {
 
 impl Default for Services {
     fn default() -> Self {
-        let (hung, _) = watch::channel(false);
-        Self { order: None, desk: Arc::default(), hung, power: None, listeners: JoinSet::new() }
+        let ((hung, _), (agent, _)) = (watch::channel(false), watch::channel(None));
+        Self { order: None, desk: Arc::default(), hung, agent, power: None, listeners: JoinSet::new() }
     }
 }
 
@@ -79,6 +85,7 @@ impl Services {
         if let Some(model) = &order.work {
             *self.desk.work() = Some(Workplace::start(model, order.seed, &order.name)?);
         }
+        self.say(order.agent.clone());
         self.order = Some(order);
         self.listen().await
     }
@@ -109,6 +116,11 @@ impl Services {
                 }
             }
         }
+        for address in &order.agents {
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+            let listener = TcpListener::bind(address).await.map_err(named)?;
+            self.listeners.spawn(answer_agents(listener, self.hung.subscribe(), self.agent.subscribe()));
+        }
         self.power = Some(power);
         Ok(())
     }
@@ -133,6 +145,11 @@ impl Services {
         }
         self.hang(false);
         self.listen().await
+    }
+
+    /// The agent says this from now on; without it, nothing.
+    pub(crate) fn say(&self, agent: Option<AgentModel>) {
+        self.agent.send_replace(agent);
     }
 
     /// The programs stop to answer, or go on. The kernel takes connections in all the while.
@@ -207,6 +224,38 @@ async fn accept(listener: TcpListener, mut counter: Counter) {
             drop(place);
         });
     }
+}
+
+/// Says what the agent says to whoever connects.
+async fn answer_agents(
+    listener: TcpListener,
+    mut hung: watch::Receiver<bool>,
+    agent: watch::Receiver<Option<AgentModel>>,
+) {
+    loop {
+        // Without a sender the host has ended.
+        let _ = hung.wait_for(|is_hung| !is_hung).await;
+        // A connection that is gone before it was taken ends nothing.
+        let Ok((mut stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let line = agent.borrow().as_ref().map(|agent| agent.line(0));
+        if let Some(line) = line {
+            // Who does not listen asks again.
+            let _ = tokio::time::timeout(AGENT_PATIENCE, speak(&mut stream, &line)).await;
+        }
+    }
+}
+
+/// Says a line, and closes when the other side has: what it has sent is read, since a connection that is closed with something unread
+/// is reset, and a reset may overtake the line.
+async fn speak(stream: &mut TcpStream, line: &str) -> io::Result<()> {
+    stream.write_all(line.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut chunk = [0; 256];
+    while stream.read(&mut chunk).await? > 0 {}
+    Ok(())
 }
 
 /// Answers a connection for as long as there is power.

@@ -224,6 +224,12 @@ fn real_forwarder_splits_flows_by_weight() {
 }
 
 #[test]
+fn a_running_forwarder_follows_what_agents_say() {
+    let Some(outcome) = run_well("agents", "agents.toml") else { return };
+    assert_eq!(outcome["exits"]["lb"], 0, "the forwarder stops cleanly");
+}
+
+#[test]
 fn source_nat_address_in_the_servers_network_is_found_by_arp() {
     let Some((outcome, _)) = run_to_end("snat", "sim/scenarios/nat-udp-snat.toml") else { return };
     // On a machine that stands still for a second a datagram is sent again, and its second answer comes when

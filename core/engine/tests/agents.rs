@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use evenkeel_engine::agent::{AgentHealth, AgentMode, AgentWeight, LINE_BYTES_MAX, Said, first_line, parse};
 use evenkeel_engine::director::AGENT_CHECKS_MAX;
 use evenkeel_engine::plan::{AgentPlan, Builtin, Persistence, SchedulerPlan, SlowStart};
-use evenkeel_engine::{AgentCheck, Duration, Engine, Event, Guests, Instant, Plan, PlanError, ServerStatus};
+use evenkeel_engine::{
+    AgentCheck, Duration, Engine, Event, Guests, Instant, Memory, Plan, PlanError, ServerStatus,
+};
 use proptest::prelude::*;
 use support::*;
 
@@ -329,6 +331,33 @@ fn a_director_that_goes_is_not_asked_and_comes_back_as_new() {
     lab.engine.apply(agents(), Guests::default(), at(lab.now + 10 * SECOND)).unwrap();
     let server = &lab.engine.directors()[0].servers[0];
     assert_eq!((server.effective_weight, server.is_up), (100, true));
+}
+
+#[test]
+fn what_is_explained_is_decided_again_elsewhere_with_what_agents_have_said() {
+    let lines = ["", "down", "drain", "50%", "maxconn:20", "maxconn:0", "maxconn:90 maint", "0%"];
+    let mut ends = std::collections::BTreeSet::new();
+    for (first, second) in lines.into_iter().flat_map(|one| lines.map(|other| (one, other))) {
+        for bound in [0, 40] {
+            let mut plan = agents();
+            plan.directors[0].servers.iter_mut().for_each(|server| server.flows_upper = bound);
+            let mut lab = Lab::new(plan);
+            lab.say([first, second]);
+            lab.shares();
+            let told = lab.engine.explain(&tcp(call(50_000), "S", b""), TUN, at(lab.now));
+            let memory = Memory::read(&lab.engine.remember(&told).unwrap()).unwrap();
+            let mut plan = lab.engine.plan().clone();
+            memory.complete(&mut plan);
+            let mut engine = engine(plan);
+            // With the pick as it was told: wrr begins anew where weights are others than those of the plan.
+            engine.recall(&memory, true).unwrap();
+            let again = engine.explain(&memory.packet, memory.interface, memory.now).account;
+            let (live, again) = ((told.account.end, &told.account.after), (again.end, &again.after));
+            assert_eq!(again, live, "{first} {second} {bound}");
+            ends.insert(format!("{:?}", told.account.end));
+        }
+    }
+    assert!(ends.len() > 1, "some go on, and some have nowhere to: {ends:?}");
 }
 
 #[test]

@@ -7,13 +7,14 @@ mod loads;
 mod network;
 mod timeline;
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use evenkeel_engine::plan::DirectorPlan;
 use evenkeel_engine::wire::Protocol;
-use evenkeel_sim::scenario::{Action, Mode, Network, Scenario, Service as ScenarioService, Stack};
+use evenkeel_sim::scenario::{Action, Host, Mode, Network, Scenario, Service as ScenarioService, Stack};
 use evenkeel_sim::wires::{Delay, Loss, Quality};
 
 use crate::LabError;
@@ -82,6 +83,8 @@ pub(crate) fn lay_out(
                 work: host.service.clone(),
                 seed,
                 name: name.to_owned(),
+                agents: agents(files, network),
+                agent: host.agent.clone(),
             }),
             None => match forwarder_number(scenario, machine) {
                 None => Role::Router,
@@ -106,6 +109,20 @@ pub(crate) fn lay_out(
         duration_ms: milliseconds(scenario.duration),
         patience_ms: milliseconds(scenario.duration + PATIENCE),
     })
+}
+
+/// Where forwarders ask the agent of a machine.
+fn agents(files: &[ForwarderFile], network: &Network) -> Vec<SocketAddr> {
+    let own: Vec<IpAddr> = own_addresses(network).chain(network.loopback.iter().copied()).collect();
+    let mut all = BTreeSet::new();
+    for director in files.iter().flat_map(|file| &file.directors) {
+        let Some(agents) = &director.agent_check else { continue };
+        let here = director.servers.iter().filter(|server| own.contains(&server.address));
+        let asked = here
+            .filter_map(|server| Some(SocketAddr::new(server.address, agents.port_of(server.agent_port)?)));
+        all.extend(asked);
+    }
+    all.into_iter().collect()
 }
 
 /// The number of a machine among the forwarders.
@@ -155,6 +172,10 @@ fn check_abilities(scenario: &Scenario) -> Result<(), LabError> {
     }
     if let Some(host) = scenario.hosts.iter().find(|host| host.stack != Stack::Minimal) {
         return unable(format!("host {}: its stack is the kernel's own, not {:?}", host.name, host.stack));
+    }
+    let follows = |host: &&Host| host.agent.as_ref().is_some_and(|agent| agent.full.is_some());
+    if let Some(host) = scenario.hosts.iter().find(follows) {
+        return unable(format!("host {}: the agents of a lab say a line, without `full`", host.name));
     }
     for machine in 0..scenario.machine_count() {
         let Some((name, _, network)) = scenario.machine(machine) else { continue };

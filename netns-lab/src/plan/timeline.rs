@@ -126,12 +126,12 @@ impl<'s> Timeline<'s> {
             Action::Reload { config: Some(_), .. } => {
                 unable("a lab's forwarder reads the file that it was started with")
             }
-            Action::Agent { .. } => unable("a lab's real servers have no agents"),
             Action::ClockJump { .. } => unable("a lab has the clock of its machine"),
             Action::Stop { .. }
             | Action::Start { .. }
             | Action::Hang { .. }
             | Action::Slow { .. }
+            | Action::Agent { .. }
             | Action::Weight { .. }
             | Action::Scheduler { .. }
             | Action::Reload { .. }
@@ -204,13 +204,17 @@ impl<'s> Timeline<'s> {
             }
             Action::Hang { targets, downtime } => {
                 let Some(host) = fate.pick(targets).copied() else { return };
-                self.tell(at, host, Order::Hang(true));
-                self.later(at, *downtime, [Deed::Tell(host, Order::Hang(false))]);
+                self.for_a_time(at, host, [Order::Hang(true), Order::Hang(false)], *downtime);
             }
             Action::Slow { targets, factor_thousandths, downtime } => {
                 let Some(host) = fate.pick(targets).copied() else { return };
-                self.tell(at, host, Order::Slow(*factor_thousandths));
-                self.later(at, *downtime, [Deed::Tell(host, Order::Slow(NORMAL_THOUSANDTHS))]);
+                let orders = [*factor_thousandths, NORMAL_THOUSANDTHS].map(Order::Slow);
+                self.for_a_time(at, host, orders, *downtime);
+            }
+            Action::Agent { targets, agent, downtime } => {
+                let Some(host) = fate.pick(targets).copied() else { return };
+                let written = scenario.hosts.get(host).and_then(|host| host.agent.clone());
+                self.for_a_time(at, host, [Some(agent.clone()), written].map(Order::Agent), *downtime);
             }
             Action::Weight { forwarders, director, servers, weight, downtime } => {
                 let Some(server) = fate.pick(servers) else { return };
@@ -234,11 +238,7 @@ impl<'s> Timeline<'s> {
                 self.later(at, *downtime, legs.into_iter().map(|leg| Deed::Link { host, leg, is_up: true }));
             }
             Action::LinkUp { targets, segment } => {
-                for host in targets.iter().copied() {
-                    for leg in self.legs_at(host, *segment) {
-                        self.act(at, Deed::Link { host, leg, is_up: true });
-                    }
-                }
+                targets.iter().for_each(|host| self.link_up(at, *host, *segment));
             }
             Action::LinkSet { targets, segment, up, down, downtime } => {
                 let wire = WirePlan { up: *up, down: *down };
@@ -253,7 +253,19 @@ impl<'s> Timeline<'s> {
                 self.tell_all(at, targets, &Order::Ip(vec![network::delete_route(to, *table)]));
             }
             // Refused before.
-            Action::Agent { .. } | Action::ClockJump { .. } => {}
+            Action::ClockJump { .. } => {}
+        }
+    }
+
+    /// Tells a host the first order now, and the second one after this time.
+    fn for_a_time(&mut self, at: Duration, host: usize, [order, back]: [Order; 2], time: Option<Duration>) {
+        self.tell(at, host, order);
+        self.later(at, time, [Deed::Tell(host, back)]);
+    }
+
+    fn link_up(&mut self, at: Duration, host: usize, segment: usize) {
+        for leg in self.legs_at(host, segment) {
+            self.act(at, Deed::Link { host, leg, is_up: true });
         }
     }
 

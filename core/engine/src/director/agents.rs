@@ -10,11 +10,10 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 
-use super::{Director, Directors, Server};
+use super::{Director, Directors, Server, ServerLoad, ServerView};
 use crate::agent::{
     AgentCheck, AgentHealth, AgentMode, AgentReply, AgentWeight, Said, first_line, parse, shown,
 };
-use crate::plan::AgentPlan;
 use crate::time::{Duration, Instant};
 
 /// The most questions that are open: each is a socket of the driver, and a process has 1,024 of them where nobody asks for more.
@@ -70,9 +69,17 @@ impl Agent {
         }
     }
 
-    /// Its server is out, for no reason that is known.
-    pub(super) fn held_down() -> Self {
-        Self { down: Some(String::new()), ..Self::default() }
+    /// One that makes of a server with `load` what `view` shows, where the plan with its bound of `upper` flows does not: down, for no
+    /// reason that is known, or with another bound.
+    pub(super) fn recalled(view: &ServerView, load: &ServerLoad, upper: u32) -> Option<Self> {
+        let flows = load.active.saturating_add(load.inactive);
+        let down = (!view.is_up && !view.is_full).then(String::new);
+        let flows_max = match view.is_full {
+            true => Some(flows.max(1)),
+            false if upper > 0 && flows >= upper => Some(0),
+            false => None,
+        };
+        (down.is_some() || flows_max.is_some()).then(|| Self { down, flows_max, ..Self::default() })
     }
 
     fn take(&mut self, said: Said) {
@@ -166,7 +173,7 @@ impl Director {
         let count = u32::try_from(self.slots().len()).unwrap_or(u32::MAX).max(1);
         for (slot, number) in self.slots().to_vec().into_iter().zip(0_u32..) {
             let Some(server) = self.server_mut(slot) else { continue };
-            let Some(plan) = plan.as_ref().filter(|plan| port_of(server, plan).is_some()) else {
+            let Some(plan) = plan.as_ref().filter(|plan| plan.port_of(server.agent_port).is_some()) else {
                 server.agent = None;
                 continue;
             };
@@ -205,7 +212,7 @@ impl Director {
             server: id,
             number,
             address: server.address.into(),
-            port: port_of(server, plan)?,
+            port: plan.port_of(server.agent_port)?,
             timeout: plan.timeout,
             send: plan.send.clone(),
         })
@@ -247,11 +254,6 @@ impl Director {
         }
         Some(Heard { is_answer: true, bad_words, news })
     }
-}
-
-/// Where the agent of `server` answers, if it has one.
-fn port_of(server: &Server, plan: &AgentPlan) -> Option<u16> {
-    Some(server.agent_port.unwrap_or(plan.port)).filter(|port| *port > 0)
 }
 
 impl Directors {

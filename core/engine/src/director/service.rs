@@ -258,7 +258,7 @@ impl Director {
                 server.weight = *weight;
                 server.load = *load;
                 server.is_full = view.is_full;
-                server.agent = (!view.is_up && !view.is_full).then(|| Box::new(Agent::held_down()));
+                server.agent = Agent::recalled(view, load, server.flows_upper).map(Box::new);
                 server.show(view);
             }
         }

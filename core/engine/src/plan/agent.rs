@@ -24,4 +24,10 @@ impl AgentPlan {
         let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
         Self { port, interval, timeout, send: String::new() }
     }
+
+    /// Where the agent of a server answers whose own port is `own`, if it has one.
+    #[must_use]
+    pub fn port_of(&self, own: Option<u16>) -> Option<u16> {
+        Some(own.unwrap_or(self.port)).filter(|port| *port > 0)
+    }
 }
