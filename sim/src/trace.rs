@@ -5,7 +5,7 @@
 //! (a slot, an address in memory, a sequence), so a faster queue or another layout leaves the hash alone.
 
 use evenkeel_engine::Instant;
-use twox_hash::XxHash3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Events between two checkpoints.
 pub const CHECKPOINT_EVENTS: u64 = 1 << 16;
@@ -66,7 +66,7 @@ fn hash((chain, time): (u64, u64), place: u32, bytes: &[u8]) -> u64 {
     let product = u128::from(chain ^ ODD[0] ^ u64::from(place) << 32) * u128::from(time ^ ODD[1]);
     #[allow(clippy::cast_possible_truncation, reason = "the halves of the product")]
     let seed = (product >> 64) as u64 ^ product as u64;
-    XxHash3_64::oneshot_with_seed(seed, bytes)
+    xxh3_64_with_seed(bytes, seed)
 }
 
 #[cfg(test)]
