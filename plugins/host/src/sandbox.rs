@@ -87,6 +87,9 @@ pub(crate) type Configured<R> = wasmtime::Result<Result<R, ConfigureError>>;
 pub(crate) enum Effort {
     /// A call about packets.
     Call,
+    /// A call about the state that goes from one scheduler to the next. It may take as long as one about a change, since
+    /// it happens once and a state that is cut off is lost; the next call may do well again.
+    Handover,
     /// A call about a change. When it fails, the same call would fail again.
     Setup,
 }
@@ -190,7 +193,7 @@ impl<W: World> Sandbox<W> {
     ) -> Option<R> {
         let budget = match effort {
             Effort::Call => self.terms.budget,
-            Effort::Setup => self.setup_budget,
+            Effort::Handover | Effort::Setup => self.setup_budget,
         };
         let Live { store, world } = self.live.as_mut()?;
         self.stats.calls += 1;
@@ -219,7 +222,7 @@ impl<W: World> Sandbox<W> {
     fn record(&mut self, call: &'static str, reason: String, effort: Effort, now: Instant) {
         self.stats.faults += 1;
         match effort {
-            Effort::Call => {
+            Effort::Call | Effort::Handover => {
                 self.breaker.failed(now);
             }
             Effort::Setup => self.breaker.failed_for_good(now),

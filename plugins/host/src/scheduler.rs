@@ -430,7 +430,7 @@ impl Scheduler for ComponentScheduler {
         if records.is_empty() {
             return;
         }
-        let _ = call(sandbox, "hear", now, |world, store| {
+        let _ = call(sandbox, ("hear", Effort::Call), now, |world, store| {
             let Some(feedback) = &world.feedback else { return Ok(()) };
             feedback.evenkeel_plugin_feedback().call_hear(store, records, now.as_nanos())
         });
@@ -444,7 +444,7 @@ impl Scheduler for ComponentScheduler {
         if self.wants.hears.tick.is_none() {
             return;
         }
-        let _ = call(sandbox, "tick", now, |world, store| {
+        let _ = call(sandbox, ("tick", Effort::Call), now, |world, store| {
             let Some(feedback) = &world.feedback else { return Ok(()) };
             feedback.evenkeel_plugin_feedback().call_tick(store, now.as_nanos())
         });
@@ -457,7 +457,7 @@ impl Scheduler for ComponentScheduler {
         let count = self.servers.len();
         let Guest::Flows { sandbox, probes, has_picked, .. } = &mut self.guest else { return None };
         if self.wants.hears.probes && probes.is_empty() && std::mem::take(has_picked) {
-            let wanted = call(sandbox, "poll-probes", now, |world, store| {
+            let wanted = call(sandbox, ("poll-probes", Effort::Call), now, |world, store| {
                 let Some(feedback) = &world.feedback else { return Ok(Vec::new()) };
                 feedback.evenkeel_plugin_feedback().call_poll_probes(store, now.as_nanos())
             })?;
@@ -475,7 +475,7 @@ impl Scheduler for ComponentScheduler {
         if !self.wants.hears.probes {
             return;
         }
-        let _ = call(sandbox, "probe-answered", now, |world, store| {
+        let _ = call(sandbox, ("probe-answered", Effort::Call), now, |world, store| {
             let Some(feedback) = &world.feedback else { return Ok(()) };
             let answer = answer_record(answer);
             feedback.evenkeel_plugin_feedback().call_probe_answered(store, answer, now.as_nanos())
@@ -484,7 +484,7 @@ impl Scheduler for ComponentScheduler {
 
     fn save(&mut self, now: Instant) -> Option<Vec<u8>> {
         let Guest::Flows { sandbox, .. } = &mut self.guest else { return None };
-        let state = call(sandbox, "save", now, |world, store| {
+        let state = call(sandbox, ("save", Effort::Handover), now, |world, store| {
             let Some(snapshot) = &world.snapshot else { return Ok(Vec::new()) };
             snapshot.evenkeel_plugin_snapshot().call_save(store, now.as_nanos())
         })?;
@@ -496,7 +496,7 @@ impl Scheduler for ComponentScheduler {
         if !sandbox.is_live() && begin(sandbox, &mut self.setup, now).is_none() {
             return false;
         }
-        let restored = call(sandbox, "restore", now, |world, store| {
+        let restored = call(sandbox, ("restore", Effort::Handover), now, |world, store| {
             let Some(snapshot) = &world.snapshot else { return Ok(false) };
             snapshot.evenkeel_plugin_snapshot().call_restore(store, state, now.as_nanos())
         });
@@ -557,14 +557,14 @@ impl Scheduler for Built {
 /// called.
 fn call<R>(
     sandbox: &mut Sandbox<Flows>,
-    name: &'static str,
+    (name, effort): (&'static str, Effort),
     now: Instant,
     call: impl FnOnce(&Flows, &mut Store<Data>) -> wasmtime::Result<R>,
 ) -> Option<R> {
     if !sandbox.is_live() || !sandbox.may_call(now) {
         return None;
     }
-    let result = sandbox.call(name, Effort::Call, now, call)?;
+    let result = sandbox.call(name, effort, now, call)?;
     sandbox.succeeded(now);
     Some(result)
 }

@@ -290,6 +290,29 @@ fn agree(component: &str) {
 }
 
 #[test]
+fn a_state_may_take_longer_than_a_decision() {
+    let mut plan = common::guest("bundled:peak-ewma", "");
+    plan.call_budget = Duration::from_micros(10);
+    let loaded = common::load_plan(&common::plan_of(plan), Mode::Fuel);
+    let mut guest = loaded.unwrap().schedulers.remove("web").unwrap();
+    let twins = Twins { component: "bundled:peak-ewma", options: "", native: Builtin::PeakEwma.into() };
+    let mut before = twins.native();
+    let (servers, now) = (common::servers(&[1; 200]), common::at(1_000));
+    before.update(&servers, now);
+    let answered = |server: u16| {
+        let after = Duration::from_micros(100 + u64::from(server));
+        FlowEvent::Answered(FlowAnswered { hash: u64::from(server), server, after, is_through_client: false })
+    };
+    let events: Vec<FlowEvent> = (0..200).map(answered).collect();
+    events.chunks(64).for_each(|events| before.hear(events, now));
+    let state = before.save(now).unwrap();
+    assert!(guest.restore(&state, now), "{:?}", guest.take_fault());
+    guest.update(&servers, now);
+    assert!(guest.save(now) == Some(state), "{:?}", guest.take_fault());
+    assert_eq!(guest.stats().faults, 0);
+}
+
+#[test]
 fn rr_decides_as_its_twin() {
     agree("bundled:rr");
 }
