@@ -214,7 +214,9 @@ impl Engine {
             let Some(departed) = self.flows.expire(now) else { break };
             self.farewell(&departed);
         }
-        self.sticky.expire(now);
+        if !self.sticky.is_empty() {
+            self.sticky.expire(now);
+        }
         self.directors.handle_ticks(now);
         self.handle_agents(now);
         self.handle_waiting(now);
@@ -422,12 +424,16 @@ impl Engine {
             self.directors.next_tick(),
             self.directors.next_agents(),
         ];
-        all.into_iter().flatten().min()
+        all.into_iter().fold(None, |first, next| match (first, next) {
+            (Some(first), Some(next)) => Some(Instant::min(first, next)),
+            (first, next) => first.or(next),
+        })
     }
 
     // Shared with the walk.
 
     /// The later of `now` and the latest time seen, so that a clock that steps back changes nothing.
+    #[inline]
     pub(crate) fn tick(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
         self.now

@@ -290,10 +290,16 @@ impl Directors {
     }
 
     /// Gives up agents that have not answered in time, and asks those that are due: how many were asked, and given up.
+    #[inline]
     pub fn handle_agents(&mut self, now: Instant) -> (u64, u64) {
         if self.agenda.next().is_none_or(|next| next > now) {
             return (0, 0);
         }
+        self.work_off(now)
+    }
+
+    /// The same where something is due.
+    fn work_off(&mut self, now: Instant) -> (u64, u64) {
         let (mut asked, mut given_up) = (0, 0);
         while let Some((_, (place, slot))) =
             self.agenda.open.first().copied().filter(|(until, _)| *until <= now)

@@ -387,6 +387,7 @@ impl FlowTable {
     }
 
     /// Takes out one flow that is over at `now`; `None` when there is none left.
+    #[inline(always)]
     pub fn expire(&mut self, now: Instant) -> Option<Departed> {
         while let Some(place) = self.timers.pop(now) {
             let Some(entry) = self.entries.get(place as usize) else { continue };

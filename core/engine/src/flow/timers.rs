@@ -39,7 +39,17 @@ pub(super) struct Timers {
     heads: [u32; LEVELS * SLOTS],
     /// A bit for each slot that is not empty.
     occupied: [u64; LEVELS],
+    /// The first of these, which is asked for far more often than it changes.
+    first: Option<First>,
     links: Vec<Link>,
+}
+
+/// The first slot that is not empty. Of several that begin together it is the one of the lowest level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct First {
+    /// The tick at which it begins.
+    start: u64,
+    slot: usize,
 }
 
 /// The tick at or after `time`.
@@ -51,7 +61,7 @@ impl Timers {
     /// Room for `ids` entries, allocated as they are first used.
     pub(super) fn with_capacity(ids: usize) -> Self {
         let links = Vec::with_capacity(ids);
-        Self { current: 0, heads: [NIL; LEVELS * SLOTS], occupied: [0; LEVELS], links }
+        Self { current: 0, heads: [NIL; LEVELS * SLOTS], occupied: [0; LEVELS], first: None, links }
     }
 
     /// Sets the deadline of `id`, in place of an earlier one. A deadline in the past is due at the next tick.
@@ -76,6 +86,8 @@ impl Timers {
         if let Some(bits) = self.occupied.get_mut(level) {
             *bits |= 1 << (slot % SLOTS);
         }
+        let begun = First { start: tick >> (6 * level) << (6 * level), slot };
+        self.first = Some(self.first.map_or(begun, |first| first.min(begun)));
     }
 
     /// Forgets the deadline of `id`, if it has one.
@@ -96,15 +108,19 @@ impl Timers {
                 && let Some(bits) = self.occupied.get_mut(usize::from(slot) / SLOTS)
             {
                 *bits &= !(1 << (usize::from(slot) % SLOTS));
+                if self.first.is_some_and(|first| first.slot == usize::from(slot)) {
+                    self.first = self.find_first();
+                }
             }
         }
     }
 
     /// Takes out one id whose slot has begun at `now`. The caller looks at its real deadline and schedules it anew
     /// when that is not over.
+    #[inline]
     pub(super) fn pop(&mut self, now: Instant) -> Option<u32> {
         let now = now.as_nanos() >> TICK_SHIFT;
-        let Some((slot, start)) = self.first().filter(|(_, start)| *start <= now) else {
+        let Some(First { start, slot }) = self.first.filter(|first| first.start <= now) else {
             self.current = self.current.max(now);
             return None;
         };
@@ -116,29 +132,22 @@ impl Timers {
 
     /// The earliest time at which [`Timers::pop`] may have something.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.first().map(|(_, start)| Instant::from_nanos(start.saturating_mul(1 << TICK_SHIFT)))
+        self.first.map(|first| Instant::from_nanos(first.start.saturating_mul(1 << TICK_SHIFT)))
     }
 
-    /// The first slot that is not empty, and the tick at which it begins.
+    /// The first slot that is not empty.
     ///
     /// A deadline's level is that of the highest digit in which it differs from the current tick, so the slots of a
     /// level come before those of the next; but one that is being emptied may be of any level.
-    fn first(&self) -> Option<(usize, u64)> {
-        let mut first: Option<(usize, u64)> = None;
-        for (level, bits) in self.occupied.iter().enumerate() {
-            // Nearly every level is empty.
-            if *bits == 0 {
-                continue;
-            }
+    fn find_first(&self) -> Option<First> {
+        let taken = self.occupied.iter().enumerate().filter(|(_, bits)| **bits != 0);
+        let firsts = taken.map(|(level, bits)| {
             let place = bits.trailing_zeros();
             let shift = 6 * level;
             let above = if shift + 6 >= 64 { 0 } else { self.current >> (shift + 6) << (shift + 6) };
-            let start = above | u64::from(place) << shift;
-            if first.is_none_or(|(_, earliest)| start < earliest) {
-                first = Some((level * SLOTS + place as usize, start));
-            }
-        }
-        first
+            First { start: above | u64::from(place) << shift, slot: level * SLOTS + place as usize }
+        });
+        firsts.min()
     }
 }
 
@@ -217,6 +226,7 @@ mod tests {
                 }
                 // Nothing stays longer than the tick in which it fell due.
                 prop_assert!(deadlines.values().all(|deadline| *deadline + 2 * TICK > now));
+                prop_assert_eq!(timers.first, timers.find_first());
                 let next = timers.next().map(Instant::as_nanos);
                 prop_assert_eq!(next.is_some(), !deadlines.is_empty());
                 if let (Some(next), Some(first)) = (next, deadlines.values().min()) {
