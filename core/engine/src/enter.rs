@@ -329,8 +329,7 @@ impl Engine {
 fn read_ip(bytes: &mut [u8], walk: &mut Walk, start: usize) -> Result<bool, DropReason> {
     match bytes.first().map(|first| first >> 4) {
         Some(4) => {
-            let packet = ipv4::Packet::split(bytes)?;
-            let header = packet.header;
+            let header = ipv4::Header::check(bytes)?;
             walk.range = start..start + usize::from(header.total_length());
             // At most 60.
             walk.layer_4 = u16::try_from(header.header_length()).unwrap_or(20);
@@ -341,11 +340,10 @@ fn read_ip(bytes: &mut [u8], walk: &mut Walk, start: usize) -> Result<bool, Drop
             walk.tuple.destination = header.destination();
             walk.protocol = header.protocol();
             walk.tuple.protocol = walk.protocol;
-            let is_fragment = header.is_fragment();
             if walk.layer_4 > 20 {
                 check_options(bytes, walk.layer_4)?;
             }
-            Ok(is_fragment)
+            Ok(header.is_fragment())
         }
         Some(6) => read_ipv6(bytes, walk, start),
         Some(_) => Err(DropReason::NotIp),
@@ -386,7 +384,7 @@ fn read_ipv6(bytes: &mut [u8], walk: &mut Walk, start: usize) -> Result<bool, Dr
 /// Which part of which datagram a checked packet is, if it is a part.
 fn fragment_of(bytes: &mut [u8]) -> Option<(FragmentKey, Piece)> {
     if bytes.first()? >> 4 == 4 {
-        let packet = ipv4::Packet::reopen(bytes).ok()?;
+        let packet = ipv4::Packet::split(bytes).ok()?;
         let header = packet.header;
         let key = FragmentKey {
             source: header.source(),

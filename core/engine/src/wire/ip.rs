@@ -14,7 +14,7 @@ pub enum Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Splits bytes that were checked before; the payload of IPv6 begins at `offset`.
+    /// Splits a packet that was checked before, without what lies behind it; its payload begins at `offset`.
     ///
     /// # Errors
     /// `BadHeader` where the bytes are not those that were checked.
@@ -24,7 +24,7 @@ impl<'a> Packet<'a> {
             let (header, payload) = ipv6::Packet::reopen(bytes, offset)?;
             return Ok(Self::V6(header, payload));
         }
-        ipv4::Packet::reopen(bytes).map(Self::V4)
+        ipv4::Packet::reopen(bytes, usize::from(offset)).map(Self::V4)
     }
 
     /// What the packet carries.
@@ -84,7 +84,7 @@ impl<'a> Packet<'a> {
     }
 
     /// Takes one hop off and replaces both addresses; `delta` is the change that these make to a checksum.
-    #[inline]
+    #[inline(always)]
     pub fn pass_on(&mut self, source: Address, destination: Address, delta: Delta) {
         match self {
             Self::V4(packet) => packet.header.pass_on(source.v4_bytes(), destination.v4_bytes(), delta),

@@ -42,47 +42,24 @@ impl<'a> Packet<'a> {
     /// Checks `bytes` and splits them.
     ///
     /// # Errors
-    /// `Truncated` when bytes are missing, `BadHeader` for another version and when lengths contradict each other, `BadChecksum` when the header does not add up.
+    /// Those of [`Header::check`].
     #[inline]
     pub fn split(bytes: &'a mut [u8]) -> Result<Self, DropReason> {
-        let length = bytes.len();
-        let Some(&first) = bytes.first() else { return Err(DropReason::Truncated) };
-        if first >> 4 != 4 {
-            return Err(DropReason::BadHeader);
-        }
-        let header_bytes = usize::from(first & 0xf) * 4;
-        if header_bytes < HEADER_BYTES {
-            return Err(DropReason::BadHeader);
-        }
-        let sum = match bytes.first_chunk() {
-            Some(fixed) if header_bytes == HEADER_BYTES => checksum::sum_20(fixed),
-            _ => checksum::sum(bytes.get(..header_bytes).ok_or(DropReason::Truncated)?),
-        };
-        if sum != 0xffff {
-            return Err(DropReason::BadChecksum);
-        }
-        let Ok((header, rest)) = Header::mut_from_prefix(bytes) else { return Err(DropReason::Truncated) };
-        let total = usize::from(header.total_length.get());
-        if total < header_bytes {
-            return Err(DropReason::BadHeader);
-        }
-        if total > length {
-            return Err(DropReason::Truncated);
-        }
-        let payload = rest.get_mut(header_bytes - HEADER_BYTES..total - HEADER_BYTES);
-        payload.map_or(Err(DropReason::BadHeader), |payload| Ok(Self { header, payload }))
+        let header = Header::check(bytes)?;
+        let (start, end) = (header.header_length(), usize::from(header.total_length()));
+        Self::reopen(bytes.get_mut(..end).ok_or(DropReason::Truncated)?, start)
     }
 
-    /// Splits bytes that [`Packet::split`] has checked before.
+    /// Splits a packet that [`Header::check`] has accepted, without what lies behind it; its payload begins at `offset`.
     ///
     /// # Errors
     /// `BadHeader` where the bytes are not those that were checked.
     #[inline]
-    pub fn reopen(bytes: &'a mut [u8]) -> Result<Self, DropReason> {
-        let Ok((header, rest)) = Header::mut_from_prefix(bytes) else { return Err(DropReason::BadHeader) };
-        let options = header.header_length().saturating_sub(HEADER_BYTES);
-        let end = usize::from(header.total_length.get()).saturating_sub(HEADER_BYTES);
-        let payload = rest.get_mut(options..end).ok_or(DropReason::BadHeader)?;
+    pub fn reopen(bytes: &'a mut [u8], offset: usize) -> Result<Self, DropReason> {
+        let Some((head, payload)) = bytes.split_at_mut_checked(offset) else {
+            return Err(DropReason::BadHeader);
+        };
+        let Ok((header, _)) = Header::mut_from_prefix(head) else { return Err(DropReason::BadHeader) };
         Ok(Self { header, payload })
     }
 }
@@ -112,6 +89,31 @@ impl Header {
         };
         header.checksum = U16::new(checksum::checksum(0, header.as_bytes()));
         header
+    }
+
+    /// The header of the packet at the start of `bytes`, after all of its checks.
+    ///
+    /// # Errors
+    /// `Truncated` when bytes are missing, `BadHeader` for another version and when lengths contradict each other,
+    /// `BadChecksum` when the header does not add up.
+    #[inline]
+    pub fn check(bytes: &[u8]) -> Result<&Self, DropReason> {
+        let sum = match bytes.first_chunk::<HEADER_BYTES>() {
+            Some(fixed @ [0x45, ..]) => checksum::sum_20(fixed),
+            _ => sum_of_other(bytes)?,
+        };
+        if sum != 0xffff {
+            return Err(DropReason::BadChecksum);
+        }
+        let Ok((header, _)) = Self::ref_from_prefix(bytes) else { return Err(DropReason::Truncated) };
+        let total = usize::from(header.total_length.get());
+        if total < header.header_length() {
+            return Err(DropReason::BadHeader);
+        }
+        if total > bytes.len() {
+            return Err(DropReason::Truncated);
+        }
+        Ok(header)
     }
 
     /// The header at the start of a packet that an ICMP error quotes, and what is quoted of its payload. Less is checked
@@ -147,7 +149,7 @@ impl Header {
 
     /// Takes one hop off the time to live, which is at least 1, and replaces both addresses; `delta` is the change
     /// that the addresses make to the checksum.
-    #[inline]
+    #[inline(always)]
     pub fn pass_on(&mut self, source: [u8; 4], destination: [u8; 4], delta: Delta) {
         debug_assert!(self.ttl > 0, "a packet without time to live is dropped before");
         self.ttl = self.ttl.wrapping_sub(1);
@@ -265,6 +267,17 @@ impl Header {
             || destination == 127
             || self.source == self.destination
     }
+}
+
+/// The sum of a header that is not the usual one: with options, or none at all.
+#[cold]
+fn sum_of_other(bytes: &[u8]) -> Result<u16, DropReason> {
+    let first = *bytes.first().ok_or(DropReason::Truncated)?;
+    let header_bytes = usize::from(first & 0xf) * 4;
+    if first >> 4 != 4 || header_bytes < HEADER_BYTES {
+        return Err(DropReason::BadHeader);
+    }
+    Ok(checksum::sum(bytes.get(..header_bytes).ok_or(DropReason::Truncated)?))
 }
 
 /// Whether the `options` of a header ask for a way through other routers (types 131 and 137). Options that contradict

@@ -135,20 +135,21 @@ impl<'a> Packet<'a> {
         } else {
             Chain::empty(next_header)
         };
-        let (header, payload) = Self::reopen(bytes, chain.offset)?;
+        let packet = bytes.get_mut(..total).ok_or(DropReason::Truncated)?;
+        let (header, payload) = Self::reopen(packet, chain.offset)?;
         Ok(Self { header, payload, chain })
     }
 
-    /// Splits bytes that [`Packet::split`] has checked before; `offset` is that of its chain.
+    /// Splits a packet that [`Packet::split`] has checked before, without what lies behind it; `offset` is that of its chain.
     ///
     /// # Errors
     /// `BadHeader` where the bytes are not those that were checked.
     #[inline]
     pub fn reopen(bytes: &'a mut [u8], offset: u16) -> Result<(&'a mut Header, &'a mut [u8]), DropReason> {
-        let Ok((header, rest)) = Header::mut_from_prefix(bytes) else { return Err(DropReason::BadHeader) };
-        let start = usize::from(offset).checked_sub(HEADER_BYTES).ok_or(DropReason::BadHeader)?;
-        let end = usize::from(header.payload_length.get());
-        let payload = rest.get_mut(start..end).ok_or(DropReason::BadHeader)?;
+        let Some((head, payload)) = bytes.split_at_mut_checked(usize::from(offset)) else {
+            return Err(DropReason::BadHeader);
+        };
+        let Ok((header, _)) = Header::mut_from_prefix(head) else { return Err(DropReason::BadHeader) };
         Ok((header, payload))
     }
 }
@@ -683,7 +684,7 @@ mod tests {
                 if let Some(fragment) = chain.fragment {
                     prop_assert_eq!(bytes[usize::from(fragment.previous_next_header)], FRAGMENT);
                 }
-                let (_, again) = Packet::reopen(bytes, chain.offset).unwrap();
+                let (_, again) = Packet::reopen(&mut bytes[..total], chain.offset).unwrap();
                 prop_assert_eq!(again, &payload[..]);
             }
         }
