@@ -34,8 +34,7 @@ impl Engine {
         let Some(plan) = self.exit.plan.interfaces.get(packet.interface.index()) else {
             return Err(DropReason::UnknownInterface);
         };
-        let layer = plan.layer;
-        let start = match layer {
+        let start = match plan.layer {
             Layer::Ip => packet.range.start,
             Layer::Ethernet(own) => match self.read_frame(packet, walk, own, now)? {
                 None => packet.range.start + ethernet::HEADER_BYTES,
@@ -52,7 +51,7 @@ impl Engine {
         if read_ip(bytes, walk, start)? {
             return self.read_fragment(packet, walk, now);
         }
-        self.read_layer_4(packet, walk, layer, now)
+        self.read_layer_4(packet, walk, now)
     }
 
     /// Reads ports and flags of a packet that is whole, or the first of its fragments.
@@ -61,7 +60,6 @@ impl Engine {
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
-        layer: Layer,
         now: Instant,
     ) -> Result<Option<Verdict>, DropReason> {
         let protocol = walk.protocol;
@@ -89,7 +87,7 @@ impl Engine {
                 (header.source_port(), header.destination_port())
             }
             Protocol::ICMP | Protocol::ICMPV6 => {
-                let end = self.read_icmp(packet, walk, layer, now)?;
+                let end = self.read_icmp(packet, walk, now)?;
                 if end.is_some() || walk.subject == Subject::Error {
                     return Ok(end);
                 }
@@ -171,7 +169,7 @@ impl Engine {
             Follow::First => {
                 walk.subject = Subject::FirstFragment;
                 let read = if walk.protocol == Protocol::TCP || walk.protocol == Protocol::UDP {
-                    self.read_layer_4(packet, walk, Layer::Ip, now)
+                    self.read_layer_4(packet, walk, now)
                 } else {
                     // Pings and errors in pieces are only sent to do harm.
                     Err(DropReason::Fragment)
@@ -204,9 +202,10 @@ impl Engine {
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
-        layer: Layer,
         now: Instant,
     ) -> Result<Option<Verdict>, DropReason> {
+        let plan = self.exit.plan.interfaces.get(packet.interface.index());
+        let layer = plan.map_or(Layer::Ip, |plan| plan.layer);
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
         let kind = ip.payload().first().copied().ok_or(DropReason::Truncated)?;
@@ -331,6 +330,7 @@ fn read_ip(bytes: &mut [u8], walk: &mut Walk, start: usize) -> Result<bool, Drop
         Some(4) => {
             let header = ipv4::Header::check(bytes)?;
             walk.range = start..start + usize::from(header.total_length());
+            walk.length = u32::from(header.total_length());
             // At most 60.
             walk.layer_4 = u16::try_from(header.header_length()).unwrap_or(20);
             if header.is_martian() {
@@ -362,6 +362,7 @@ fn read_ipv6(bytes: &mut [u8], walk: &mut Walk, start: usize) -> Result<bool, Dr
     let ipv6::Chain { protocol, offset, fragment, .. } = packet.chain;
     let (source, destination) = (packet.header.source(), packet.header.destination());
     walk.range = start..start + packet.header.total_length();
+    walk.length = u32::try_from(packet.header.total_length()).unwrap_or(u32::MAX);
     walk.layer_4 = offset;
     walk.protocol = protocol;
     walk.tuple = FiveTuple { source, destination, source_port: 0, destination_port: 0, protocol };

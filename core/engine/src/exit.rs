@@ -49,14 +49,6 @@ pub(crate) struct Exit {
     scratch: Vec<u8>,
 }
 
-/// What has become of a packet of a known flow, and of the flow.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Carried {
-    pub(crate) verdict: Verdict,
-    /// IP bytes of the packet as it came.
-    pub(crate) length: u32,
-}
-
 /// Where an IP packet goes next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hop {
@@ -141,7 +133,7 @@ impl Exit {
         direction: Direction,
         directors: &Directors,
         now: Instant,
-    ) -> Result<Carried, DropReason> {
+    ) -> Result<Verdict, DropReason> {
         if entry.is_one_sided() {
             return self.carry_unchanged(packet, walk, entry, directors, now);
         }
@@ -149,11 +141,11 @@ impl Exit {
         let Some(way) = self.ways.at(number) else { return Err(no_way(number)) };
         let Way { interface: out, table, layer, mtu_bytes } = *way;
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
-        let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
-        let length = ip.total_length();
+        let length = walk.length;
         let is_super = packet.offload.segment_bytes.is_some();
         let is_too_big = length > u32::from(mtu_bytes)
-            && (!is_super || has_long_segments(&mut ip, walk, packet.offload, layer, mtu_bytes));
+            && (!is_super || has_long_segments(bytes, walk, packet.offload, layer, mtu_bytes));
+        let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
         if ip.hops() <= 1 || (is_too_big && (!self.plan.handling.cuts || ip.is_dont_fragment() || is_super)) {
             let error = if ip.hops() <= 1 { IcmpError::TtlExceeded } else { IcmpError::TooBig(mtu_bytes) };
             return Err(self.turn_away(packet, walk, error, directors, now));
@@ -167,61 +159,34 @@ impl Exit {
         walk.is_foreign = false;
         rewrite(&mut ip, entry, direction, scope);
         if self.touches_up {
-            self.touch_up(&mut ip, walk, scope);
+            self.touch_up(bytes, walk, packet.offload);
         }
         self.note(entry, walk, direction, length, now);
-        let verdict = match layer {
-            Layer::Ip if !is_too_big => Verdict::Forward(out),
-            layer @ (Layer::Ip | Layer::Ethernet(_)) => {
-                if is_too_big && scope.needs_checksum {
-                    complete_checksum(&mut ip, scope.protocol);
-                }
-                let to = entry.translated(direction);
-                let hop = Hop { out, table, target: to.destination, source: to.source };
-                self.finish(packet, walk, hop, layer, is_too_big.then_some(length), directors, now)?
-            }
-        };
-        Ok(Carried { verdict, length })
-    }
-
-    /// What is left to do for a packet that does not fit as it is, or needs a link header; `too_long` is the length of one
-    /// that has to be cut.
-    #[allow(clippy::too_many_arguments, reason = "all of it belongs to one packet on its way out")]
-    fn finish(
-        &mut self,
-        packet: &mut PacketBuffer<'_>,
-        walk: &mut Walk,
-        hop: Hop,
-        layer: Layer,
-        too_long: Option<u32>,
-        directors: &Directors,
-        now: Instant,
-    ) -> Result<Verdict, DropReason> {
-        if let Some(length) = too_long {
-            let end = walk.range.start + usize::try_from(length).unwrap_or(0);
-            return self.cut(packet.buffer, walk.range.start..end, hop, None, directors, now);
+        if layer == Layer::Ip && !is_too_big {
+            return Ok(Verdict::Forward(out));
         }
-        match layer {
-            Layer::Ip => Ok(Verdict::Forward(hop.out)),
-            Layer::Ethernet(own) => {
-                let inner = walk.range.clone();
-                self.link(packet, walk, inner, hop, own, directors, now)
-            }
+        let to = entry.translated(direction);
+        let hop = Hop { out, table, target: to.destination, source: to.source };
+        if is_too_big {
+            return self.cut(packet, walk, hop, None, directors, now);
         }
+        let inner = walk.range.clone();
+        self.link(packet, walk, inner, hop, directors, now)
     }
 
     /// What some plans ask for besides: the size of segments, a checksum where there is none.
-    fn touch_up(&self, ip: &mut ip::Packet<'_>, walk: &Walk, scope: Scope) {
-        let (handling, protocol) = (&self.plan.handling, scope.protocol);
+    fn touch_up(&self, bytes: &mut [u8], walk: &Walk, offload: Offload) {
+        let Ok(mut ip) = ip::Packet::reopen(bytes, walk.layer_4) else { return };
+        let handling = &self.plan.handling;
         if walk.segment.flags.has(Flags::SYN)
-            && protocol == Protocol::TCP
+            && walk.protocol == Protocol::TCP
             && let Some(mss_bytes) = handling.mss_bytes
         {
-            tcp::clamp_mss(ip.payload(), mss_bytes, scope.needs_checksum);
+            tcp::clamp_mss(ip.payload(), mss_bytes, offload.needs_checksum);
         }
-        let is_whole = walk.subject == Subject::Packet;
-        if handling.fills_udp_checksum && is_whole && protocol == Protocol::UDP && !scope.needs_checksum {
-            fill_udp_checksum(ip);
+        let is_datagram = walk.subject == Subject::Packet && walk.protocol == Protocol::UDP;
+        if handling.fills_udp_checksum && is_datagram && !offload.needs_checksum {
+            fill_udp_checksum(&mut ip);
         }
     }
 
@@ -253,7 +218,7 @@ impl Exit {
         entry: &mut FlowEntry,
         directors: &Directors,
         now: Instant,
-    ) -> Result<Carried, DropReason> {
+    ) -> Result<Verdict, DropReason> {
         let mode = &directors.at(entry.director).ok_or(DropReason::NoDirector)?.mode;
         let number = entry.way(Direction::Original);
         let Some(way) = self.ways.at(number) else { return Err(no_way(number)) };
@@ -263,14 +228,14 @@ impl Exit {
         let overhead = wrap.map_or(0, |wrap| wrap.overhead_bytes());
         let mtu_bytes = mtu_bytes.saturating_sub(overhead);
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
-        let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
-        let length = ip.total_length();
+        let length = walk.length;
         // A device that cuts super-packets cuts them by their own headers, not by those inside.
         let is_super = packet.offload.segment_bytes.is_some();
         let is_too_big = length > u32::from(mtu_bytes)
             && (!is_super
                 || wrap.is_some()
-                || has_long_segments(&mut ip, walk, packet.offload, layer, mtu_bytes));
+                || has_long_segments(bytes, walk, packet.offload, layer, mtu_bytes));
+        let mut ip = ip::Packet::reopen(bytes, walk.layer_4)?;
         if ip.hops() <= 1 || (is_too_big && (!self.plan.handling.cuts || ip.is_dont_fragment() || is_super)) {
             let error = if ip.hops() <= 1 { IcmpError::TtlExceeded } else { IcmpError::TooBig(mtu_bytes) };
             return Err(self.turn_away(packet, walk, error, directors, now));
@@ -286,23 +251,14 @@ impl Exit {
         self.note(entry, walk, Direction::Original, length, now);
         let sender = wrap.map_or(source, |wrap| wrap.outer.source);
         let hop = Hop { out, table, target: entry.server, source: sender };
-        let end = walk.range.start + usize::try_from(length).unwrap_or(0);
         if is_too_big {
-            if packet.offload.needs_checksum {
-                complete_checksum(&mut ip, entry.protocol());
-            }
-            let verdict = self.cut(packet.buffer, walk.range.start..end, hop, wrap, directors, now)?;
-            return Ok(Carried { verdict, length });
+            return self.cut(packet, walk, hop, wrap, directors, now);
         }
-        let inner = walk.range.start..end;
+        let inner = walk.range.clone();
         if let Some(wrap) = wrap {
             walk.range = wrap.put_around(packet.buffer, inner.clone())?;
         }
-        let verdict = match layer {
-            Layer::Ip => Verdict::Forward(out),
-            Layer::Ethernet(own) => self.link(packet, walk, inner, hop, own, directors, now)?,
-        };
-        Ok(Carried { verdict, length })
+        self.link(packet, walk, inner, hop, directors, now)
     }
 
     /// Sends an ICMP error about a packet of `entry` to whom it concerns. It neither refreshes the flow nor changes its
@@ -321,7 +277,7 @@ impl Exit {
         now: Instant,
     ) -> Result<Verdict, DropReason> {
         let number = entry.way(direction);
-        let Way { interface: out, table, layer, mtu_bytes } =
+        let Way { interface: out, table, mtu_bytes, .. } =
             *self.ways.at(number).ok_or_else(|| no_way(number))?;
         let way_out = self.plan.interfaces.get(out.index()).ok_or(DropReason::NoRoute)?;
         let mode = &directors.at(entry.director).ok_or(DropReason::NoDirector)?.mode;
@@ -348,13 +304,8 @@ impl Exit {
         if let Some(wrap) = wrap {
             walk.range = wrap.put_around(packet.buffer, walk.range.clone())?;
         }
-        match layer {
-            Layer::Ip => Ok(Verdict::Forward(out)),
-            Layer::Ethernet(own) => {
-                let inner = walk.range.clone();
-                self.link(packet, walk, inner, hop, own, directors, now)
-            }
-        }
+        let inner = walk.range.clone();
+        self.link(packet, walk, inner, hop, directors, now)
     }
 
     /// Tells the sender of a packet that cannot go on, where it wants to know, and gives the reason.
@@ -385,18 +336,21 @@ impl Exit {
         reason
     }
 
-    /// Cuts the IP packet at `range` to what the way out takes, and queues the pieces.
+    /// Cuts the IP packet of `walk` to what the way out takes, and queues the pieces.
     #[cold]
     fn cut(
         &mut self,
-        buffer: &[u8],
-        range: Range<usize>,
+        packet: &mut PacketBuffer<'_>,
+        walk: &Walk,
         hop: Hop,
         wrap: Option<Wrap>,
         directors: &Directors,
         now: Instant,
     ) -> Result<Verdict, DropReason> {
-        let bytes = buffer.get(range).ok_or(DropReason::Truncated)?;
+        let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
+        if packet.offload.needs_checksum {
+            complete_checksum(bytes, walk);
+        }
         let link = match self.next_link(hop, directors, now)? {
             Linked::None => None,
             Linked::Header(header) => Some(header),
@@ -581,12 +535,12 @@ pub(crate) enum Linked {
 
 /// Computes the layer-4 checksum that a device has left undone, for a packet that leaves in pieces or later.
 #[cold]
-pub(crate) fn complete_checksum(ip: &mut ip::Packet<'_>, protocol: Protocol) {
-    let at = if protocol == Protocol::TCP { tcp::CHECKSUM_AT } else { udp::CHECKSUM_AT };
-    let payload = ip.payload();
+pub(crate) fn complete_checksum(bytes: &mut [u8], walk: &Walk) {
+    let Some(payload) = bytes.get_mut(usize::from(walk.layer_4)..) else { return };
+    let at = if walk.protocol == Protocol::TCP { tcp::CHECKSUM_AT } else { udp::CHECKSUM_AT };
     // The field holds the pseudo header's sum, so that the sum over all is the one that is wanted.
     let sum = checksum::checksum(0, payload);
-    let sum = if sum == 0 && protocol == Protocol::UDP { 0xffff } else { sum };
+    let sum = if sum == 0 && walk.protocol == Protocol::UDP { 0xffff } else { sum };
     if let Some(Some(field)) = payload.get_mut(at..).map(|rest| rest.first_chunk_mut::<2>()) {
         *field = sum.to_be_bytes();
     }
@@ -595,17 +549,12 @@ pub(crate) fn complete_checksum(ip: &mut ip::Packet<'_>, protocol: Protocol) {
 /// Whether the segments of a super-packet would be longer than an Ethernet interface takes. On the way out of a TUN the
 /// kernel looks itself.
 #[cold]
-fn has_long_segments(
-    ip: &mut ip::Packet<'_>,
-    walk: &Walk,
-    offload: Offload,
-    layer: Layer,
-    mtu_bytes: u16,
-) -> bool {
+fn has_long_segments(bytes: &mut [u8], walk: &Walk, offload: Offload, layer: Layer, mtu_bytes: u16) -> bool {
     let (Layer::Ethernet(_), Some(segment_bytes)) = (layer, offload.segment_bytes) else { return false };
     let head = match walk.protocol {
         Protocol::TCP => {
-            tcp::Header::split(ip.payload()).map_or(tcp::HEADER_BYTES, |(tcp, _)| tcp.header_length())
+            let payload = bytes.get_mut(usize::from(walk.layer_4)..).unwrap_or_default();
+            tcp::Header::split(payload).map_or(tcp::HEADER_BYTES, |(tcp, _)| tcp.header_length())
         }
         _ => udp::HEADER_BYTES,
     };

@@ -15,22 +15,20 @@ use crate::time::Instant;
 use crate::verdict::{DropReason, InterfaceId, Verdict};
 use crate::walk::Walk;
 use crate::wire::ethernet::{self, MacAddress};
-use crate::wire::{Address, arp, ip, ipv6, ndp};
+use crate::wire::{Address, arp, ipv6, ndp};
 
 impl Exit {
-    /// Puts a link header in front of the IP packet of `walk`, or keeps the packet until its neighbour answers. `inner` is
+    /// Puts the link header that the way out wants in front of the IP packet of `walk`, or keeps the packet until its neighbour answers. `inner` is
     /// the packet that came in: the same, or what a tunnel has been put around.
     ///
     /// # Errors
     /// `NeighbourUnresolved` when there is no room to keep it, or it is a super-packet, which nobody would cut later.
-    #[allow(clippy::too_many_arguments, reason = "all of it belongs to one packet on its way out")]
     pub(crate) fn link(
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
         inner: Range<usize>,
         hop: Hop,
-        own: MacAddress,
         directors: &Directors,
         now: Instant,
     ) -> Result<Verdict, DropReason> {
@@ -45,7 +43,7 @@ impl Exit {
                 if packet.offload.needs_checksum {
                     // It leaves without the header that says so.
                     let bytes = packet.buffer.get_mut(inner).ok_or(DropReason::Truncated)?;
-                    complete_checksum(&mut ip::Packet::reopen(bytes, walk.layer_4)?, walk.protocol);
+                    complete_checksum(bytes, walk);
                 }
                 let bytes = packet.buffer.get(range).ok_or(DropReason::Truncated)?;
                 let is_kept = self.neighbours.hold(hop.out, next, bytes, now);
@@ -55,7 +53,7 @@ impl Exit {
         let start = range.start.checked_sub(ethernet::HEADER_BYTES).ok_or(DropReason::Truncated)?;
         let is_v6 = packet.buffer.get(range.start).is_some_and(|first| first >> 4 == 6);
         let kind = if is_v6 { ethernet::TYPE_IPV6 } else { ethernet::TYPE_IPV4 };
-        let header = ethernet::Header::new(header.destination(), own, kind);
+        let header = ethernet::Header::new(header.destination(), header.source(), kind);
         let place = packet.buffer.get_mut(start..range.start).ok_or(DropReason::Truncated)?;
         place.copy_from_slice(header.as_bytes());
         walk.range = start..range.end;

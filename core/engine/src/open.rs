@@ -498,14 +498,14 @@ impl Engine {
         let tuple = walk.tuple;
         let carried = self.exit.carry(packet, walk, &mut entry, Direction::Original, &self.directors, now);
         self.note_carried(&entry, Direction::Original, None, (tuple, walk), carried.as_ref().err().copied());
-        let carried = carried?;
+        let verdict = carried?;
         if let Some(director) = self.directors.at_mut(place) {
             let slot = director.open_and_close(view);
             if let Some(server) = slot.and_then(|slot| director.server_mut(slot)) {
-                server.count(Direction::Original, carried.length);
+                server.count(Direction::Original, walk.length);
             }
         }
-        Ok(carried.verdict)
+        Ok(verdict)
     }
 
     /// Sends a datagram that answers one that was scheduled on its own back to its client, in the service's name.
@@ -543,7 +543,7 @@ impl Engine {
         let tuple = walk.tuple;
         let carried = self.exit.carry(packet, walk, &mut entry, Direction::Reply, &self.directors, now);
         self.note_carried(&entry, Direction::Reply, None, (tuple, walk), carried.as_ref().err().copied());
-        Ok(Some(carried?.verdict))
+        carried.map(Some)
     }
 
     /// Enters the flow of `walk` into the table, towards the server that was picked.

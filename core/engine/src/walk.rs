@@ -2,7 +2,7 @@
 //! [`open`](crate::open).
 //!
 //! Passes over the batch, so that what one packet waits for from memory, the next ones wait for at the same time:
-//! read headers; touch the index; touch the entries; let policies judge packets, where one wants to; send packets of
+//! read headers; hash; touch the index; find the flows; let policies judge packets, where one wants to; send packets of
 //! known flows on; open new flows. Then every packet leaves in the order in which it came.
 
 use alloc::vec;
@@ -12,9 +12,10 @@ use crate::device::{BATCH_MAX, Device, HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::director::{Director, FlowAnswered};
 use crate::engine::Engine;
 use crate::flow::tcp_track::{Segment, TcpTrack};
-use crate::flow::{Direction, FlowId, FlowState, Traits};
+use crate::flow::{Direction, FlowId, FlowState, FlowTable, Traits};
 use crate::forward::MAIN;
 use crate::journal::Review;
+use crate::journal::notes::Before;
 use crate::outbox::Kind;
 use crate::permit::Standing;
 use crate::time::Instant;
@@ -28,6 +29,8 @@ pub(crate) struct Walk {
     pub(crate) end: Option<Verdict>,
     /// Where the IP packet lies; at the end, where that lies which leaves.
     pub(crate) range: Range<usize>,
+    /// Bytes of the IP packet as it came.
+    pub(crate) length: u32,
     /// Where layer 4 begins, from the start of the IP packet.
     pub(crate) layer_4: u16,
     /// The protocol of layer 4.
@@ -41,8 +44,10 @@ pub(crate) struct Walk {
     pub(crate) segment: Segment,
     /// The frame is for another station and was read only since it may be passed on.
     pub(crate) is_foreign: bool,
-    /// What the index said first; later what the entry said. Read to warm the cache.
+    /// What the index said first. Read to warm the cache.
     pub(crate) hint: u32,
+    /// Its flow, and which way of that it goes; `None` where it belongs to none.
+    pub(crate) found: Option<(FlowId, Direction)>,
 }
 
 /// What of its flow a packet is.
@@ -70,6 +75,7 @@ impl Walk {
     pub(crate) const NONE: Self = Self {
         end: None,
         range: 0..0,
+        length: 0,
         layer_4: 0,
         protocol: Protocol(0),
         subject: Subject::Packet,
@@ -85,6 +91,7 @@ impl Walk {
         segment: Segment::NONE,
         is_foreign: false,
         hint: 0,
+        found: None,
     };
 }
 
@@ -126,13 +133,7 @@ impl Engine {
         }
         self.exit.counters.packets_in += walks.len() as u64;
         self.exit.counters.bytes_in += bytes;
-        // Two short loops without branches on what is read: memory answers for all packets at once.
-        for walk in walks.iter_mut() {
-            walk.hint = self.flows.touch_index(walk.hash);
-        }
-        for walk in walks.iter_mut() {
-            walk.hint = self.flows.touch_entry(walk.hint);
-        }
+        find_flows(&self.flows, walks);
         if self.chain.judges_packets() {
             self.judge_packets(device, walks, now);
         }
@@ -154,7 +155,9 @@ impl Engine {
         }
         let sent = self.leave::<D, TOLD>(device, walks);
         self.walks = all;
-        self.release_fragments(now);
+        if self.fragments.has_news() {
+            self.release_fragments(now);
+        }
         sent
     }
 
@@ -162,18 +165,17 @@ impl Engine {
     #[inline(always)]
     fn enter(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) {
         walk.interface = packet.interface;
-        walk.end = match self.read_headers(packet, walk, now) {
-            Ok(None) => {
-                walk.hash = walk.tuple.hash(self.flows.key());
-                None
-            }
-            Ok(end) => end,
-            Err(reason) => Some(Verdict::Drop(reason)),
-        };
+        walk.end = None;
+        match self.read_headers(packet, walk, now) {
+            Ok(None) => {}
+            Ok(end) => walk.end = end,
+            Err(reason) => walk.end = Some(Verdict::Drop(reason)),
+        }
     }
 
-    /// Sends a packet of a known flow on. Returns whether there is such a flow.
+    /// Sends a packet on where its flow is known. Returns whether it is.
     pub(crate) fn pass(&mut self, packet: &mut PacketBuffer<'_>, walk: &mut Walk, now: Instant) -> bool {
+        walk.found = self.flows.find(walk.hash, &walk.tuple);
         if self.journal.is_some() {
             self.pass_known::<true>(packet, walk, now)
         } else {
@@ -181,36 +183,23 @@ impl Engine {
         }
     }
 
-    /// The same where it has to be fast.
-    #[inline(always)]
+    /// The same where it has to be fast, and the flow has been looked for.
+    #[inline(never)]
     fn pass_known<const TOLD: bool>(
         &mut self,
         packet: &mut PacketBuffer<'_>,
         walk: &mut Walk,
         now: Instant,
     ) -> bool {
-        let found = self.flows.find(walk.hash, &walk.tuple);
         if TOLD {
-            self.note_lookup(walk, found, now);
+            self.note_lookup(walk, now);
         }
-        let Some((id, direction)) = found else { return false };
-        let Some(entry) = self.flows.entry(id) else { return false };
+        let Some((id, direction)) = walk.found else { return false };
+        let Some(mut entry) = self.flows.entry_mut(id) else { return false };
         let is_reopened =
-            walk.segment.flags.is_opening() && direction == Direction::Original && entry.state.is_over();
-        if entry.expires <= now || (is_reopened && !self.reopen(id, &walk.segment)) {
-            if TOLD {
-                self.note_lapse();
-            }
-            self.end_flow(id);
-            return false;
-        }
-        let Some(entry) = self.flows.entry(id) else { return false };
-        if entry.generation != self.generation {
-            let validity = self.revalidate(id);
-            if TOLD {
-                self.note_review(validity.review());
-            }
-            match validity {
+            entry.state.is_over() && direction == Direction::Original && walk.segment.flags.is_opening();
+        if is_reopened || entry.expires <= now || entry.generation != self.generation {
+            match self.review(id, is_reopened.then_some(&walk.segment), now) {
                 Validity::Valid => {}
                 Validity::Gone => return false,
                 Validity::Refused(reason) => {
@@ -218,57 +207,55 @@ impl Engine {
                     return true;
                 }
             }
+            let Some(reviewed) = self.flows.entry_mut(id) else { return false };
+            entry = reviewed;
         }
-        let before = if TOLD { self.before(id, walk) } else { None };
+        let before = Before { state: entry.state, tuple: walk.tuple };
         let carried = if walk.subject == Subject::Error {
-            self.flows.entry(id).map_or(Err(DropReason::NoFlow), |entry| {
-                self.exit.carry_error(packet, walk, entry, direction, &self.directors, now)
-            })
+            self.exit.carry_error(packet, walk, entry, direction, &self.directors, now)
         } else {
-            self.carry(packet, walk, id, direction, now)
+            let carried = self.exit.carry(packet, walk, entry, direction, &self.directors, now);
+            if carried.is_ok()
+                && let Some(director) = self.directors.at_mut(entry.director)
+                && let Some(server) = director.server_mut(entry.server_slot)
+            {
+                server.count(direction, walk.length);
+            }
+            // A packet that found no place to leave by has said what it says of its flow all the same.
+            if before.state != entry.state || entry.traits.has(Traits::HALF_OPEN) {
+                self.settle(id, before.state);
+            }
+            carried
         };
         if TOLD {
             self.note_sent(id, direction, before, walk, carried.err());
         }
-        walk.end = Some(carried.unwrap_or_else(Verdict::Drop));
+        walk.end = match carried {
+            Ok(verdict) => Some(verdict),
+            Err(reason) => Some(Verdict::Drop(reason)),
+        };
         true
     }
 
-    /// Sends a packet of the flow `id` on, and settles what that changes for its real server and in the table.
-    #[inline(always)]
-    fn carry(
-        &mut self,
-        packet: &mut PacketBuffer<'_>,
-        walk: &mut Walk,
-        id: FlowId,
-        direction: Direction,
-        now: Instant,
-    ) -> Result<Verdict, DropReason> {
-        let Some(entry) = self.flows.entry_mut(id) else { return Err(DropReason::NoFlow) };
-        let before = entry.state;
-        match self.exit.carry(packet, walk, entry, direction, &self.directors, now) {
-            Ok(carried) => {
-                let (place, slot) = (entry.director, entry.server_slot);
-                let has_news = before != entry.state || entry.traits.has(Traits::HALF_OPEN);
-                if let Some(server) = self.directors.at_mut(place).and_then(|it| it.server_mut(slot)) {
-                    server.count(direction, carried.length);
-                }
-                if has_news {
-                    self.settle(id, before);
-                }
-                Ok(carried.verdict)
-            }
-            Err(reason) => {
-                // A packet that found no place to leave by has said what it says of its flow all the same.
-                self.settle(id, before);
-                Err(reason)
-            }
+    /// Looks closer at a flow that may be over, that `reopened` would begin anew, or that is of an older plan.
+    #[cold]
+    fn review(&mut self, id: FlowId, reopened: Option<&Segment>, now: Instant) -> Validity {
+        let is_over = self.flows.entry(id).is_none_or(|entry| entry.expires <= now);
+        if is_over || reopened.is_some_and(|segment| !self.reopen(id, segment)) {
+            self.note_lapse();
+            self.end_flow(id);
+            return Validity::Gone;
         }
+        if self.flows.entry(id).is_some_and(|entry| entry.generation == self.generation) {
+            return Validity::Valid;
+        }
+        let validity = self.revalidate(id);
+        self.note_review(validity.review());
+        validity
     }
 
     /// Begins a closed flow anew with its real server, where the server is not seen: whoever forges the reset that
     /// closed it and the SYN that follows must not move a living connection. Returns whether that was so.
-    #[cold]
     fn reopen(&mut self, id: FlowId, segment: &Segment) -> bool {
         let Some(entry) = self.flows.entry(id) else { return false };
         if !entry.is_one_sided() || entry.state != FlowState::Closed {
@@ -464,6 +451,7 @@ impl Engine {
             let layer_4 = self.payload_offset(buffer.get_mut(range.clone()).unwrap_or_default());
             let mut walk = Walk {
                 range: range.clone(),
+                length: u32::try_from(held.bytes.len()).unwrap_or(u32::MAX),
                 layer_4,
                 protocol: tuple.protocol,
                 subject: Subject::LaterFragment,
@@ -489,6 +477,21 @@ impl Engine {
         while let Some((reason, count)) = self.fragments.poll_given_up() {
             self.exit.counters.give_up(reason, count);
         }
+    }
+}
+
+/// Finds the flows of packets in short loops, none of which waits for what it reads: memory answers for all packets at once.
+#[inline(never)]
+fn find_flows(flows: &FlowTable, walks: &mut [Walk]) {
+    let key = flows.key();
+    for walk in walks.iter_mut().filter(|walk| walk.end.is_none()) {
+        walk.hash = walk.tuple.hash(key);
+    }
+    for walk in walks.iter_mut() {
+        walk.hint = flows.touch_index(walk.hash);
+    }
+    for walk in walks.iter_mut().filter(|walk| walk.end.is_none()) {
+        walk.found = flows.find(walk.hash, &walk.tuple);
     }
 }
 

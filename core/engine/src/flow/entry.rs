@@ -77,7 +77,7 @@ states! {
 impl FlowState {
     /// The state after a segment with `flags` in `direction`. UDP stays UDP.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn after(self, flags: Flags, direction: Direction) -> Self {
         // Most packets are data of an open connection, or UDP.
         let is_plain = !flags.has(Flags(Flags::FIN.0 | Flags::RST.0));
@@ -373,7 +373,7 @@ impl FlowEntry {
     }
 
     /// Notes what a segment says of TCP's numbers. Returns whether they fit; always so for other protocols.
-    #[inline]
+    #[inline(always)]
     pub fn follow(&mut self, segment: &Segment, direction: Direction) -> bool {
         if self.protocol().0 != Protocol::TCP.0 {
             return true;
@@ -403,7 +403,7 @@ impl FlowEntry {
 
     /// The tuple of packets in `direction`, as they come in. Answers of a one-sided flow have none that differs.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub const fn tuple(&self, direction: Direction) -> FiveTuple {
         match direction {
             Direction::Original => FiveTuple {
@@ -427,32 +427,31 @@ impl FlowEntry {
     #[must_use]
     #[inline]
     pub fn is_tuple(&self, direction: Direction, tuple: &FiveTuple) -> bool {
-        let (source, destination, source_port, destination_port) = match direction {
-            Direction::Original => (&self.client, &self.service, self.client_port, self.service_port),
-            Direction::Reply => (&self.server, &self.mapped, self.server_port, self.mapped_port),
+        let has_ends = match direction {
+            Direction::Original => {
+                tuple.source == self.client
+                    && tuple.destination == self.service
+                    && tuple.source_port == self.client_port
+                    && tuple.destination_port == self.service_port
+            }
+            Direction::Reply => {
+                tuple.source == self.server
+                    && tuple.destination == self.mapped
+                    && tuple.source_port == self.server_port
+                    && tuple.destination_port == self.mapped_port
+            }
         };
-        tuple.source == *source
-            && tuple.destination == *destination
-            && tuple.source_port == source_port
-            && tuple.destination_port == destination_port
-            && tuple.protocol == self.protocol()
+        has_ends && tuple.protocol == self.protocol()
     }
 
     /// The tuple of packets in `direction`, as they leave.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub const fn translated(&self, direction: Direction) -> FiveTuple {
         match direction {
             Direction::Original => self.tuple(Direction::Reply).reversed(),
             Direction::Reply => self.tuple(Direction::Original).reversed(),
         }
-    }
-
-    /// A number from each cache line of the entry, to have both read early.
-    #[must_use]
-    #[inline]
-    pub(crate) const fn touch(&self) -> u32 {
-        self.generation as u32 ^ u32::from_be_bytes(self.client.v4_bytes())
     }
 
     /// The number of the way by which packets in `direction` leave.

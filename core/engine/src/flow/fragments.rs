@@ -357,6 +357,13 @@ impl Fragments {
         before - self.held_pieces
     }
 
+    /// Whether [`Fragments::poll_released`] or [`Fragments::poll_given_up`] has something.
+    #[must_use]
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        !self.released.is_empty() || !self.given_up.is_empty()
+    }
+
     /// The next fragment that may go on, in order of arrival.
     pub fn poll_released(&mut self) -> Option<Held> {
         let held = self.released.pop_front()?;

@@ -52,7 +52,7 @@ impl Index {
     }
 
     /// The handle of `hash` for which `is_it` holds.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(Handle) -> bool) -> Option<Handle> {
         let mut at = self.home(hash);
         // An index is never full, so a probe ends at an empty slot; the bound guards against our own bugs.

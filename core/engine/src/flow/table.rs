@@ -177,13 +177,6 @@ impl FlowTable {
         self.index.hint(hash)
     }
 
-    /// The second step of warming: reads the entry behind what [`FlowTable::touch_index`] gave.
-    #[must_use]
-    #[inline]
-    pub fn touch_entry(&self, hint: u32) -> u32 {
-        self.entries.get((hint.wrapping_sub(1) >> 1) as usize).map_or(0, FlowEntry::touch)
-    }
-
     /// The entry of `tuple`, whose hash is `hash`, and the direction in which the tuple goes.
     #[must_use]
     #[inline(always)]

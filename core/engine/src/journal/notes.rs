@@ -28,8 +28,8 @@ const DRAWS_MAX: usize = 256;
 /// How far a packet of a known flow had come before it was sent on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before {
-    state: FlowState,
-    tuple: FiveTuple,
+    pub(crate) state: FlowState,
+    pub(crate) tuple: FiveTuple,
 }
 
 impl Engine {
@@ -95,8 +95,8 @@ impl Engine {
 
     /// Notes what the flow table said.
     #[cold]
-    pub(crate) fn note_lookup(&mut self, walk: &Walk, found: Option<(FlowId, Direction)>, now: Instant) {
-        let known = found.and_then(|(id, direction)| self.known(id, direction, now));
+    pub(crate) fn note_lookup(&mut self, walk: &Walk, now: Instant) {
+        let known = walk.found.and_then(|(id, direction)| self.known(id, direction, now));
         let Some(journal) = &mut self.journal else { return };
         journal.touch_tuple(walk.tuple);
         // A new flow's packet asks again whether one before it in the batch has opened the flow.
@@ -147,26 +147,19 @@ impl Engine {
         self.note(|_| Step::Reviewed(review));
     }
 
-    /// What is to be known of a flow before a packet of it is sent on.
-    #[cold]
-    pub(crate) fn before(&self, id: FlowId, walk: &Walk) -> Option<Before> {
-        self.flows.entry(id).map(|entry| Before { state: entry.state, tuple: walk.tuple })
-    }
-
     /// Notes how a packet of the flow `id` was sent on.
     #[cold]
     pub(crate) fn note_sent(
         &mut self,
         id: FlowId,
         direction: Direction,
-        before: Option<Before>,
+        before: Before,
         walk: &Walk,
         refused: Option<DropReason>,
     ) {
         let Some(entry) = self.flows.entry(id).cloned() else { return };
-        let states = before.filter(|_| walk.subject != Subject::Error).map(|it| (it.state, entry.state));
-        let tuple = before.map_or(walk.tuple, |before| before.tuple);
-        self.note_carried(&entry, direction, states, (tuple, walk), refused);
+        let states = (walk.subject != Subject::Error).then_some((before.state, entry.state));
+        self.note_carried(&entry, direction, states, (before.tuple, walk), refused);
     }
 
     /// Notes how a packet of `entry` was sent on, which came as the tuple says.
