@@ -54,12 +54,24 @@ impl Index {
     /// The handle of `hash` for which `is_it` holds.
     #[inline(always)]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(Handle) -> bool) -> Option<Handle> {
-        let mut at = self.home(hash);
+        let home = self.home(hash);
+        let slot = self.slot(home);
+        let found = handle(slot)?;
+        // Most are at home, and to say so takes no loop.
+        if agrees(slot, hash) && is_it(found) {
+            return Some(found);
+        }
+        self.find_behind(home, hash, is_it)
+    }
+
+    #[inline(never)]
+    fn find_behind(&self, home: usize, hash: u64, mut is_it: impl FnMut(Handle) -> bool) -> Option<Handle> {
+        let mut at = self.next(home);
         // An index is never full, so a probe ends at an empty slot; the bound guards against our own bugs.
         for _ in 0..self.slots.len() {
-            let slot = *self.slots.get(at)?;
+            let slot = self.slot(at);
             let found = handle(slot)?;
-            if (slot ^ hash) & !HANDLE == 0 && is_it(found) {
+            if agrees(slot, hash) && is_it(found) {
                 return Some(found);
             }
             at = self.next(at);
@@ -118,6 +130,11 @@ impl Index {
             *slot = value;
         }
     }
+}
+
+/// Whether a slot may be that of `hash`.
+const fn agrees(slot: u64, hash: u64) -> bool {
+    (slot ^ hash) & !HANDLE == 0
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the mask leaves 32 bits")]
