@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::capture::Way as Direction;
 use crate::checker::Checker;
-use crate::kernel::{Kernel, Out};
+use crate::kernel::{Kernel, Out, Up};
 use crate::packet::{ETHERNET_BYTES, Packet};
 use crate::queue::{AnyQueue, EventQueue};
 use crate::trace::Trace;
@@ -18,31 +18,39 @@ use crate::watch::{FrameSeen, Watch};
 use crate::wires::{Exit, Passage, Switch, Wire};
 use crate::world::Flying;
 
-/// Something that is due. Sixteen bytes, since many wait: machines and connections are numbered in 32 bits.
+/// Something that is due. Twenty-four bytes, since many wait: machines and connections are numbered in 32 bits.
 #[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) event: Event,
+    /// What has arrived, where something has.
+    pub(crate) frame: Option<Packet>,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
     /// A frame has reached the other end of its cable.
-    Arrive { frame: Packet, at: Plug },
+    Arrive { at: Plug },
     /// A load opens a flow.
-    Open { load: usize },
+    Open { load: u32 },
     /// A closed loop opens the next flow.
-    Reopen { load: usize },
+    Reopen { load: u32 },
     /// A timer of a connection of a host.
     Timer { machine: u32, connection: u32, generation: u32 },
     /// Requests on a host may have been worked on.
-    Work { machine: usize, generation: u32 },
+    Work { machine: u32, generation: u32 },
     /// A timer of a machine's kernel.
-    Kernel { machine: usize },
+    Kernel { machine: u32 },
     /// A forwarder has packets to look at.
-    Step { machine: usize },
+    Step { machine: u32 },
     /// A timer of a forwarder's engine.
-    EngineTimer { machine: usize },
+    EngineTimer { machine: u32 },
     /// Something of the timeline happens.
-    Happen { happening: usize },
+    Happen { happening: u32 },
     /// What has happened for a while is over.
-    Over { undoing: usize },
+    Over { undoing: u32 },
     /// A scheduler's question, or its answer, has arrived.
-    Probe { number: usize },
+    Probe { number: u32 },
 }
 
 /// The short form of an index. Nothing that is counted here reaches 2^32 before memory ends.
@@ -97,16 +105,47 @@ impl Plug {
     }
 }
 
+/// The cable of each interface of each machine, in one row: those of the first machine, then those of the second.
+#[derive(Debug, Default)]
+struct Plugs {
+    /// Where those of each machine begin.
+    starts: Vec<u32>,
+    plugs: Vec<Option<Plug>>,
+}
+
+impl Plugs {
+    #[inline]
+    fn get(&self, machine: usize, interface: usize) -> Option<Plug> {
+        let start = index(*self.starts.get(machine)?);
+        let end = self.starts.get(machine + 1).map_or(self.plugs.len(), |end| index(*end));
+        *self.plugs.get(start..end)?.get(interface)?
+    }
+
+    fn put(&mut self, machine: usize, interface: usize, plug: Plug) {
+        while self.starts.len() <= machine {
+            self.starts.push(number(self.plugs.len()));
+        }
+        let start = self.starts.get(machine).map_or(0, |start| index(*start));
+        let end = self.starts.get(machine + 1).map_or(self.plugs.len(), |end| index(*end));
+        let missing = (interface + 1).saturating_sub(end - start);
+        self.plugs.splice(end..end, std::iter::repeat_n(None, missing));
+        self.starts.iter_mut().skip(machine + 1).for_each(|start| *start += number(missing));
+        if let Some(place) = self.plugs.get_mut(start + interface) {
+            *place = Some(plug);
+        }
+    }
+}
+
 /// Time, what is due, and everything between the machines.
 pub(crate) struct Net {
     pub(crate) now: Instant,
-    queue: AnyQueue<Event>,
+    queue: AnyQueue<Due>,
     pub(crate) cables: Vec<Cable>,
     pub(crate) switches: Vec<Switch>,
     /// The cable of each port of each switch.
     switch_plugs: Vec<Vec<Plug>>,
     /// The cable of each interface of each machine.
-    machine_plugs: Vec<Vec<Option<Plug>>>,
+    machine_plugs: Plugs,
     /// Frames that are under way.
     under_way: usize,
     /// Schedulers' questions to servers that are under way.
@@ -134,14 +173,14 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(queue: AnyQueue<Event>) -> Self {
+    pub(crate) fn new(queue: AnyQueue<Due>) -> Self {
         Self {
             now: Instant::ZERO,
             queue,
             cables: Vec::new(),
             switches: Vec::new(),
             switch_plugs: Vec::new(),
-            machine_plugs: Vec::new(),
+            machine_plugs: Plugs::default(),
             under_way: 0,
             probes: Slab::new(),
             out: Out::default(),
@@ -174,19 +213,7 @@ impl Net {
         for (end, is_second) in ends.iter().zip([false, true]) {
             let plug = Plug::new(cable, is_second);
             match *end {
-                Socket::Machine { machine, interface } => {
-                    if self.machine_plugs.len() <= machine {
-                        self.machine_plugs.resize_with(machine + 1, Vec::new);
-                    }
-                    if let Some(plugs) = self.machine_plugs.get_mut(machine) {
-                        if plugs.len() <= interface {
-                            plugs.resize(interface + 1, None);
-                        }
-                        if let Some(place) = plugs.get_mut(interface) {
-                            *place = Some(plug);
-                        }
-                    }
-                }
+                Socket::Machine { machine, interface } => self.machine_plugs.put(machine, interface, plug),
                 Socket::Switch { switch, port } => {
                     // Ports are given out in order.
                     if let Some(plugs) = self.switch_plugs.get_mut(switch).filter(|plugs| plugs.len() == port)
@@ -201,16 +228,16 @@ impl Net {
 
     /// Lets an event be due at `at`.
     pub(crate) fn schedule(&mut self, at: Instant, event: Event) {
-        self.queue.push(at, event);
+        self.queue.push(at, Due { event, frame: None });
     }
 
     /// The next event; the clock goes on to it.
     #[inline(always)]
-    pub(crate) fn next(&mut self) -> Option<Event> {
-        let (at, event) = self.queue.pop()?;
+    pub(crate) fn next(&mut self) -> Option<Due> {
+        let (at, due) = self.queue.pop()?;
         self.now = at;
         self.events += 1;
-        Some(event)
+        Some(due)
     }
 
     /// Sends what the kernel of `machine` has put out.
@@ -244,12 +271,10 @@ impl Net {
             self.packets += 1;
             frame.id = self.packets;
         }
-        if let Some(watch) = &mut self.watch {
-            let (now, way, id, bytes) = (self.now, Direction::Out, frame.id, frame.bytes());
-            watch.frame(&FrameSeen { now, machine, interface, way, id, bytes });
+        if self.watch.is_some() {
+            self.show_sent(machine, interface, &frame);
         }
-        let plug = self.machine_plugs.get(machine).and_then(|plugs| plugs.get(interface)).copied().flatten();
-        let Some(plug) = plug else {
+        let Some(plug) = self.machine_plugs.get(machine, interface) else {
             self.unplugged += 1;
             return self.recycle(frame);
         };
@@ -284,7 +309,7 @@ impl Net {
     #[inline]
     fn launch(&mut self, due: Instant, at: Plug, frame: Packet) {
         self.under_way += 1;
-        self.queue.push(due, Event::Arrive { frame, at });
+        self.queue.push(due, Due { event: Event::Arrive { at }, frame: Some(frame) });
     }
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
@@ -306,11 +331,8 @@ impl Net {
                 if is_sound {
                     frame.note_sound(ETHERNET_BYTES);
                 }
-                if let Some(watch) = &mut self.watch {
-                    let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
-                    let seen = FrameSeen { now, machine, interface, way, id, bytes };
-                    watch.frame(&seen);
-                    watch.wire_link(self.wire_trace.link(), &seen);
+                if self.watch.is_some() {
+                    self.show_arrived(machine, interface, &frame);
                 }
                 Some((machine, interface, frame))
             }
@@ -319,6 +341,24 @@ impl Net {
                 None
             }
         }
+    }
+
+    /// Shows a frame that a machine sends to whoever looks at the run.
+    #[cold]
+    fn show_sent(&mut self, machine: usize, interface: usize, frame: &Packet) {
+        let Some(watch) = &mut self.watch else { return };
+        let (now, way, id, bytes) = (self.now, Direction::Out, frame.id, frame.bytes());
+        watch.frame(&FrameSeen { now, machine, interface, way, id, bytes });
+    }
+
+    /// The same of a frame that has arrived at a machine, and is in the chained hash.
+    #[cold]
+    fn show_arrived(&mut self, machine: usize, interface: usize, frame: &Packet) {
+        let Some(watch) = &mut self.watch else { return };
+        let (now, way, id, bytes) = (self.now, Direction::In, frame.id, frame.bytes());
+        let seen = FrameSeen { now, machine, interface, way, id, bytes };
+        watch.frame(&seen);
+        watch.wire_link(self.wire_trace.link(), &seen);
     }
 
     /// Lets a switch send a frame on.
@@ -414,9 +454,14 @@ impl Way<'_> {
 
     /// Sends an IP packet of the machine's own. What it sends to itself waits in [`Out::up`] until the program is done.
     pub(crate) fn send(&mut self, packet: Packet) {
-        // A program of ours does not read the error of its system call; the kernel has counted it.
-        let _ = self.kernel.send(self.net.now, packet, &mut self.net.out);
-        self.net.flush(self.machine);
+        match self.kernel.send_at_once(self.net.now, packet, &mut self.net.out) {
+            Ok(Some(Up::Wire(interface, frame))) => self.net.send(self.machine, interface, frame),
+            // A program of ours does not read the error of its system call; the kernel has counted it.
+            result => {
+                self.net.out.keep(result.ok().flatten());
+                self.net.flush(self.machine);
+            }
+        }
     }
 
     /// The address from which packets to `destination` come.

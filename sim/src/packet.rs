@@ -3,13 +3,21 @@
 //! Written apart from the engine's `wire`, so that what the engine does to a packet is judged by code that
 //! does not share its mistakes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Deref, DerefMut, Range};
 
 use evenkeel_engine::device::HEADROOM_BYTES;
 use evenkeel_engine::wire::Protocol;
 
-use crate::checksum::{adds_up as adds_up_plain, finish, sum};
+mod build;
+mod read;
+
+pub use build::{
+    build, icmp_about, icmp_about_with, icmpv6, icmpv6_about, icmpv6_about_with, mend_header,
+    port_unreachable,
+};
+pub use read::{adds_up, destination, sender, take_hop, view};
+pub(crate) use read::{datagram, view_of};
 
 /// Bytes of an IPv4 header without options.
 pub const IPV4_BYTES: usize = 20;
@@ -38,8 +46,9 @@ pub struct Packet(Box<Body>);
 /// Where nothing is known to be sound: no packet begins there.
 const NOT_KNOWN: Range<usize> = usize::MAX..usize::MAX;
 
-/// What a packet is made of.
+/// What a packet is made of: one line of the processor's cache.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub struct Body {
     /// The whole buffer.
     buffer: Vec<u8>,
@@ -184,6 +193,15 @@ pub struct End<A = Ipv4Addr> {
 /// One end of a packet's way, of either family.
 pub type AnyEnd = End<IpAddr>;
 
+impl<A: Into<IpAddr>> End<A> {
+    /// The same end, where ends of both families are meant.
+    #[must_use]
+    #[inline(always)]
+    pub fn into_any(self) -> AnyEnd {
+        End { address: self.address.into(), port: self.port }
+    }
+}
+
 impl AnyEnd {
     /// The same end, where it is one of IPv4.
     #[must_use]
@@ -296,465 +314,10 @@ pub enum Header {
     Udp,
 }
 
-/// Builds a packet with `length` bytes of payload, which `fill` writes, in the place of `used`. Ends of different families can not
-/// talk; the packet is then empty.
-#[must_use]
-pub fn build<A: Into<IpAddr>>(
-    used: Packet,
-    ends: (End<A>, End<A>),
-    header: Header,
-    length: usize,
-    fill: impl FnOnce(&mut [u8]),
-) -> Packet {
-    let (protocol, header_bytes) = match header {
-        Header::Tcp(_) => (Protocol::TCP, TCP_BYTES),
-        Header::Udp => (Protocol::UDP, UDP_BYTES),
-    };
-    let ports = (ends.0.port, ends.1.port);
-    let (source, destination): (IpAddr, IpAddr) = (ends.0.address.into(), ends.1.address.into());
-    let body_bytes = header_bytes + length;
-    let ip_bytes = if source.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
-    // Every byte behind the headroom is written below.
-    let mut packet = used.emptied(HEADROOM_BYTES + ip_bytes + body_bytes);
-    packet.range.start = HEADROOM_BYTES;
-    let Some((ip, body)) = packet.bytes_mut_soundly().split_at_mut_checked(ip_bytes) else {
-        return Packet::default();
-    };
-    let addresses = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            ip.copy_from_slice(&ipv4_header(source, destination, protocol, IPV4_BYTES + body_bytes));
-            u64::from(source.to_bits()) + u64::from(destination.to_bits())
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            ip.copy_from_slice(&ipv6_header(source, destination, protocol, body_bytes));
-            sum(&source.octets()) + sum(&destination.octets())
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Packet::default(),
-    };
-    let Some((transport, payload)) = body.split_at_mut_checked(header_bytes) else {
-        return Packet::default();
-    };
-    fill(payload);
-    let covered = addresses + u64::from(protocol.0) + wide(body_bytes) + sum(payload);
-    match header {
-        Header::Tcp(segment) => transport.copy_from_slice(&tcp_header(ports, segment, covered)),
-        Header::Udp => transport.copy_from_slice(&udp_header(ports, body_bytes, covered)),
-    }
-    if source.is_ipv4() {
-        packet.note_sound(0);
-    }
-    packet
-}
-
 /// Makes a buffer so long; what it held stays, since whoever asks writes over it.
 fn set_length(buffer: &mut Vec<u8>, bytes: usize) {
     buffer.truncate(bytes);
     buffer.resize(bytes, 0);
-}
-
-/// The ICMP message "port unreachable" about the packet in `about` (RFC 792, RFC 1122 s.3.2.2.1; RFC 4443 s.3.1).
-#[must_use]
-pub fn port_unreachable(used: Packet, about: &[u8]) -> Option<Packet> {
-    if about.first()? >> 4 == 6 {
-        let (_, destination, ..) = ipv6(about).ok()?;
-        return icmpv6_about(used, (1, 4), destination, about);
-    }
-    let (_, destination, ..) = ipv4(about).ok()?;
-    icmp_about(used, (3, 3), destination, about)
-}
-
-/// The ICMP message of this type and code by `from` about the packet in `about`, of which the header and eight bytes
-/// are quoted (RFC 792).
-#[must_use]
-pub fn icmp_about(used: Packet, kind: (u8, u8), from: Ipv4Addr, about: &[u8]) -> Option<Packet> {
-    icmp_about_with(used, kind, 0, from, about)
-}
-
-/// The same with a number in its second word, such as the MTU of the next hop.
-#[must_use]
-pub fn icmp_about_with(
-    used: Packet,
-    kind: (u8, u8),
-    word: u32,
-    from: Ipv4Addr,
-    about: &[u8],
-) -> Option<Packet> {
-    let (source, ..) = ipv4_of_any(about).ok()?;
-    let header_bytes = usize::from(about.first()? & 15) * 4;
-    let quoted = about.get(..header_bytes + 8)?;
-    let mut message = vec![kind.0, kind.1, 0, 0];
-    message.extend_from_slice(&word.to_be_bytes());
-    message.extend_from_slice(quoted);
-    let check = finish(sum(&message)).to_be_bytes();
-    message.get_mut(2..4)?.copy_from_slice(&check);
-    let header = ipv4_header(from, source, Protocol::ICMP, IPV4_BYTES + message.len());
-    let mut packet = used.emptied(HEADROOM_BYTES);
-    packet.extend(&header);
-    packet.extend(&message);
-    Some(packet)
-}
-
-/// The ICMPv6 message of this type and code by `from` about the packet in `about`, of which as much is quoted as fits
-/// (RFC 4443 s.2.4).
-#[must_use]
-pub fn icmpv6_about(used: Packet, kind: (u8, u8), from: Ipv6Addr, about: &[u8]) -> Option<Packet> {
-    icmpv6_about_with(used, kind, 0, from, about)
-}
-
-/// The same with a number in its second word, such as the MTU of the next hop.
-#[must_use]
-pub fn icmpv6_about_with(
-    used: Packet,
-    kind: (u8, u8),
-    word: u32,
-    from: Ipv6Addr,
-    about: &[u8],
-) -> Option<Packet> {
-    let (source, ..) = ipv6(about).ok()?;
-    let room = ICMPV6_ERROR_BYTES - IPV6_BYTES - 8;
-    let mut message = vec![kind.0, kind.1, 0, 0];
-    message.extend_from_slice(&word.to_be_bytes());
-    message.extend_from_slice(about.get(..about.len().min(room))?);
-    Some(icmpv6(used, (from, source), TTL, message))
-}
-
-/// An ICMPv6 packet of this message, whose checksum is filled in.
-#[must_use]
-pub fn icmpv6(used: Packet, (from, to): (Ipv6Addr, Ipv6Addr), hops: u8, mut message: Vec<u8>) -> Packet {
-    let addresses = sum(&from.octets()) + sum(&to.octets());
-    let check = finish(addresses + u64::from(Protocol::ICMPV6.0) + wide(message.len()) + sum(&message));
-    if let Some(place) = message.get_mut(2..4) {
-        place.copy_from_slice(&check.to_be_bytes());
-    }
-    let mut header = ipv6_header(from, to, Protocol::ICMPV6, message.len());
-    header[7] = hops;
-    let mut packet = used.emptied(HEADROOM_BYTES);
-    packet.extend(&header);
-    packet.extend(&message);
-    packet
-}
-
-/// Computes the header checksum of the IPv4 packet in `bytes` anew, after an edit.
-pub fn mend_header(bytes: &mut [u8]) {
-    let header_bytes = bytes.first().map_or(0, |first| usize::from(first & 15) * 4);
-    let Some(header) = bytes.get_mut(..header_bytes).filter(|header| header.len() >= IPV4_BYTES) else {
-        return;
-    };
-    if let Some(place) = header.get_mut(10..12) {
-        place.fill(0);
-    }
-    let check = finish(sum(header)).to_be_bytes();
-    if let Some(place) = header.get_mut(10..12) {
-        place.copy_from_slice(&check);
-    }
-}
-
-/// Whether bytes with a checksum among them, such as an IPv4 header or an ICMP message, add up.
-#[must_use]
-pub fn adds_up(bytes: &[u8]) -> bool {
-    finish(sum(bytes)) == 0
-}
-
-fn ipv4_header(
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    protocol: Protocol,
-    total: usize,
-) -> [u8; IPV4_BYTES] {
-    let total = u16::try_from(total).unwrap_or(u16::MAX);
-    let ([l0, l1], [s0, s1, s2, s3], [d0, d1, d2, d3]) =
-        (total.to_be_bytes(), source.octets(), destination.octets());
-    // The words of the header, in its order, of which some are nothing.
-    let life = u16::from_be_bytes([TTL, protocol.0]);
-    let words = 0x4500 + u64::from(total) + 0x4000 + u64::from(life);
-    let addresses = u64::from(source.to_bits()) + u64::from(destination.to_bits());
-    let [c0, c1] = finish(words + addresses).to_be_bytes();
-    [0x45, 0, l0, l1, 0, 0, 0x40, 0, TTL, protocol.0, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3]
-}
-
-fn ipv6_header(source: Ipv6Addr, destination: Ipv6Addr, protocol: Protocol, body: usize) -> [u8; IPV6_BYTES] {
-    let mut header = [0; IPV6_BYTES];
-    let length = u16::try_from(body).unwrap_or(u16::MAX).to_be_bytes();
-    let (fixed, addresses) = header.split_at_mut(8);
-    let (from, to) = addresses.split_at_mut(16);
-    fixed.copy_from_slice(&[0x60, 0, 0, 0, length[0], length[1], protocol.0, TTL]);
-    from.copy_from_slice(&source.octets());
-    to.copy_from_slice(&destination.octets());
-    header
-}
-
-/// `covered` is the sum of everything else that its checksum covers.
-fn tcp_header((from, to): (u16, u16), segment: Segment, covered: u64) -> [u8; TCP_BYTES] {
-    let ([p0, p1], [p2, p3]) = (from.to_be_bytes(), to.to_be_bytes());
-    let ([s0, s1, s2, s3], [a0, a1, a2, a3]) =
-        (segment.sequence.to_be_bytes(), segment.acknowledgement.to_be_bytes());
-    let [w0, w1] = segment.window.to_be_bytes();
-    let flags = u16::from_be_bytes([0x50, segment.flags.0]);
-    let numbers = u64::from(segment.sequence) + u64::from(segment.acknowledgement);
-    let words = u64::from(from) + u64::from(to) + u64::from(flags) + u64::from(segment.window);
-    let [c0, c1] = finish(covered + numbers + words).to_be_bytes();
-    [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, 0x50, segment.flags.0, w0, w1, c0, c1, 0, 0]
-}
-
-/// `covered` is the sum of everything else that its checksum covers.
-#[inline]
-fn udp_header((from, to): (u16, u16), length: usize, covered: u64) -> [u8; UDP_BYTES] {
-    let ([p0, p1], [p2, p3]) = (from.to_be_bytes(), to.to_be_bytes());
-    let length = u16::try_from(length).unwrap_or(u16::MAX);
-    let sum = finish(covered + u64::from(from) + u64::from(to) + u64::from(length));
-    // A checksum of zero would mean that there is none (RFC 768).
-    let sum = if sum == 0 { 0xffff } else { sum };
-    let ([l0, l1], [c0, c1]) = (length.to_be_bytes(), sum.to_be_bytes());
-    [p0, p1, p2, p3, l0, l1, c0, c1]
-}
-
-/// The same of a packet that may be known to be sound: nothing that has been found is looked at again.
-///
-/// # Errors
-/// When the host would throw it away.
-#[inline(always)]
-pub(crate) fn view_of(packet: &Packet) -> Result<View<'_>, Unusable> {
-    let bytes = packet.bytes();
-    if packet.is_sound(0)
-        && let Some((header, body)) = bytes.split_first_chunk::<IPV4_BYTES>()
-        && let Some((ports, payload)) = body.split_first_chunk::<UDP_BYTES>()
-    {
-        let [.., protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-        let [p0, p1, p2, p3, ..] = *ports;
-        let source = End { address: Ipv4Addr::new(s0, s1, s2, s3), port: u16::from_be_bytes([p0, p1]) }.any();
-        let destination =
-            End { address: Ipv4Addr::new(d0, d1, d2, d3), port: u16::from_be_bytes([p2, p3]) }.any();
-        if Protocol(protocol) == Protocol::UDP {
-            return Ok(View { source, destination, transport: Transport::Udp, payload });
-        }
-        let (segment, payload) = tcp(body).ok_or(Unusable::Malformed)?;
-        return Ok(View { source, destination, transport: Transport::Tcp(segment), payload });
-    }
-    view(bytes)
-}
-
-/// Reads a packet as the host that it reached does, checksums included.
-///
-/// # Errors
-/// When the host would throw it away.
-#[inline]
-pub fn view(bytes: &[u8]) -> Result<View<'_>, Unusable> {
-    if bytes.first().is_some_and(|first| first >> 4 == 6) {
-        return view_v6(bytes);
-    }
-    let (source, destination, protocol, body) = ipv4(bytes)?;
-    let addresses = u64::from(source.to_bits()) + u64::from(destination.to_bits());
-    view_transport((source.into(), destination.into()), addresses, protocol, body)
-}
-
-fn view_v6(bytes: &[u8]) -> Result<View<'_>, Unusable> {
-    let (source, destination, protocol, body) = ipv6(bytes)?;
-    let addresses = sum(&source.octets()) + sum(&destination.octets());
-    view_transport((source.into(), destination.into()), addresses, protocol, body)
-}
-
-/// Reads what is behind an IP header. `addresses` is the sum of its addresses.
-#[inline]
-fn view_transport(
-    (source, destination): (IpAddr, IpAddr),
-    addresses: u64,
-    protocol: Protocol,
-    body: &[u8],
-) -> Result<View<'_>, Unusable> {
-    let start = addresses + u64::from(protocol.0);
-    match protocol {
-        Protocol::TCP => {
-            let (from, to) = ports(body).ok_or(Unusable::Malformed)?;
-            let (segment, payload) = tcp(body).ok_or(Unusable::Malformed)?;
-            if !is_intact(start, body) {
-                return Err(Unusable::Checksum);
-            }
-            let (source, destination) =
-                (End { address: source, port: from }, End { address: destination, port: to });
-            Ok(View { source, destination, transport: Transport::Tcp(segment), payload })
-        }
-        Protocol::UDP => {
-            let ([p0, p1, p2, p3, l0, l1, c0, c1], _) =
-                body.split_first_chunk::<UDP_BYTES>().ok_or(Unusable::Malformed)?;
-            let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-            let datagram = body.get(..length).ok_or(Unusable::Malformed)?;
-            let payload = datagram.get(UDP_BYTES..).ok_or(Unusable::Malformed)?;
-            // Without a checksum, a datagram of IPv6 is refused (RFC 8200 s.8.1).
-            let is_bare = (*c0, *c1) == (0, 0) && source.is_ipv4();
-            if !is_bare && !is_intact(start, datagram) {
-                return Err(Unusable::Checksum);
-            }
-            let source = End { address: source, port: u16::from_be_bytes([*p0, *p1]) };
-            let destination = End { address: destination, port: u16::from_be_bytes([*p2, *p3]) };
-            Ok(View { source, destination, transport: Transport::Udp, payload })
-        }
-        Protocol::ICMP => icmp_error(body),
-        Protocol::ICMPV6 if !is_intact(start, body) => Err(Unusable::Checksum),
-        Protocol::ICMPV6 => icmpv6_error(body),
-        _ => Err(Unusable::Unspoken),
-    }
-}
-
-/// Whether what a pseudo-header covers adds up; `start` is the sum of its addresses and protocol.
-#[inline]
-fn is_intact(start: u64, covered: &[u8]) -> bool {
-    finish(start + wide(covered.len()) + sum(covered)) == 0
-}
-
-/// Checks the IPv6 header and gives addresses, protocol and what is behind it. Hosts here use no extension headers.
-fn ipv6(bytes: &[u8]) -> Result<(Ipv6Addr, Ipv6Addr, Protocol, &[u8]), Unusable> {
-    let (header, rest) = bytes.split_first_chunk::<IPV6_BYTES>().ok_or(Unusable::Malformed)?;
-    let [first, _, _, _, l0, l1, protocol, _, addresses @ ..] = header;
-    if first >> 4 != 6 {
-        return Err(Unusable::Malformed);
-    }
-    let body = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1]))).ok_or(Unusable::Malformed)?;
-    let (source, destination) = addresses.split_at(16);
-    let address =
-        |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(Ipv6Addr::from).map_err(|_| Unusable::Malformed);
-    Ok((address(source)?, address(destination)?, Protocol(*protocol), body))
-}
-
-/// Checks the IPv4 header and gives addresses, protocol and what is behind it. Fragments are not put together here.
-#[inline]
-fn ipv4(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
-    let is_whole = |bytes: &[u8]| matches!(bytes.get(6..8), Some([high, 0]) if high & 0x3f == 0);
-    let parts = ipv4_of_any(bytes)?;
-    if is_whole(bytes) { Ok(parts) } else { Err(Unusable::Unspoken) }
-}
-
-/// The same of a packet that may be a fragment.
-#[inline]
-fn ipv4_of_any(bytes: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, Protocol, &[u8]), Unusable> {
-    let header = bytes.first_chunk::<IPV4_BYTES>().ok_or(Unusable::Malformed)?;
-    let [first, _, t0, t1, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let header_bytes = usize::from(first & 15) * 4;
-    let total = usize::from(u16::from_be_bytes([t0, t1]));
-    let whole = bytes.get(..total).ok_or(Unusable::Malformed)?;
-    let (options, body) = whole.split_at_checked(header_bytes).ok_or(Unusable::Malformed)?;
-    if first >> 4 != 4 || header_bytes < IPV4_BYTES {
-        return Err(Unusable::Malformed);
-    }
-    let is_fine = if header_bytes == IPV4_BYTES { adds_up_plain(header) } else { adds_up(options) };
-    if !is_fine {
-        return Err(Unusable::Checksum);
-    }
-    Ok((Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3), Protocol(protocol), body))
-}
-
-#[inline]
-fn ports(body: &[u8]) -> Option<(u16, u16)> {
-    let [a, b, c, d] = *body.first_chunk::<4>()?;
-    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
-}
-
-#[inline]
-fn tcp(body: &[u8]) -> Option<(Segment, &[u8])> {
-    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] =
-        *body.first_chunk::<TCP_BYTES>()?;
-    let header_bytes = usize::from(offset >> 4) * 4;
-    let payload = body.get(header_bytes..).filter(|_| header_bytes >= TCP_BYTES)?;
-    let segment = Segment {
-        sequence: u32::from_be_bytes([s0, s1, s2, s3]),
-        acknowledgement: u32::from_be_bytes([a0, a1, a2, a3]),
-        flags: Flags(flags),
-        window: u16::from_be_bytes([w0, w1]),
-    };
-    Some((segment, payload))
-}
-
-/// An ICMP error that quotes one of our packets: destination unreachable or time exceeded.
-fn icmp_error(body: &[u8]) -> Result<View<'_>, Unusable> {
-    let ([kind, code, _, _, _, _, m0, m1], quoted) =
-        body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
-    if finish(sum(body)) != 0 {
-        return Err(Unusable::Checksum);
-    }
-    if !matches!(kind, 3 | 11) {
-        return Err(Unusable::Unspoken);
-    }
-    let header = quoted.first_chunk::<IPV4_BYTES>().ok_or(Unusable::Malformed)?;
-    let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let rest = quoted.get(usize::from(first & 15) * 4..).ok_or(Unusable::Malformed)?;
-    let (from, to) = ports(rest).ok_or(Unusable::Malformed)?;
-    Ok(View {
-        source: End { address: Ipv4Addr::new(s0, s1, s2, s3).into(), port: from },
-        destination: End { address: Ipv4Addr::new(d0, d1, d2, d3).into(), port: to },
-        transport: Transport::IcmpError {
-            kind: (*kind, *code),
-            protocol: Protocol(protocol),
-            mtu: ((*kind, *code) == (3, 4)).then_some(u16::from_be_bytes([*m0, *m1]).into()),
-        },
-        payload: &[],
-    })
-}
-
-/// An ICMPv6 error that quotes one of our packets: destination unreachable, packet too big or time exceeded.
-fn icmpv6_error(body: &[u8]) -> Result<View<'_>, Unusable> {
-    let ([kind, code, _, _, mtu @ ..], quoted) = body.split_first_chunk::<8>().ok_or(Unusable::Malformed)?;
-    if !matches!(kind, 1..=3) {
-        return Err(Unusable::Unspoken);
-    }
-    let (header, rest) = quoted.split_first_chunk::<IPV6_BYTES>().ok_or(Unusable::Malformed)?;
-    let [_, _, _, _, _, _, protocol, _, addresses @ ..] = header;
-    let (source, destination) = addresses.split_at(16);
-    let address = |bytes: &[u8]| {
-        let octets = <[u8; 16]>::try_from(bytes).map_err(|_| Unusable::Malformed)?;
-        Ok(IpAddr::V6(octets.into()))
-    };
-    let (from, to) = ports(rest).ok_or(Unusable::Malformed)?;
-    Ok(View {
-        source: End { address: address(source)?, port: from },
-        destination: End { address: address(destination)?, port: to },
-        transport: Transport::IcmpError {
-            kind: (*kind, *code),
-            protocol: Protocol(*protocol),
-            mtu: (*kind == 2).then_some(u32::from_be_bytes(*mtu)),
-        },
-        payload: &[],
-    })
-}
-
-/// The destination address of an IP packet, without looking at anything else.
-#[must_use]
-pub fn destination(bytes: &[u8]) -> Option<IpAddr> {
-    if bytes.first()? >> 4 == 6 {
-        return bytes.get(24..40)?.try_into().ok().map(|octets: [u8; 16]| IpAddr::V6(octets.into()));
-    }
-    bytes.get(16..20)?.try_into().ok().map(|octets: [u8; 4]| IpAddr::V4(octets.into()))
-}
-
-/// Source address, protocol and source port of a TCP or UDP packet without IP options or extension headers.
-#[must_use]
-pub fn sender(bytes: &[u8]) -> Option<(IpAddr, Protocol, u16)> {
-    if bytes.first()? >> 4 == 6 {
-        let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
-        let port = bytes.get(IPV6_BYTES..IPV6_BYTES + 2)?.try_into().ok()?;
-        return Some((IpAddr::V6(address.into()), Protocol(*bytes.get(6)?), u16::from_be_bytes(port)));
-    }
-    let header = bytes.first_chunk::<24>()?;
-    let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, _, _, _, _, p0, p1, ..] = *header;
-    (first == 0x45).then_some((
-        IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
-        Protocol(protocol),
-        u16::from_be_bytes([p0, p1]),
-    ))
-}
-
-/// Takes one off the time to live, as a router does; `false` when none is left.
-#[must_use]
-pub fn take_hop(bytes: &mut [u8]) -> bool {
-    let Some(header) = bytes.first_chunk_mut::<IPV4_BYTES>() else { return false };
-    let [_, _, _, _, _, _, _, _, ttl, _, c0, c1, ..] = header;
-    if *ttl <= 1 {
-        return false;
-    }
-    *ttl -= 1;
-    // RFC 1624: the complemented sum grows by what the field loses.
-    let sum = u32::from(u16::from_be_bytes([*c0, *c1])) + 0x100;
-    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(u16::MAX);
-    [*c0, *c1] = folded.to_be_bytes();
-    true
 }
 
 /// A length as it counts in a pseudo-header.
@@ -765,7 +328,10 @@ fn wide(length: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+    use crate::checksum::{finish, sum};
 
     const A: End = End { address: Ipv4Addr::new(192, 0, 2, 1), port: 40_000 };
     const B: End = End { address: Ipv4Addr::new(10, 0, 0, 3), port: 80 };

@@ -77,11 +77,13 @@ impl<E> Default for HeapQueue<E> {
 }
 
 impl<E: Debug> EventQueue<E> for HeapQueue<E> {
+    #[inline(never)]
     fn push(&mut self, at: Instant, event: E) {
         self.sequence += 1;
         self.heap.push(Entry { time: at.as_nanos().max(self.now), sequence: self.sequence, event });
     }
 
+    #[inline(never)]
     fn pop(&mut self) -> Option<(Instant, E)> {
         let entry = self.heap.pop()?;
         self.now = entry.time;
@@ -130,8 +132,6 @@ impl<E: Debug> EventQueue<E> for AnyQueue<E> {
 /// Slots of a wheel. The fine one spans a millisecond, the coarse one four seconds: packets lie in the first, timers of
 /// transports in the second.
 const SLOTS: usize = 4_096;
-/// Room that a slot makes at a time: most hold one entry or a few.
-const SLOT_FIRST: usize = 4;
 /// How many bits of the time choose a slot.
 const WHEEL_BITS: u32 = SLOTS.trailing_zeros();
 /// A slot of the fine wheel is 2^8 = 256 ns wide: at a million packets a second every fourth slot holds one.
@@ -141,32 +141,121 @@ const COARSE_BITS: u32 = FINE_BITS + WHEEL_BITS;
 /// A block beyond the wheels is as wide as the coarse wheel: 2^32 ns, four seconds.
 const FAR_BITS: u32 = COARSE_BITS + WHEEL_BITS;
 
-/// One wheel: slots in the order of time, and a bit for each that holds something.
+/// The number of an entry in the [`Pool`].
+type Number = u32;
+/// No entry.
+const NONE: Number = Number::MAX;
+
+/// Where entries lie while they wait: what is taken out makes room for what comes next, so that a few thousand packets
+/// under way stay in a few lines of the processor's cache.
 #[derive(Debug)]
-struct Wheel<E> {
-    slots: Vec<Vec<Entry<E>>>,
-    occupied: [u64; SLOTS / 64],
+struct Pool<E> {
+    cells: Vec<Cell<E>>,
+    /// The first cell without an entry, which leads to the others.
+    free: Number,
 }
 
-impl<E> Default for Wheel<E> {
-    fn default() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; SLOTS / 64] }
+#[derive(Debug)]
+struct Cell<E> {
+    time: u64,
+    sequence: u64,
+    /// None where the cell is free.
+    event: Option<E>,
+    /// The next entry of the same slot, or the next free cell.
+    next: Number,
+}
+
+impl<E> Pool<E> {
+    const fn new() -> Self {
+        Self { cells: Vec::new(), free: NONE }
     }
-}
 
-impl<E> Wheel<E> {
+    /// Puts in an entry that leads on to `next`.
     #[inline(always)]
-    fn push(&mut self, place: usize, entry: Entry<E>) {
-        if let (Some(slot), Some(word)) = (self.slots.get_mut(place), self.occupied.get_mut(place / 64)) {
-            if slot.len() == slot.capacity() {
-                make_room(slot);
-            }
-            slot.push(entry);
-            *word |= 1 << (place % 64);
+    fn put(&mut self, entry: Entry<E>, next: Number) -> Number {
+        let number = self.free;
+        let Some(cell) = self.cells.get_mut(index(number)) else { return self.grow(entry, next) };
+        self.free = cell.next;
+        cell.time = entry.time;
+        cell.sequence = entry.sequence;
+        cell.next = next;
+        // What is free holds nothing; said this way, nothing has to be dropped for most that come.
+        match cell.event.replace(entry.event) {
+            None => number,
+            Some(held) => lost(held),
         }
     }
 
+    #[cold]
+    fn grow(&mut self, entry: Entry<E>, next: Number) -> Number {
+        let Entry { time, sequence, event } = entry;
+        self.cells.push(Cell { time, sequence, event: Some(event), next });
+        // Memory ends before there are so many.
+        Number::try_from(self.cells.len() - 1).unwrap_or(NONE)
+    }
+
+    /// Takes out an entry: its time and its event.
+    #[inline(always)]
+    fn take(&mut self, number: Number) -> Option<(u64, E)> {
+        let cell = self.cells.get_mut(index(number))?;
+        let event = cell.event.take()?;
+        cell.next = self.free;
+        self.free = number;
+        Some((cell.time, event))
+    }
+
+    /// The place of an entry in the order.
+    #[inline]
+    fn key(&self, number: Number) -> (u64, u64) {
+        self.cells.get(index(number)).map_or((u64::MAX, u64::MAX), |cell| (cell.time, cell.sequence))
+    }
+
+    #[inline]
+    fn next(&self, number: Number) -> Number {
+        self.cells.get(index(number)).map_or(NONE, |cell| cell.next)
+    }
+
+    fn lead_to(&mut self, number: Number, next: Number) {
+        if let Some(cell) = self.cells.get_mut(index(number)) {
+            cell.next = next;
+        }
+    }
+}
+
+/// What a free cell should not have held ends; no such cell is given out.
+#[cold]
+fn lost<E>(held: E) -> Number {
+    drop(held);
+    NONE
+}
+
+/// One wheel: slots in the order of time, each with the entry that came last, which leads to those before it; and a bit
+/// for each slot that holds something.
+#[derive(Debug)]
+struct Wheel {
+    slots: Box<[Number; SLOTS]>,
+    occupied: [u64; SLOTS / 64],
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self { slots: Box::new([NONE; SLOTS]), occupied: [0; SLOTS / 64] }
+    }
+}
+
+impl Wheel {
+    /// The slot of a place, which will hold something.
+    #[inline(always)]
+    fn slot(&mut self, place: usize) -> Option<&mut Number> {
+        let place = place % SLOTS;
+        if let Some(word) = self.occupied.get_mut(place / 64) {
+            *word |= 1 << (place % 64);
+        }
+        self.slots.get_mut(place)
+    }
+
     /// The next slot behind `place` that holds something.
+    #[inline]
     fn next_occupied(&self, place: usize) -> Option<usize> {
         let start = place + 1;
         let first = self.occupied.get(start / 64)? & (u64::MAX << (start % 64));
@@ -177,26 +266,15 @@ impl<E> Wheel<E> {
         rest.filter(|(_, word)| **word != 0).map(|(index, word)| index * 64 + bit(*word)).next()
     }
 
-    /// Takes out the entry of a slot that holds no other.
-    fn take_only(&mut self, place: usize) -> Option<Entry<E>> {
-        let slot = self.slots.get_mut(place).filter(|slot| slot.len() == 1)?;
-        let word = self.occupied.get_mut(place / 64)?;
-        *word &= !(1 << (place % 64));
-        slot.pop()
-    }
-
-    /// Puts the entries of a slot, whose bit is cleared, into the place of `entries`, which is empty.
-    fn swap(&mut self, place: usize, entries: &mut Vec<Entry<E>>) {
-        if let (Some(slot), Some(word)) = (self.slots.get_mut(place), self.occupied.get_mut(place / 64)) {
-            std::mem::swap(slot, entries);
+    /// Empties a slot, and gives the last of its entries.
+    #[inline]
+    fn empty(&mut self, place: usize) -> Number {
+        let place = place % SLOTS;
+        if let Some(word) = self.occupied.get_mut(place / 64) {
             *word &= !(1 << (place % 64));
         }
+        self.slots.get_mut(place).map_or(NONE, |slot| std::mem::replace(slot, NONE))
     }
-}
-
-#[cold]
-fn make_room<E>(slot: &mut Vec<Entry<E>>) {
-    slot.reserve(SLOT_FIRST);
 }
 
 /// The place of the lowest bit.
@@ -205,7 +283,7 @@ const fn bit(word: u64) -> usize {
 }
 
 /// The place in a wheel of a time, of which the wheel sees what is above `bits`.
-fn place(time: u64, bits: u32) -> usize {
+const fn place(time: u64, bits: u32) -> usize {
     #[allow(clippy::cast_possible_truncation, reason = "reduced to below 4,096 first")]
     {
         ((time >> bits) % SLOTS as u64) as usize
@@ -220,18 +298,17 @@ fn place(time: u64, bits: u32) -> usize {
 /// ```
 #[derive(Debug)]
 pub struct WheelQueue<E> {
+    pool: Pool<E>,
     /// Events that are due at once: those of now that came while it was now, in their order.
-    urgent: VecDeque<Entry<E>>,
+    urgent: VecDeque<Number>,
     /// Events of the current slot and before, in their order.
-    near: VecDeque<Entry<E>>,
-    fine: Wheel<E>,
-    coarse: Wheel<E>,
-    /// By the number of their block of four seconds.
-    far: BTreeMap<u64, Vec<Entry<E>>>,
+    near: VecDeque<Number>,
+    fine: Wheel,
+    coarse: Wheel,
+    /// By the number of their block of four seconds, the last that came.
+    far: BTreeMap<u64, Number>,
     /// The time at which the current slot begins.
     current: u64,
-    /// A buffer for what moves from one wheel to the next.
-    moving: Vec<Entry<E>>,
     sequence: u64,
     now: u64,
     len: usize,
@@ -240,13 +317,13 @@ pub struct WheelQueue<E> {
 impl<E> Default for WheelQueue<E> {
     fn default() -> Self {
         Self {
+            pool: Pool::new(),
             urgent: VecDeque::new(),
             near: VecDeque::new(),
             fine: Wheel::default(),
             coarse: Wheel::default(),
             far: BTreeMap::new(),
             current: 0,
-            moving: Vec::new(),
             sequence: 0,
             now: 0,
             len: 0,
@@ -258,68 +335,98 @@ impl<E: Debug> WheelQueue<E> {
     /// Whether the next entry is one that came for now. What was put in for now before it was now comes before it.
     #[inline(always)]
     fn has_urgent(&self) -> bool {
-        let Some(urgent) = self.urgent.front() else { return false };
-        self.near.front().is_none_or(|near| urgent.key() < near.key())
+        !self.urgent.is_empty() && self.near.front().is_none_or(|near| self.pool.key(*near).0 > self.now)
     }
 
-    /// Puts an entry where its time belongs.
+    /// Whether an entry of this time belongs into a slot of the fine wheel.
     #[inline(always)]
-    fn put(&mut self, entry: Entry<E>) {
-        let time = entry.time;
-        if time >> COARSE_BITS == self.current >> COARSE_BITS && time >> FINE_BITS > self.current >> FINE_BITS
-        {
-            self.fine.push(place(time, FINE_BITS), entry);
-        } else {
-            self.put_elsewhere(entry);
-        }
+    const fn is_fine(&self, time: u64) -> bool {
+        time >> COARSE_BITS == self.current >> COARSE_BITS && time >> FINE_BITS > self.current >> FINE_BITS
     }
 
-    /// Puts in an entry that is due very soon or not soon.
-    #[inline(never)]
-    fn put_elsewhere(&mut self, entry: Entry<E>) {
-        let time = entry.time;
+    /// Puts an entry that is in the pool where its time belongs.
+    fn sort_in(&mut self, number: Number) {
+        let key = self.pool.key(number);
+        let (time, _) = key;
         if time >> FINE_BITS <= self.current >> FINE_BITS {
             // Most that come are last of all, or nearly first; a deque moves the shorter side.
-            let at = self.near.partition_point(|other| other.key() < entry.key());
-            self.near.insert(at, entry);
+            let pool = &self.pool;
+            let at = self.near.partition_point(|other| pool.key(*other) < key);
+            return self.near.insert(at, number);
+        }
+        let slot = if self.is_fine(time) {
+            self.fine.slot(place(time, FINE_BITS))
         } else if time >> FAR_BITS == self.current >> FAR_BITS {
-            self.coarse.push(place(time, COARSE_BITS), entry);
+            self.coarse.slot(place(time, COARSE_BITS))
         } else {
-            self.far.entry(time >> FAR_BITS).or_default().push(entry);
+            Some(self.far.entry(time >> FAR_BITS).or_insert(NONE))
+        };
+        if let Some(slot) = slot {
+            self.pool.lead_to(number, std::mem::replace(slot, number));
         }
     }
 
-    /// Moves on to the next slot that holds something, and sorts its events.
+    /// Puts in an entry that is due now, very soon or not soon.
     #[inline(never)]
-    fn advance(&mut self) {
-        while self.near.is_empty() {
+    fn push_elsewhere(&mut self, entry: Entry<E>) {
+        let is_urgent = entry.time == self.now;
+        let number = self.pool.put(entry, NONE);
+        if is_urgent {
+            self.urgent.push_back(number);
+        } else {
+            self.sort_in(number);
+        }
+    }
+
+    /// Moves on to the next slot that holds something, sorts its events and takes the first of them.
+    #[inline(never)]
+    fn advance(&mut self) -> Option<Number> {
+        loop {
             if let Some(next) = self.fine.next_occupied(place(self.current, FINE_BITS)) {
                 self.current = begin(self.current, COARSE_BITS) + (next as u64) * (1 << FINE_BITS);
+                let last = self.fine.empty(next);
                 // Most slots hold one.
-                if let Some(only) = self.fine.take_only(next) {
-                    self.near.push_back(only);
-                    return;
+                let mut rest = self.pool.next(last);
+                if rest == NONE {
+                    return Some(last);
                 }
-                let mut slot = Vec::from(std::mem::take(&mut self.near));
-                self.fine.swap(next, &mut slot);
-                if slot.len() > 1 {
-                    slot.sort_unstable_by_key(Entry::key);
+                // They come out from the last to the first, and have mostly come in their order.
+                self.near.push_front(last);
+                let mut behind = self.pool.key(last);
+                let mut is_sorted = true;
+                while rest != NONE {
+                    self.near.push_front(rest);
+                    let key = self.pool.key(rest);
+                    is_sorted &= key < behind;
+                    behind = key;
+                    rest = self.pool.next(rest);
                 }
-                self.near = slot.into();
-                return;
+                if !is_sorted {
+                    let pool = &self.pool;
+                    self.near.make_contiguous().sort_unstable_by_key(|number| pool.key(*number));
+                }
+                return self.near.pop_front();
             }
-            let mut moving = std::mem::take(&mut self.moving);
+            let mut moving = NONE;
             if let Some(next) = self.coarse.next_occupied(place(self.current, COARSE_BITS)) {
                 self.current = begin(self.current, FAR_BITS) + (next as u64) * (1 << COARSE_BITS);
-                self.coarse.swap(next, &mut moving);
-            } else if let Some((block, entries)) = self.far.pop_first() {
+                moving = self.coarse.empty(next);
+            } else if let Some((block, last)) = self.far.pop_first() {
                 self.current = block << FAR_BITS;
-                moving = entries;
-            } else {
-                return;
+                moving = last;
             }
-            moving.drain(..).for_each(|entry| self.put(entry));
-            self.moving = moving;
+            if moving == NONE {
+                return None;
+            }
+            while moving != NONE {
+                let next = self.pool.next(moving);
+                self.sort_in(moving);
+                moving = next;
+            }
+            // What is due in the first slot of what has been moved is near now.
+            if let Some(first) = self.near.pop_front() {
+                return Some(first);
+            }
         }
     }
 }
@@ -329,6 +436,10 @@ const fn begin(time: u64, bits: u32) -> u64 {
     time >> bits << bits
 }
 
+fn index(number: Number) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 impl<E: Debug> EventQueue<E> for WheelQueue<E> {
     #[inline(always)]
     fn push(&mut self, at: Instant, event: E) {
@@ -336,26 +447,28 @@ impl<E: Debug> EventQueue<E> for WheelQueue<E> {
         self.len += 1;
         let time = at.as_nanos().max(self.now);
         let entry = Entry { time, sequence: self.sequence, event };
-        if time == self.now {
-            self.urgent.push_back(entry);
+        if time != self.now && self.is_fine(time) {
+            if let Some(slot) = self.fine.slot(place(time, FINE_BITS)) {
+                *slot = self.pool.put(entry, *slot);
+            }
         } else {
-            self.put(entry);
+            self.push_elsewhere(entry);
         }
     }
 
     #[inline(always)]
     fn pop(&mut self) -> Option<(Instant, E)> {
-        let entry = if self.has_urgent() {
+        let number = if self.has_urgent() {
             self.urgent.pop_front()?
+        } else if let Some(number) = self.near.pop_front() {
+            number
         } else {
-            if self.near.is_empty() {
-                self.advance();
-            }
-            self.near.pop_front()?
+            self.advance()?
         };
-        self.now = entry.time;
+        let (time, event) = self.pool.take(number)?;
+        self.now = time;
         self.len -= 1;
-        Some((Instant::from_nanos(entry.time), entry.event))
+        Some((Instant::from_nanos(time), event))
     }
 
     fn len(&self) -> usize {

@@ -8,7 +8,6 @@ use std::net::Ipv4Addr;
 
 use evenkeel_engine::wire::Protocol;
 
-use super::calls::Key;
 use super::ring::Place;
 use crate::checksum::{adds_up, finish, sum};
 use crate::index::hash_pair;
@@ -31,12 +30,12 @@ const GUE_PORT: u16 = 6_080;
 pub(super) struct Path {
     /// Of IPv4, the source first.
     addresses: u64,
-    /// Ports, then the protocol.
+    /// Ports, then the protocol, then the interface where it arrives.
     ports: u64,
-    /// Where it arrives: the machine and its interface.
-    at: u64,
-    /// The stations of the frame.
-    stations: (u64, u32),
+    /// The stations of the frame but for the last four bytes.
+    stations: u64,
+    /// These, then the machine where it arrives.
+    rest: u64,
 }
 
 impl Path {
@@ -96,14 +95,14 @@ impl Path {
             Protocol::UDP => u16::from_be_bytes([p2, p3]) != GUE_PORT,
             _ => false,
         };
+        let interface = u16::try_from(interface).ok()?;
+        let ports = u64::from(u32::from_be_bytes([p0, p1, p2, p3]));
+        let end = u64::from(u32::from_be_bytes([s8, s9, s10, s11]));
         (is_plain && is_middle).then(|| Self {
             addresses: u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            ports: u64::from(u32::from_be_bytes([p0, p1, p2, p3])) << 32 | u64::from(protocol),
-            at: u64::from(number(machine)) << 32 | u64::from(number(interface)),
-            stations: (
-                u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
-                u32::from_be_bytes([s8, s9, s10, s11]),
-            ),
+            ports: ports << 32 | u64::from(protocol) << 16 | u64::from(interface),
+            stations: u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
+            rest: end << 32 | u64::from(number(machine)),
         })
     }
 
@@ -118,15 +117,27 @@ impl Path {
         )
     }
 
+    /// Who sends, as one word (see [`super::calls::v4_word`]).
+    #[inline]
+    pub(super) const fn sender_word(&self) -> u64 {
+        self.addresses >> 32 << 16 | self.ports >> 48
+    }
+
+    /// To whom, as one word.
+    #[inline]
+    pub(super) const fn receiver_word(&self) -> u64 {
+        self.addresses << 32 >> 16 | self.ports << 16 >> 48
+    }
+
     #[inline]
     pub(super) fn protocol(&self) -> Protocol {
-        let [.., protocol] = self.ports.to_be_bytes();
+        let [.., protocol, _, _] = self.ports.to_be_bytes();
         Protocol(protocol)
     }
 
     #[inline]
     fn hash(&self) -> u32 {
-        hash_pair(self.addresses ^ self.at.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.ports)
+        hash_pair(self.addresses ^ self.rest.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.ports)
     }
 }
 
@@ -186,17 +197,19 @@ impl Deed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habit {
     pub(super) deed: Deed,
-    /// The client's end, and where its call lay.
-    pub(super) key: Key,
+    /// Where the call lies.
     pub(super) call: Place,
-    /// The end that the client talks to.
-    pub(super) other: AnyEnd,
 }
 
-/// The habits of all calls. A row holds the last two that belong there.
+/// The last two habits that belong there; the last one lies in one line of the processor's cache.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Row([Option<(Path, Habit)>; 2]);
+
+/// The habits of all calls.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
-    rows: Vec<[Option<(Path, Habit)>; 2]>,
+    rows: Vec<Row>,
     /// Those that were put in since there were last made more places.
     taken: usize,
 }
@@ -204,7 +217,7 @@ pub(super) struct Habits {
 impl Habits {
     #[inline]
     pub(super) fn find(&self, path: &Path) -> Option<&Habit> {
-        let [first, second] = self.rows.get(self.row(path))?;
+        let Row([first, second]) = self.rows.get(self.row(path))?;
         let is_meant = |known: &&(Path, Habit)| known.0 == *path;
         let known = first.as_ref().filter(is_meant).or_else(|| second.as_ref().filter(is_meant));
         known.map(|(_, habit)| habit)
@@ -213,11 +226,11 @@ impl Habits {
     pub(super) fn put(&mut self, path: Path, habit: Habit) {
         self.taken += 1;
         if self.taken > self.rows.len() && self.rows.len() < ROWS_MAX {
-            self.rows = vec![[None; 2]; (self.rows.len() * 2).max(ROWS_MIN)];
+            self.rows = vec![Row::default(); (self.rows.len() * 2).max(ROWS_MIN)];
             self.taken = 0;
         }
         let row = self.row(&path);
-        if let Some([first, second]) = self.rows.get_mut(row) {
+        if let Some(Row([first, second])) = self.rows.get_mut(row) {
             if first.as_ref().is_some_and(|(known, _)| *known != path) {
                 *second = *first;
             }

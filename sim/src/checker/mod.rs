@@ -296,18 +296,18 @@ impl Checker {
         path: &Path,
         (frame, is_sound): (&[u8], &mut bool),
     ) -> bool {
-        let Some(Habit { deed, key, call, other }) = self.habits.find(path) else { return false };
-        let Some(call) = self.calls.at_named(*call, key) else { return false };
+        let Some(Habit { deed, call }) = self.habits.find(path) else { return false };
+        let Some(call) = self.calls.at_mut(*call) else { return false };
         let is_known_forwarder = call.forwarder.is_some_and(|(known, _)| known == machine);
         let is_usual = match deed {
-            Deed::Forwarded => is_known_forwarder || call.called != *other,
+            Deed::Forwarded => is_known_forwarder || call.called_word != path.receiver_word(),
             Deed::Served => call.server == Some(machine),
-            Deed::Answered => call.called == *other,
+            Deed::Answered => call.called_word == path.sender_word(),
             Deed::Returned => is_known_forwarder,
             Deed::Passed | Deed::Returning => true,
         };
         // A datagram of a call that is over starts the next one.
-        let is_going_on = !deed.is_request() || key.0 == Protocol::TCP || !call.is_over;
+        let is_going_on = !deed.is_request() || path.protocol() == Protocol::TCP || !call.is_over;
         if !is_usual || !is_going_on {
             return false;
         }
@@ -346,19 +346,18 @@ impl Checker {
         if destination.is_vip && is_host && !self.names.is_forwarders(station) {
             return;
         }
-        let (deed, own, other) = match (source.is_client, destination.is_client) {
-            (true, false) if is_host => (Deed::Served, from, to),
-            (true, false) if is_forwarder => (Deed::Forwarded, from, to),
-            (true, false) => (Deed::Passed, from, to),
-            (false, true) if destination.is_of(machine) => (Deed::Answered, to, from),
-            (false, true) if is_forwarder => (Deed::Returned, to, from),
-            (false, true) => (Deed::Returning, to, from),
+        let (deed, own) = match (source.is_client, destination.is_client) {
+            (true, false) if is_host => (Deed::Served, from),
+            (true, false) if is_forwarder => (Deed::Forwarded, from),
+            (true, false) => (Deed::Passed, from),
+            (false, true) if destination.is_of(machine) => (Deed::Answered, to),
+            (false, true) if is_forwarder => (Deed::Returned, to),
+            (false, true) => (Deed::Returning, to),
             // Behind source NAT, whose it is depends on more than its ends.
             (true, true) | (false, false) => return,
         };
-        let key = (path.protocol(), own);
-        if let Some(call) = self.calls.place(&key) {
-            self.habits.put(path, Habit { deed, key, call, other });
+        if let Some(call) = self.calls.place(&(path.protocol(), own)) {
+            self.habits.put(path, Habit { deed, call });
         }
     }
 

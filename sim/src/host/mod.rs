@@ -6,6 +6,7 @@
 
 mod connection;
 mod cookie;
+mod datagrams;
 mod flow;
 mod smol;
 mod stack;
@@ -187,6 +188,10 @@ impl Host {
         if self.is_hung {
             return way.recycle(packet);
         }
+        if let Some((source, destination, payload)) = packet::datagram(&packet) {
+            self.receive_datagram(way, (destination, source), payload, packet.bytes());
+            return way.recycle(packet);
+        }
         match packet::view_of(&packet) {
             Ok(view) => self.understand(way, &view, packet.bytes()),
             Err(Unusable::Checksum) => self.counts.bad_checksum += 1,
@@ -306,7 +311,9 @@ impl Host {
     fn understand(&mut self, way: &mut Way<'_>, view: &View<'_>, bytes: &[u8]) {
         match &view.transport {
             Transport::Tcp(segment) => self.receive_segment(way, view, segment, bytes),
-            Transport::Udp => self.receive_datagram(way, view, bytes),
+            Transport::Udp => {
+                self.receive_datagram(way, (view.destination, view.source), view.payload, bytes);
+            }
             Transport::IcmpError { protocol, mtu, .. } => {
                 self.hear_error(way, *protocol, *mtu, view.source, view.destination);
             }
@@ -549,73 +556,6 @@ impl Host {
         }
     }
 
-    fn receive_datagram(&mut self, way: &mut Way<'_>, view: &View<'_>, bytes: &[u8]) {
-        let (local, remote) = (view.destination, view.source);
-        if let Some(index) = self.find(Protocol::UDP, local, remote) {
-            return self.receive_answer(way, index, view.payload);
-        }
-        if self.listens(Protocol::UDP, local) {
-            match flow::read_whole(None, view.payload) {
-                Some(head) if self.work.is_some() => {
-                    self.begin_work(
-                        way,
-                        Job { target: Target::Datagram { local, remote }, head, since: way.now() },
-                    );
-                }
-                Some(head) => {
-                    let answer = Message::response_of(&head, identity(&self.own, local.address));
-                    self.send_datagram(way, (local, remote), &answer);
-                }
-                None => self.counts.bad_requests += 1,
-            }
-            return;
-        }
-        self.counts.unexpected += 1;
-        if let Some(error) = packet::port_unreachable(way.buffer(), bytes) {
-            self.send(way, error);
-        }
-    }
-
-    /// An answer to a datagram of ours.
-    fn receive_answer(&mut self, way: &mut Way<'_>, index: usize, payload: &[u8]) {
-        let now = way.now();
-        let Some(connection) = self.connections.get_mut(index) else { return };
-        let Kind::Asker { flow, deadline, .. } = &mut connection.kind else { return };
-        let Some(head) = payload::response_head(payload) else {
-            let (flow, local) = (**flow, connection.local);
-            self.remove(index);
-            return self.finish(Some(local), &flow, Some(Cause::WrongAnswer));
-        };
-        if head.pattern != !flow.head().pattern || connection.resumes != Instant::NEVER {
-            // The answer to a question that was asked twice.
-            self.counts.unexpected += 1;
-            return;
-        }
-        let verdict = match flow::read_whole(Some(&flow.head()), payload) {
-            Some(head) => {
-                self.answers.push(flow.answer(head.argument, now));
-                flow.answered(head.argument)
-            }
-            None => Some(Err(Cause::WrongAnswer)),
-        };
-        match verdict {
-            None => {
-                *deadline = Instant::NEVER;
-                let pause = draw_pause(&mut self.pauses, flow.pause());
-                connection.resumes = now.after(pause);
-                if pause == Duration::ZERO {
-                    self.ask_next(way, index);
-                }
-                self.arm(way, index);
-            }
-            Some(result) => {
-                let (flow, local) = (**flow, connection.local);
-                self.remove(index);
-                self.finish(Some(local), &flow, result.err());
-            }
-        }
-    }
-
     // Work.
 
     fn begin_work(&mut self, way: &mut Way<'_>, job: Job) {
@@ -693,7 +633,10 @@ impl Host {
                 (*retries, *deadline) = (0, now.after(DATAGRAM_PATIENCE));
                 flow.asked = now;
                 let request = flow.request();
-                self.send_datagram(way, ends, &request);
+                match (ends.0.v4(), ends.1.v4()) {
+                    (Some(local), Some(remote)) => self.send_datagram(way, (local, remote), &request),
+                    _ => self.send_datagram(way, ends, &request),
+                }
             }
             Kind::Server { .. } => {}
         }
@@ -755,8 +698,13 @@ impl Host {
         index
     }
 
-    #[inline]
     fn find(&self, protocol: Protocol, local: AnyEnd, remote: AnyEnd) -> Option<usize> {
+        self.find_at_once(protocol, local, remote)
+    }
+
+    /// The same, in place: ends whose family is known are never written out as such.
+    #[inline(always)]
+    fn find_at_once(&self, protocol: Protocol, local: AnyEnd, remote: AnyEnd) -> Option<usize> {
         let is_meant = |place| {
             let known = self.connections.get(index(place));
             known.is_some_and(|one| one.local == local && one.remote == remote && one.protocol() == protocol)
@@ -825,12 +773,6 @@ impl Host {
         }
     }
 
-    fn send_datagram(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), message: &Message) {
-        let length = usize::try_from(message.len()).unwrap_or(0).min(packet::MTU_BYTES);
-        let packet = packet::build(way.buffer(), ends, Header::Udp, length, |place| message.write(0, place));
-        self.send(way, packet);
-    }
-
     fn reset(&mut self, way: &mut Way<'_>, ends: (AnyEnd, AnyEnd), segment: &Segment, payload: usize) {
         if let Some(segment) = reset_for(segment, payload) {
             let packet = packet::build(way.buffer(), ends, Header::Tcp(segment), 0, |_| ());
@@ -853,12 +795,14 @@ impl Host {
 }
 
 /// The hash of what a connection is found by.
+#[inline]
 fn name(protocol: Protocol, local: AnyEnd, remote: AnyEnd) -> u32 {
     hash_pair(end_word(local) ^ (u64::from(protocol.0) << 56), end_word(remote))
 }
 
 /// What the programs of a host call themselves when they were called by `local`: an address of an interface, and not one
 /// that all real servers share.
+#[inline]
 fn identity(own: &[IpAddr], local: IpAddr) -> u32 {
     let is_shared = !own.contains(&local);
     payload::identity(own.first().copied().filter(|_| is_shared).unwrap_or(local))

@@ -3,7 +3,7 @@
 use evenkeel_engine::Instant;
 use slab::Slab;
 
-use crate::net::Event;
+use crate::net::{Event, number};
 use crate::packet::AnyEnd;
 use crate::payload::Head;
 use crate::random::Stream;
@@ -101,7 +101,7 @@ impl Work {
             return None;
         }
         self.armed = Some(due.generation);
-        Some((due.at, Event::Work { machine, generation: due.generation }))
+        Some((due.at, Event::Work { machine: number(machine), generation: due.generation }))
     }
 
     /// Whether an event of this generation still counts.

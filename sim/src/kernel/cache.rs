@@ -72,15 +72,10 @@ pub(super) struct PlainKey {
 }
 
 impl PlainKey {
-    /// That of a header without options and the ports behind it.
+    /// That of a header without options and the ports behind it, which are the lower half of `ports`.
     #[inline(always)]
-    pub(super) fn read(header: &[u8; 24], inlet: DeviceId) -> Self {
-        let [.., protocol, _, _, a0, a1, a2, a3, a4, a5, a6, a7, p0, p1, p2, p3] = *header;
-        let ports = u32::from_be_bytes([p0, p1, p2, p3]);
-        Self {
-            addresses: u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            rest: u64::from(ports) << 32 | u64::from(protocol) << 16 | u64::from(inlet),
-        }
+    pub(super) fn read(addresses: u64, protocol: u8, ports: u64, inlet: DeviceId) -> Self {
+        Self { addresses, rest: ports << 32 | u64::from(protocol) << 16 | u64::from(inlet) }
     }
 
     /// The same of a header that has been read.
@@ -115,6 +110,48 @@ pub(super) enum Decision {
     Refuse(KernelDrop),
 }
 
+/// Where a plain packet goes, and which ones do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlainWay {
+    pub(super) goal: Goal,
+    /// The least time to live with which it gets there.
+    pub(super) ttl_min: u8,
+    /// The most bytes that it may have.
+    pub(super) mtu: u16,
+    /// The number of the neighbour or of the TUN device.
+    pub(super) number: u32,
+}
+
+/// To whom a plain packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// To the machine itself.
+    Host,
+    /// To a neighbour.
+    Neighbour,
+    /// Into a TUN device.
+    Tun,
+}
+
+impl PlainWay {
+    /// That of a decision about a packet of the machine's own, or of another's; none where there is more to be done than to
+    /// pass it on.
+    pub(super) fn of(decision: Decision, is_own: bool) -> Option<Self> {
+        let ttl_min = if is_own { 0 } else { 2 };
+        match decision {
+            Decision::Local if is_own => None,
+            Decision::Local => Some(Self { goal: Goal::Host, ttl_min: 0, mtu: u16::MAX, number: 0 }),
+            Decision::Forward { neighbour, mtu, .. } => {
+                Some(Self { goal: Goal::Neighbour, ttl_min, mtu, number: neighbour })
+            }
+            Decision::Tun { tun, mtu, .. } => {
+                Some(Self { goal: Goal::Tun, ttl_min, mtu, number: u32::from(tun) })
+            }
+            Decision::Drop(_) | Decision::Refuse(_) => None,
+        }
+    }
+}
+
 /// What is remembered under a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Known {
@@ -143,12 +180,24 @@ impl Place {
 struct PlainPlace {
     key: PlainKey,
     generation: u32,
-    decision: Decision,
+    way: PlainWay,
+}
+
+/// One line of the processor's cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct PlainRow([PlainPlace; 2]);
+
+impl PlainRow {
+    const EMPTY: Self = Self([PlainPlace::EMPTY; 2]);
 }
 
 impl PlainPlace {
-    const EMPTY: Self =
-        Self { key: PlainKey { addresses: 0, rest: 0 }, generation: 0, decision: Decision::Local };
+    const EMPTY: Self = Self {
+        key: PlainKey { addresses: 0, rest: 0 },
+        generation: 0,
+        way: PlainWay { goal: Goal::Host, ttl_min: 0, mtu: 0, number: 0 },
+    };
 }
 
 /// Ways that have been found.
@@ -156,7 +205,7 @@ impl PlainPlace {
 pub(super) struct Cache {
     rows: Vec<[Place; 2]>,
     /// Those of plain packets.
-    plain: Vec<[PlainPlace; 2]>,
+    plain: Vec<PlainRow>,
     plain_taken: usize,
     /// Places of an earlier one are empty.
     generation: u32,
@@ -169,7 +218,7 @@ impl Cache {
     pub(super) fn new() -> Self {
         Self {
             rows: vec![[Place::EMPTY; 2]; ROWS_MIN],
-            plain: vec![[PlainPlace::EMPTY; 2]; PLAIN_MIN],
+            plain: vec![PlainRow::EMPTY; PLAIN_MIN],
             plain_taken: 0,
             generation: 1,
             taken: 0,
@@ -217,29 +266,29 @@ impl Cache {
 
     /// Where the last plain packet like this one went.
     #[inline(always)]
-    pub(super) fn find_plain(&self, key: &PlainKey) -> Option<Decision> {
-        let [first, second] = self.plain.get(self.plain_row(key))?;
+    pub(super) fn find_plain(&self, key: &PlainKey) -> Option<PlainWay> {
+        let PlainRow([first, second]) = self.plain.get(self.plain_row(key))?;
         if first.key == *key && first.generation == self.generation {
-            return Some(first.decision);
+            return Some(first.way);
         }
-        (second.key == *key && second.generation == self.generation).then_some(second.decision)
+        (second.key == *key && second.generation == self.generation).then_some(second.way)
     }
 
-    pub(super) fn put_plain(&mut self, key: PlainKey, decision: Decision) {
+    pub(super) fn put_plain(&mut self, key: PlainKey, way: PlainWay) {
         if !self.is_on {
             return;
         }
         self.plain_taken += 1;
         if self.plain_taken > self.plain.len() && self.plain.len() < PLAIN_MAX {
-            self.plain = vec![[PlainPlace::EMPTY; 2]; self.plain.len() * 2];
+            self.plain = vec![PlainRow::EMPTY; self.plain.len() * 2];
             self.plain_taken = 0;
         }
         let row = self.plain_row(&key);
-        if let Some([first, second]) = self.plain.get_mut(row) {
+        if let Some(PlainRow([first, second])) = self.plain.get_mut(row) {
             if first.key != key {
                 *second = *first;
             }
-            *first = PlainPlace { key, generation: self.generation, decision };
+            *first = PlainPlace { key, generation: self.generation, way };
         }
     }
 
@@ -255,7 +304,7 @@ impl Cache {
         if self.generation == 0 {
             self.generation = 1;
             self.rows.fill([Place::EMPTY; 2]);
-            self.plain.fill([PlainPlace::EMPTY; 2]);
+            self.plain.fill(PlainRow::EMPTY);
         }
     }
 

@@ -257,16 +257,25 @@ impl Kernel {
     ///
     /// # Errors
     /// Why it has ended already. A program of Linux would get this as the error of its system call.
-    #[inline]
     pub fn send(&mut self, now: Instant, packet: Packet, out: &mut Out) -> Result<(), KernelDrop> {
+        let up = self.send_at_once(now, packet, out)?;
+        out.keep(up);
+        Ok(())
+    }
+
+    /// The same; what becomes of the packet at once is given back.
+    #[inline]
+    pub(crate) fn send_at_once(
+        &mut self,
+        now: Instant,
+        packet: Packet,
+        out: &mut Out,
+    ) -> Result<Option<Up>, KernelDrop> {
         if let Some(plain) = self.plain(LOOPBACK, packet.bytes(), packet.is_sound(0)) {
             self.counts.sent += 1;
-            if let Some(up) = self.pass_plain(now, LOOPBACK, plain, packet, out) {
-                out.up.push(up);
-            }
-            return Ok(());
+            return Ok(self.pass_plain(now, LOOPBACK, plain, packet, out));
         }
-        self.send_marked(now, packet, 0, out)
+        self.send_marked(now, packet, 0, out).map(|()| None)
     }
 
     /// The same, from a socket with a mark.

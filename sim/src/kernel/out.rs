@@ -10,13 +10,15 @@ const POOL_MAX: usize = 4_096;
 /// Room for frames that is made at a time: a packet that comes in lets seldom more than one leave.
 const FRAMES_FIRST: usize = 8;
 
-/// A packet that is for the machine itself. Its range is the IP packet, with checked header, and whole.
+/// What becomes of a packet at once. One that goes up is the IP packet, with checked header, and whole.
 #[derive(Clone, Debug)]
 pub enum Up {
     /// For its programs.
     Host(Packet),
     /// For whoever reads this TUN device.
     Tun(usize, Packet),
+    /// It leaves by this interface, as the frame that it has become.
+    Wire(usize, Packet),
 }
 
 /// What comes out of a network stack.
@@ -53,6 +55,15 @@ impl Out {
     #[cold]
     fn make_room(&mut self) {
         self.frames.reserve(FRAMES_FIRST);
+    }
+
+    /// Adds what became of a packet at once to everything else that has come out.
+    pub fn keep(&mut self, up: Option<Up>) {
+        match up {
+            Some(Up::Wire(interface, frame)) => self.frames.push((interface, frame)),
+            Some(up) => self.up.push(up),
+            None => {}
+        }
     }
 
     /// Whether a packet goes up otherwise than as an answer.

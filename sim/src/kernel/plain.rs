@@ -7,10 +7,11 @@ use evenkeel_engine::Instant;
 use evenkeel_engine::wire::Protocol;
 
 use crate::checksum::adds_up;
+use crate::net::index;
 use crate::packet::Packet;
 use crate::wires::frame;
 
-use super::cache::{Decision, PlainKey};
+use super::cache::{Decision, Goal, PlainKey, PlainWay};
 use super::ip::{self, Head};
 use super::routes::{DeviceId, LOOPBACK};
 use super::{DeviceKind, Kernel, Out, Up};
@@ -22,7 +23,7 @@ const PLAIN_BYTES: usize = 24;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plain {
     total: usize,
-    decision: Decision,
+    way: PlainWay,
 }
 
 impl Kernel {
@@ -46,28 +47,24 @@ impl Kernel {
     #[inline(always)]
     pub(super) fn plain(&self, inlet: DeviceId, bytes: &[u8], is_sound: bool) -> Option<Plain> {
         let header = bytes.first_chunk::<PLAIN_BYTES>()?;
-        let (words, _) = header.as_chunks::<4>();
-        let [first, second, third, ..] = *words else { return None };
-        let [first, second, third] = [first, second, third].map(u32::from_be_bytes);
-        let [ttl, protocol, _, _] = third.to_be_bytes();
-        let total = usize::from(lower(first));
-        // Without options, and whole.
-        let is_plain = first >> 24 == 0x45 && second & 0x3fff == 0;
-        let is_spoken = matches!(Protocol(protocol), Protocol::TCP | Protocol::UDP);
-        if !is_plain || !is_spoken || total < PLAIN_BYTES || total > bytes.len() {
+        let (words, _) = header.as_chunks::<8>();
+        let [first, second, third] = *words else { return None };
+        let [first, second, third] = [first, second, third].map(u64::from_be_bytes);
+        let [_, _, t0, t1, ..] = first.to_be_bytes();
+        let [ttl, protocol, ..] = second.to_be_bytes();
+        let total = u16::from_be_bytes([t0, t1]);
+        // Of version 4, without options, and whole.
+        let is_plain = first & 0xff00_0000_0000_3fff == 0x4500_0000_0000_0000;
+        let length = usize::from(total);
+        if !is_plain || length < PLAIN_BYTES || length > bytes.len() {
             return None;
         }
-        let decision = self.cache.find_plain(&PlainKey::read(header, inlet))?;
-        let is_own = inlet == LOOPBACK;
-        let goes = match decision {
-            Decision::Local => !is_own,
-            Decision::Forward { mtu, .. } | Decision::Tun { mtu, .. } => {
-                total <= usize::from(mtu) && (is_own || ttl > 1)
-            }
-            Decision::Drop(_) | Decision::Refuse(_) => false,
-        };
+        // Nothing is remembered of other protocols than TCP and UDP.
+        let way =
+            self.cache.find_plain(&PlainKey::read(second << 32 | third >> 32, protocol, third, inlet))?;
+        let goes = total <= way.mtu && ttl >= way.ttl_min;
         let (head, _) = header.split_first_chunk::<{ ip::V4_BYTES }>()?;
-        (goes && (is_sound || adds_up(head))).then_some(Plain { total, decision })
+        (goes && (is_sound || adds_up(head))).then_some(Plain { total: length, way })
     }
 
     /// Lets a plain packet go where packets like it go.
@@ -80,23 +77,44 @@ impl Kernel {
         mut packet: Packet,
         out: &mut Out,
     ) -> Option<Up> {
-        packet.range.end = packet.range.start + plain.total;
-        match plain.decision {
-            Decision::Forward { neighbour, .. } => {
-                self.take_plain_hop(inlet, &mut packet);
-                self.transmit(now, neighbour, packet, inlet, out);
-                None
-            }
-            Decision::Tun { tun, .. } => {
-                self.take_plain_hop(inlet, &mut packet);
-                self.counts.to_tuns += 1;
-                Some(Up::Tun(usize::from(tun), packet))
-            }
-            Decision::Local | Decision::Drop(_) | Decision::Refuse(_) => {
+        let Plain { total, way } = plain;
+        packet.range.end = packet.range.start + total;
+        match way.goal {
+            Goal::Host => {
                 self.counts.to_host += 1;
                 Some(Up::Host(packet))
             }
+            Goal::Neighbour => {
+                self.take_plain_hop(inlet, &mut packet);
+                self.transmit_now(now, way.number, packet, inlet, out)
+            }
+            Goal::Tun => {
+                self.take_plain_hop(inlet, &mut packet);
+                self.counts.to_tuns += 1;
+                Some(Up::Tun(index(way.number), packet))
+            }
         }
+    }
+
+    /// Sends a packet to a neighbour: at once, where that can be.
+    #[inline(always)]
+    fn transmit_now(
+        &mut self,
+        now: Instant,
+        neighbour: u32,
+        mut packet: Packet,
+        inlet: DeviceId,
+        out: &mut Out,
+    ) -> Option<Up> {
+        if let Some(neighbour) = self.neighbours.all.get_mut(index(neighbour))
+            && neighbour.use_now(now)
+        {
+            frame::put_header(&mut packet, &neighbour.header);
+            self.counts.transmitted += 1;
+            return Some(Up::Wire(usize::from(neighbour.device), packet));
+        }
+        self.transmit(now, neighbour, packet, inlet, out);
+        None
     }
 
     /// A packet that is not the machine's own has come a hop further.
@@ -115,14 +133,12 @@ impl Kernel {
             && head.fragment.is_none()
             && head.offset == ip::V4_BYTES
             && matches!(head.protocol, Protocol::TCP | Protocol::UDP);
-        if is_plain && self.nats.is_empty() && !self.has_tunnels {
-            self.cache.put_plain(PlainKey::of(head, inlet), decision);
+        if is_plain
+            && self.nats.is_empty()
+            && !self.has_tunnels
+            && let Some(way) = PlainWay::of(decision, inlet == LOOPBACK)
+        {
+            self.cache.put_plain(PlainKey::of(head, inlet), way);
         }
     }
-}
-
-/// The lower half of a word of a header.
-#[allow(clippy::cast_possible_truncation, reason = "the lower half is what is meant")]
-const fn lower(word: u32) -> u16 {
-    word as u16
 }

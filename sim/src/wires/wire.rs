@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use evenkeel_engine::Instant;
 use serde::Serialize;
@@ -161,22 +162,36 @@ struct Identity {
 
 /// One direction of a cable.
 ///
-/// Each kind of chance has a random stream of its own: loss that is switched on changes no delay.
+/// What every frame meets lies together in front, in one line of the processor's cache; what chance does lies elsewhere.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Wire {
-    quality: Quality,
-    /// Picoseconds a byte takes, where that is a whole number.
-    byte_ps: Option<u64>,
+    is_up: bool,
+    /// Whether random early detection looks at every frame.
+    is_red: bool,
+    /// Those of the quality.
+    mtu_bytes: u32,
+    overhead_bytes: u32,
+    /// Picoseconds that a byte takes, where that is a whole number.
+    byte_ps: Option<NonZeroU64>,
     /// A fixed delay in nanoseconds, and nothing else that happens on the way.
     plain_delay: Option<u64>,
-    is_up: bool,
     /// When the last frame so far will have left, in picoseconds.
     busy_until_ps: u64,
     /// When the last frame will have left, in nanoseconds, and its bytes.
-    last: Option<(u64, u32)>,
+    last: Option<(u64, NonZeroU32)>,
     /// The same of each one before it that is being sent or waits, as it was when the last one came.
-    leaving: VecDeque<(u64, u32)>,
+    leaving: VecDeque<(u64, NonZeroU32)>,
     leaving_bytes: u64,
+    counts: WireCounts,
+    quality: Quality,
+    odds: Box<Odds>,
+}
+
+/// What chance does on a cable. Each kind of chance has a random stream of its own: loss that is switched on changes no
+/// delay.
+#[derive(Clone, Debug)]
+struct Odds {
     last_arrival: Instant,
     is_bad: bool,
     red: RedState,
@@ -187,22 +202,13 @@ pub struct Wire {
     duplicate: Chance,
     corrupt: Chance,
     early: Chance,
-    counts: WireCounts,
 }
 
 impl Wire {
     /// A cable without frames. Its random streams are those of `name`, `direction` and the purpose under `seed`.
     #[must_use]
     pub fn new(quality: Quality, seed: u64, name: &str, direction: &str) -> Self {
-        let mut wire = Self {
-            quality,
-            byte_ps: None,
-            plain_delay: None,
-            is_up: true,
-            busy_until_ps: 0,
-            last: None,
-            leaving: VecDeque::new(),
-            leaving_bytes: 0,
+        let odds = Odds {
             last_arrival: Instant::ZERO,
             is_bad: false,
             red: RedState::default(),
@@ -213,7 +219,21 @@ impl Wire {
             duplicate: Chance::new("duplicate"),
             corrupt: Chance::new("corrupt"),
             early: Chance::new("early"),
+        };
+        let mut wire = Self {
+            is_up: true,
+            is_red: false,
+            mtu_bytes: quality.mtu_bytes,
+            overhead_bytes: quality.overhead_bytes,
+            byte_ps: None,
+            plain_delay: None,
+            busy_until_ps: 0,
+            last: None,
+            leaving: VecDeque::new(),
+            leaving_bytes: 0,
             counts: WireCounts::default(),
+            quality,
+            odds: Box::new(odds),
         };
         wire.set_quality(quality);
         wire
@@ -245,8 +265,10 @@ impl Wire {
     /// Changes what the cable does from now on. Frames that wait keep the times that they have.
     pub fn set_quality(&mut self, quality: Quality) {
         self.quality = quality;
+        (self.mtu_bytes, self.overhead_bytes) = (quality.mtu_bytes, quality.overhead_bytes);
+        self.is_red = matches!(quality.queue, Discipline::Red(_));
         let rate = quality.rate_bits;
-        self.byte_ps = (rate > 0 && BYTE_PS.is_multiple_of(rate)).then(|| BYTE_PS / rate);
+        self.byte_ps = if BYTE_PS.is_multiple_of(rate) { NonZeroU64::new(BYTE_PS / rate) } else { None };
         let is_plain = quality.loss == Loss::None
             && quality.reorder.millionths == 0
             && quality.duplicate_millionths == 0
@@ -287,12 +309,12 @@ impl Wire {
         let left = self.leaving.partition_point(|(at, _)| *at <= now.as_nanos());
         let last = self.last.iter().filter(|(at, _)| *at > now.as_nanos());
         let waiting = self.leaving.range(left..).chain(last).skip(1);
-        waiting.fold((0, 0), |(count, bytes), (_, length)| (count + 1, bytes + u64::from(*length)))
+        waiting.fold((0, 0), |(count, bytes), (_, length)| (count + 1, bytes + u64::from(length.get())))
     }
 
     #[inline(always)]
     fn is_too_long(&self, packet: &Packet) -> bool {
-        let limit = usize::try_from(self.quality.mtu_bytes).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.mtu_bytes).unwrap_or(usize::MAX);
         let behind = packet.range.len().saturating_sub(frame::ETHERNET_BYTES);
         // Tags are not counted, which is looked at only where it matters.
         behind > limit && is_longer(packet, limit)
@@ -301,23 +323,23 @@ impl Wire {
     /// When the frame will have left, if the queue takes it.
     #[inline(always)]
     fn depart(&mut self, packet: &mut Packet, now: Instant) -> Result<Instant, WireDrop> {
-        if self.quality.rate_bits == 0 {
+        if self.byte_ps.is_none() && self.quality.rate_bits == 0 {
             return Ok(now);
         }
         let bytes = packet.range.len();
         let now_ps = now.as_nanos().saturating_mul(1_000);
         self.let_leave(now);
-        if !self.leaving.is_empty() || matches!(self.quality.queue, Discipline::Red(_)) {
+        if !self.leaving.is_empty() || self.is_red {
             self.admit(packet, now_ps.saturating_sub(self.busy_until_ps))?;
         }
-        let taken = to_u64(bytes) + u64::from(self.quality.overhead_bytes);
+        let taken = to_u64(bytes) + u64::from(self.overhead_bytes);
         let duration_ps = match self.byte_ps {
-            Some(byte_ps) => taken.saturating_mul(byte_ps),
+            Some(byte_ps) => taken.saturating_mul(byte_ps.get()),
             None => serialisation_ps(taken, self.quality.rate_bits),
         };
         self.busy_until_ps = self.busy_until_ps.max(now_ps).saturating_add(duration_ps);
         let departure = self.busy_until_ps.saturating_add(999) / 1_000;
-        self.last = Some((departure, u32::try_from(bytes).unwrap_or(u32::MAX)));
+        self.last = Some((departure, counted(bytes)));
         Ok(Instant::from_nanos(departure))
     }
 
@@ -334,11 +356,11 @@ impl Wire {
     #[inline(never)]
     fn let_leave_behind(&mut self, now: Instant) {
         while let Some((_, length)) = self.leaving.pop_front_if(|(left, _)| *left <= now.as_nanos()) {
-            self.leaving_bytes -= u64::from(length);
+            self.leaving_bytes -= u64::from(length.get());
         }
         if let Some(last) = self.last.take().filter(|(left, _)| *left > now.as_nanos()) {
             self.leaving.push_back(last);
-            self.leaving_bytes += u64::from(last.1);
+            self.leaving_bytes += u64::from(last.1.get());
         }
     }
 
@@ -352,15 +374,16 @@ impl Wire {
             Discipline::Packets { limit } if is_full(limit) => Err(WireDrop::QueueFull),
             Discipline::Packets { .. } => Ok(()),
             Discipline::Bytes { limit } => {
-                let sending = self.leaving.front().map_or(0, |(_, length)| u64::from(*length));
+                let sending = self.leaving.front().map_or(0, |(_, length)| u64::from(length.get()));
                 let would_wait = self.leaving_bytes - sending + to_u64(packet.range.len());
                 if would_wait > limit { Err(WireDrop::QueueFull) } else { Ok(()) }
             }
             Discipline::Red(plan) => {
                 let is_full = is_full(plan.limit);
-                let stream = self.early.stream(&self.identity);
+                let odds = &mut *self.odds;
+                let stream = odds.early.stream(&odds.identity);
                 let idle = red::idle_frames(idle_ps, self.quality.rate_bits);
-                let is_picked = self.red.picks(&plan, waiting, idle, stream);
+                let is_picked = odds.red.picks(&plan, waiting, idle, stream);
                 if is_full {
                     return Err(WireDrop::QueueFull);
                 }
@@ -378,33 +401,49 @@ impl Wire {
 
     /// What happens to a frame that has left.
     fn travel(&mut self, packet: &mut Packet, departure: Instant) -> Passage {
-        if self.is_lost() {
+        let quality = &self.quality;
+        let odds = &mut *self.odds;
+        if odds.is_lost(quality.loss) {
             return self.end(WireDrop::Lost);
         }
-        if self.corrupt.happens(&self.identity, self.quality.corrupt_millionths) {
-            self.corrupt(packet);
+        if odds.corrupt.happens(&odds.identity, quality.corrupt_millionths) && odds.corrupt(packet) {
+            self.counts.corrupted += 1;
         }
-        let mut at = departure.after(self.quality.delay.draw(self.delay.stream(&self.identity)));
-        if self.reorder.happens(&self.identity, self.quality.reorder.millionths) {
+        let mut at = departure.after(quality.delay.draw(odds.delay.stream(&odds.identity)));
+        if odds.reorder.happens(&odds.identity, quality.reorder.millionths) {
             self.counts.reordered += 1;
-            at = at.after(self.quality.reorder.extra);
-        } else if self.quality.keeps_order {
-            at = at.max(self.last_arrival);
-            self.last_arrival = at;
+            at = at.after(quality.reorder.extra);
+        } else if quality.keeps_order {
+            at = at.max(odds.last_arrival);
+            odds.last_arrival = at;
         }
         let mut again = None;
-        if self.duplicate.happens(&self.identity, self.quality.duplicate_millionths) {
+        if odds.duplicate.happens(&odds.identity, quality.duplicate_millionths) {
             self.counts.duplicated += 1;
-            let stream = self.duplicate.stream(&self.identity);
-            again = Some(departure.after(self.quality.delay.draw(stream)));
+            let stream = odds.duplicate.stream(&odds.identity);
+            again = Some(departure.after(quality.delay.draw(stream)));
         }
         self.counts.passed += 1;
         self.counts.passed_bytes += to_u64(packet.range.len());
         Passage::Arrives { at, again }
     }
 
-    fn is_lost(&mut self) -> bool {
-        match self.quality.loss {
+    const fn end(&mut self, reason: WireDrop) -> Passage {
+        let count = match reason {
+            WireDrop::Lost => &mut self.counts.lost,
+            WireDrop::QueueFull => &mut self.counts.queue_full,
+            WireDrop::Early => &mut self.counts.early,
+            WireDrop::TooLong => &mut self.counts.too_long,
+            WireDrop::Down => &mut self.counts.down,
+        };
+        *count += 1;
+        Passage::Ended(reason)
+    }
+}
+
+impl Odds {
+    fn is_lost(&mut self, loss: Loss) -> bool {
+        match loss {
             Loss::None => false,
             Loss::Even { millionths } => self.loss.happens(&self.identity, millionths),
             Loss::GilbertElliott {
@@ -421,26 +460,14 @@ impl Wire {
         }
     }
 
-    fn corrupt(&mut self, packet: &mut Packet) {
+    /// Changes one bit, where there is one.
+    fn corrupt(&mut self, packet: &mut Packet) -> bool {
         let bits = to_u64(packet.range.len()) * 8;
         let bit = self.corrupt.stream(&self.identity).below(bits);
         let index = usize::try_from(bit / 8).unwrap_or(usize::MAX);
-        if let Some(byte) = packet.bytes_mut().get_mut(index) {
-            *byte ^= 1 << (bit % 8);
-            self.counts.corrupted += 1;
-        }
-    }
-
-    const fn end(&mut self, reason: WireDrop) -> Passage {
-        let count = match reason {
-            WireDrop::Lost => &mut self.counts.lost,
-            WireDrop::QueueFull => &mut self.counts.queue_full,
-            WireDrop::Early => &mut self.counts.early,
-            WireDrop::TooLong => &mut self.counts.too_long,
-            WireDrop::Down => &mut self.counts.down,
-        };
-        *count += 1;
-        Passage::Ended(reason)
+        let Some(byte) = packet.bytes_mut().get_mut(index) else { return false };
+        *byte ^= 1 << (bit % 8);
+        true
     }
 }
 
@@ -448,6 +475,11 @@ impl Wire {
 #[cold]
 fn is_longer(frame: &Packet, limit: usize) -> bool {
     frame.range.len() - frame::payload(frame.bytes()).1 > limit
+}
+
+/// The bytes of a frame. One without any would take one.
+fn counted(bytes: usize) -> NonZeroU32 {
+    NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
 }
 
 /// How long `bytes` take at a rate that does not divide evenly, in whole picoseconds.

@@ -18,7 +18,7 @@ use crate::checker::{Checker, Names};
 use crate::forwarder::{ForwarderNode, ethernet_names, real_servers};
 use crate::host::Host;
 use crate::kernel::plan::KernelPlan;
-use crate::net::{Event, Net, Socket};
+use crate::net::{Due, Net, Socket};
 use crate::payload::identity;
 use crate::queue::{AnyQueue, HeapQueue};
 use crate::scenario::{Action, Attachment, Network, Scenario, SegmentKind, Service, Turn, When};
@@ -133,7 +133,7 @@ fn hosts(scenario: &Scenario) -> BTreeMap<IpAddr, usize> {
     each.flat_map(|host| addresses(scenario, host).map(move |address| (address, host))).collect()
 }
 
-fn queue(wanted: Queue) -> AnyQueue<Event> {
+fn queue(wanted: Queue) -> AnyQueue<Due> {
     match wanted {
         Queue::Wheel => AnyQueue::Wheel(Box::default()),
         Queue::Heap => AnyQueue::Heap(HeapQueue::default()),

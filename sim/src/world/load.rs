@@ -4,7 +4,7 @@ use evenkeel_engine::{Duration, Instant};
 
 use super::World;
 use crate::host::Opening;
-use crate::net::{Event, Net};
+use crate::net::{Event, Net, number};
 use crate::openings::Openings;
 use crate::payload::{HEAD_BYTES, MESSAGE_MAX_BYTES};
 use crate::random::Stream;
@@ -50,7 +50,7 @@ impl LoadState {
             return;
         }
         if let Some(pause) = self.openings.pause() {
-            net.schedule(net.now.after(pause), Event::Reopen { load });
+            net.schedule(net.now.after(pause), Event::Reopen { load: number(load) });
         }
     }
 }
@@ -61,11 +61,11 @@ impl World<'_> {
             let start = Instant::ZERO.after(load.start);
             if let Arrivals::Closed { outstanding, .. } = load.arrivals {
                 for _ in 0..outstanding {
-                    self.net.schedule(start, Event::Reopen { load: index });
+                    self.net.schedule(start, Event::Reopen { load: number(index) });
                 }
             } else {
                 let first = self.loads.get_mut(index).and_then(|state| state.openings.first(start));
-                self.net.schedule(first.unwrap_or(start), Event::Open { load: index });
+                self.net.schedule(first.unwrap_or(start), Event::Open { load: number(index) });
             }
         }
     }
@@ -83,7 +83,7 @@ impl World<'_> {
         if is_beyond(load, next) {
             state.is_exhausted = true;
         } else {
-            self.net.schedule(next, Event::Open { load: index });
+            self.net.schedule(next, Event::Open { load: number(index) });
         }
     }
 
@@ -102,7 +102,7 @@ impl World<'_> {
             state.is_exhausted = false;
         }
         if matches!(load.arrivals, Arrivals::Closed { .. }) {
-            self.net.schedule(self.net.now.after(POWER_PATIENCE), Event::Reopen { load: index });
+            self.net.schedule(self.net.now.after(POWER_PATIENCE), Event::Reopen { load: number(index) });
         }
     }
 

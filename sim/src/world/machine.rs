@@ -9,7 +9,7 @@ use crate::forwarder::{ForwarderNode, Port};
 use crate::host::Host;
 use crate::kernel::plan::KernelPlan;
 use crate::kernel::{Kernel, KernelDrop, KernelError, Up};
-use crate::net::{Event, Net, Way};
+use crate::net::{Event, Net, Way, number};
 use crate::packet::Packet;
 use crate::scenario::{Route, Subnet};
 
@@ -319,6 +319,7 @@ impl Machine {
                 self.counts.into_tun += 1;
                 self.hand_to_engine(net, Port::Tun(tun), packet);
             }
+            Some(Up::Wire(interface, frame)) => net.send(self.number, interface, frame),
         }
     }
 
@@ -331,7 +332,7 @@ impl Machine {
             net.recycle(packet);
         }
         if wakes {
-            net.schedule(net.now, Event::Step { machine: self.number });
+            net.schedule(net.now, Event::Step { machine: number(self.number) });
         }
     }
 
@@ -374,14 +375,14 @@ impl Machine {
         let due = self.kernel.deadline();
         if due < self.kernel_timer {
             self.kernel_timer = due;
-            net.schedule(due, Event::Kernel { machine: self.number });
+            net.schedule(due, Event::Kernel { machine: number(self.number) });
         }
     }
 
     fn arm_engine(&mut self, net: &mut Net) {
         let Role::Forwarder(forwarder) = &mut self.role else { return };
         if let Some(due) = forwarder.next_timer() {
-            net.schedule(due, Event::EngineTimer { machine: self.number });
+            net.schedule(due, Event::EngineTimer { machine: number(self.number) });
         }
     }
 

@@ -29,7 +29,7 @@ use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
 use crate::kernel::KernelError;
-use crate::net::{Event, Net, Plug, index};
+use crate::net::{Due, Event, Net, Plug, index};
 use crate::packet::Packet;
 use crate::prepare::Supply;
 use crate::random::Stream;
@@ -319,12 +319,12 @@ impl World<'_> {
         let end = Instant::ZERO.after(self.scenario.duration);
         let end = until.map_or(end, |until| until.min(end));
         while !self.is_over() && !self.net.watch.as_ref().is_some_and(|watch| watch.is_over()) {
-            let Some(event) = self.net.next() else { break };
+            let Some(due) = self.net.next() else { break };
             if self.net.now > end {
                 self.net.now = end;
                 break;
             }
-            self.handle(event);
+            self.handle(due);
             if self.net.events.is_multiple_of(SAMPLE_EVENTS) {
                 self.telling.sample(self.net.now, nodes(&self.machines));
             }
@@ -351,11 +351,10 @@ impl World<'_> {
     }
 
     #[inline(always)]
-    fn handle(&mut self, event: Event) {
-        if let Event::Arrive { frame, at } = event {
-            self.arrive(frame, at);
-        } else {
-            self.handle_other(event);
+    fn handle(&mut self, due: Due) {
+        match due {
+            Due { event: Event::Arrive { at }, frame: Some(frame) } => self.arrive(frame, at),
+            Due { event, .. } => self.handle_other(event),
         }
     }
 
@@ -372,30 +371,34 @@ impl World<'_> {
         }
     }
 
+    /// The same of everything but frames, of which there are most.
+    #[inline(never)]
     fn handle_other(&mut self, event: Event) {
         match event {
-            Event::Arrive { frame, at } => self.arrive(frame, at),
-            Event::Open { load } => self.open(load),
-            Event::Reopen { load } => self.reopen(load),
+            // Nothing arrives without a frame.
+            Event::Arrive { .. } => {}
+            Event::Open { load } => self.open(index(load)),
+            Event::Reopen { load } => self.reopen(index(load)),
             Event::Timer { machine, connection, generation } => {
                 let (machine, connection) = (index(machine), index(connection));
                 self.with_host(machine, |host, way| host.timeout(way, connection, generation));
                 self.collect(machine);
             }
             Event::Work { machine, generation } => {
-                self.with_host(machine, |host, way| host.work_is_due(way, generation));
+                self.with_host(index(machine), |host, way| host.work_is_due(way, generation));
             }
             Event::Kernel { machine } => {
+                let machine = index(machine);
                 if let Some(node) = self.machines.get_mut(machine) {
                     node.kernel_timeout(&mut self.net);
                 }
                 self.collect(machine);
             }
-            Event::Step { machine } => self.with_machine(machine, Machine::step),
-            Event::EngineTimer { machine } => self.with_machine(machine, Machine::engine_timeout),
-            Event::Happen { happening } => self.happen(happening),
-            Event::Over { undoing } => self.undo(undoing),
-            Event::Probe { number } => self.probe(number),
+            Event::Step { machine } => self.with_machine(index(machine), Machine::step),
+            Event::EngineTimer { machine } => self.with_machine(index(machine), Machine::engine_timeout),
+            Event::Happen { happening } => self.happen(index(happening)),
+            Event::Over { undoing } => self.undo(index(undoing)),
+            Event::Probe { number } => self.probe(index(number)),
         }
     }
 

@@ -7,7 +7,7 @@ use evenkeel_engine::{AgentCheck, Probe, ProbeReply};
 
 use super::World;
 use super::machine::Role;
-use crate::net::{Event, Net};
+use crate::net::{Event, Net, number};
 use crate::work::{AGENT_WAY, PROBE_WAY, PROBES_MAX};
 
 /// A question or its answer on its way.
@@ -50,8 +50,8 @@ impl Net {
     fn send_off(&mut self, flying: Flying) {
         if self.probes.len() < PROBES_MAX {
             let at = self.now.after(flying.message.way());
-            let number = self.probes.insert(flying);
-            self.schedule(at, Event::Probe { number });
+            let probe = number(self.probes.insert(flying));
+            self.schedule(at, Event::Probe { number: probe });
         }
     }
 }

@@ -10,7 +10,7 @@ use evenkeel_engine::{Duration, Guests, Instant};
 use super::machine::{Machine, Role};
 use super::{Equipment, World};
 use crate::forwarder::ForwarderNode;
-use crate::net::Event;
+use crate::net::{Event, number};
 use crate::scenario::{Action, Scenario};
 use crate::wires::Quality;
 use crate::work::AgentModel;
@@ -33,7 +33,7 @@ impl World<'_> {
         for (index, happening) in self.scenario.timeline.iter().enumerate() {
             let Some(draw) = self.fates.get_mut(index) else { continue };
             for at in happening.when.moments(draw, self.scenario.duration) {
-                self.net.schedule(Instant::ZERO.after(at), Event::Happen { happening: index });
+                self.net.schedule(Instant::ZERO.after(at), Event::Happen { happening: number(index) });
             }
         }
     }
@@ -173,7 +173,7 @@ impl World<'_> {
 
     fn later(&mut self, after: Option<Duration>, undoing: Undoing) {
         let Some(after) = after else { return };
-        let event = Event::Over { undoing: self.undoings.len() };
+        let event = Event::Over { undoing: number(self.undoings.len()) };
         self.undoings.push(undoing);
         self.net.schedule(self.net.now.after(after), event);
     }

@@ -270,7 +270,7 @@ impl Lab {
             if frame == Some(at) {
                 let (_, (machine, interface, packet)) = self.flying.pop_first().unwrap();
                 let up = self.machines[machine].receive(at, interface, packet, &mut self.out);
-                self.out.up.extend(up);
+                self.out.keep(up);
                 self.collect(machine);
                 continue;
             }
@@ -290,6 +290,7 @@ impl Lab {
             let (tun, packet) = match up {
                 Up::Host(packet) => (None, packet),
                 Up::Tun(tun, packet) => (Some(tun), packet),
+                Up::Wire(..) => unreachable!("it is among the frames"),
             };
             self.got.push(Got { at: self.now, machine, tun, bytes: packet.bytes().to_vec() });
         }

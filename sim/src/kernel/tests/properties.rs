@@ -216,7 +216,7 @@ fn live(kernel: &mut Kernel, seed: u64, steps: u64) -> Deeds {
                 kernel.receive(at, usize::from(interface), frame, &mut out)
             }
         };
-        out.up.extend(up);
+        out.keep(up);
         for (interface, frame) in out.frames.drain(..) {
             deeds.push((interface, frame.bytes().to_vec()));
         }
@@ -224,6 +224,7 @@ fn live(kernel: &mut Kernel, seed: u64, steps: u64) -> Deeds {
             let (place, packet) = match up {
                 Up::Host(packet) => (100, packet),
                 Up::Tun(tun, packet) => (200 + tun, packet),
+                Up::Wire(..) => unreachable!("it is among the frames"),
             };
             deeds.push((place, packet.bytes().to_vec()));
         }

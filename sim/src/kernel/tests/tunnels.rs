@@ -73,7 +73,7 @@ fn open(kernel: &mut Kernel, packet: Packet) -> Option<Vec<u8>> {
     assert_conserved(kernel);
     match up {
         Some(Up::Host(packet)) => Some(packet.bytes().to_vec()),
-        Some(Up::Tun(..)) | None => None,
+        Some(Up::Tun(..) | Up::Wire(..)) | None => None,
     }
 }
 
