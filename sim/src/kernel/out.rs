@@ -7,9 +7,6 @@ use super::drops::KernelDrop;
 /// Packets whose buffers are kept for later: more packets than this are seldom under way.
 const POOL_MAX: usize = 4_096;
 
-/// Room for frames that is made at a time: a packet that comes in lets seldom more than one leave.
-const FRAMES_FIRST: usize = 8;
-
 /// What becomes of a packet at once. One that goes up is the IP packet, with checked header, and whole.
 #[derive(Clone, Debug)]
 pub enum Up {
@@ -41,20 +38,6 @@ impl Out {
     #[inline]
     pub fn buffer(&mut self) -> Packet {
         self.pool.pop().unwrap_or_default()
-    }
-
-    /// Puts a frame out.
-    #[inline(always)]
-    pub(super) fn frame(&mut self, interface: usize, frame: Packet) {
-        if self.frames.len() == self.frames.capacity() {
-            self.make_room();
-        }
-        self.frames.push((interface, frame));
-    }
-
-    #[cold]
-    fn make_room(&mut self) {
-        self.frames.reserve(FRAMES_FIRST);
     }
 
     /// Adds what became of a packet at once to everything else that has come out.

@@ -2,6 +2,7 @@
 
 use evenkeel_engine::Instant;
 
+use crate::net::index;
 use crate::packet::Packet;
 use crate::wires::frame;
 
@@ -11,7 +12,7 @@ use super::icmp::Refusal;
 use super::ip;
 use super::neighbours::{Due, NeighbourState, Sending};
 use super::routes::{DeviceId, LOOPBACK};
-use super::{Cast, Kernel, KernelDrop, Out, Timer};
+use super::{Cast, Kernel, KernelDrop, Out, Timer, Up};
 
 impl Kernel {
     /// Sends an IP packet of the machine itself.
@@ -98,25 +99,37 @@ impl Kernel {
     }
 
     /// Sends a packet to a neighbour whose link address may have to be asked for.
-    #[inline(always)]
     pub(super) fn transmit(
+        &mut self,
+        now: Instant,
+        neighbour: u32,
+        packet: Packet,
+        inlet: DeviceId,
+        out: &mut Out,
+    ) {
+        let up = self.transmit_now(now, neighbour, packet, inlet, out);
+        out.keep(up);
+    }
+
+    /// The same; a packet that leaves at once is given back as the frame that it has become.
+    #[inline(always)]
+    pub(super) fn transmit_now(
         &mut self,
         now: Instant,
         neighbour: u32,
         mut packet: Packet,
         inlet: DeviceId,
         out: &mut Out,
-    ) {
-        let place = usize::try_from(neighbour).unwrap_or(usize::MAX);
-        if let Some(neighbour) = self.neighbours.all.get_mut(place)
+    ) -> Option<Up> {
+        if let Some(neighbour) = self.neighbours.all.get_mut(index(neighbour))
             && neighbour.use_now(now)
         {
             frame::put_header(&mut packet, &neighbour.header);
             self.counts.transmitted += 1;
-            out.frame(usize::from(neighbour.device), packet);
-            return;
+            return Some(Up::Wire(usize::from(neighbour.device), packet));
         }
         self.transmit_slowly(now, neighbour, packet, inlet, out);
+        None
     }
 
     /// The same where the neighbour has first to be asked for, or to be looked at later.

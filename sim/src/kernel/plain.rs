@@ -96,27 +96,6 @@ impl Kernel {
         }
     }
 
-    /// Sends a packet to a neighbour: at once, where that can be.
-    #[inline(always)]
-    fn transmit_now(
-        &mut self,
-        now: Instant,
-        neighbour: u32,
-        mut packet: Packet,
-        inlet: DeviceId,
-        out: &mut Out,
-    ) -> Option<Up> {
-        if let Some(neighbour) = self.neighbours.all.get_mut(index(neighbour))
-            && neighbour.use_now(now)
-        {
-            frame::put_header(&mut packet, &neighbour.header);
-            self.counts.transmitted += 1;
-            return Some(Up::Wire(usize::from(neighbour.device), packet));
-        }
-        self.transmit(now, neighbour, packet, inlet, out);
-        None
-    }
-
     /// A packet that is not the machine's own has come a hop further.
     #[inline]
     fn take_plain_hop(&mut self, inlet: DeviceId, packet: &mut Packet) {
