@@ -93,10 +93,9 @@ impl Message {
             Kind::Request => REQUEST,
             Kind::Response => RESPONSE,
         };
-        let mut bytes = [0; 16];
-        let fields = [magic, length.to_be_bytes(), argument.to_be_bytes(), pattern.to_be_bytes()];
-        bytes.copy_from_slice(fields.as_flattened());
-        bytes
+        // Written in words of the size in which it is summed up at once.
+        let words = [u32::from_be_bytes(magic), length, argument, pattern];
+        words.into_iter().fold(0, |all, word| all << 32 | u128::from(word)).to_be_bytes()
     }
 
     /// Bytes of the whole message.

@@ -15,8 +15,15 @@ pub trait EventQueue<E>: Debug {
     /// Puts in an event that is due at `at`; a time before the last popped one counts as that one.
     fn push(&mut self, at: Instant, event: E);
 
+    /// Takes the next event out of the order, and gives its time, and the place where it lies to be taken from; what is left
+    /// there is lost.
+    fn pop_place(&mut self) -> Option<(Instant, &mut Option<E>)>;
+
     /// Takes out the next event and its time.
-    fn pop(&mut self) -> Option<(Instant, E)>;
+    fn pop(&mut self) -> Option<(Instant, E)> {
+        let (at, place) = self.pop_place()?;
+        Some((at, place.take()?))
+    }
 
     /// Events that wait.
     fn len(&self) -> usize;
@@ -66,13 +73,15 @@ impl<E> Ord for Entry<E> {
 #[derive(Debug)]
 pub struct HeapQueue<E> {
     heap: BinaryHeap<Entry<E>>,
+    /// The event that came out last, until it is taken.
+    taken: Option<E>,
     sequence: u64,
     now: u64,
 }
 
 impl<E> Default for HeapQueue<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0, now: 0 }
+        Self { heap: BinaryHeap::new(), taken: None, sequence: 0, now: 0 }
     }
 }
 
@@ -84,10 +93,11 @@ impl<E: Debug> EventQueue<E> for HeapQueue<E> {
     }
 
     #[inline(never)]
-    fn pop(&mut self) -> Option<(Instant, E)> {
+    fn pop_place(&mut self) -> Option<(Instant, &mut Option<E>)> {
         let entry = self.heap.pop()?;
         self.now = entry.time;
-        Some((Instant::from_nanos(entry.time), entry.event))
+        self.taken = Some(entry.event);
+        Some((Instant::from_nanos(entry.time), &mut self.taken))
     }
 
     fn len(&self) -> usize {
@@ -114,10 +124,10 @@ impl<E: Debug> EventQueue<E> for AnyQueue<E> {
     }
 
     #[inline(always)]
-    fn pop(&mut self) -> Option<(Instant, E)> {
+    fn pop_place(&mut self) -> Option<(Instant, &mut Option<E>)> {
         match self {
-            Self::Wheel(wheel) => wheel.pop(),
-            Self::Heap(heap) => heap.pop(),
+            Self::Wheel(wheel) => wheel.pop_place(),
+            Self::Heap(heap) => heap.pop_place(),
         }
     }
 
@@ -159,7 +169,7 @@ struct Pool<E> {
 struct Cell<E> {
     time: u64,
     sequence: u64,
-    /// None where the cell is free.
+    /// None where the cell is free, unless nobody took what came out of it.
     event: Option<E>,
     /// The next entry of the same slot, or the next free cell.
     next: Number,
@@ -170,38 +180,40 @@ impl<E> Pool<E> {
         Self { cells: Vec::new(), free: NONE }
     }
 
-    /// Puts in an entry that leads on to `next`.
+    /// Puts in an entry that leads on to none.
     #[inline(always)]
-    fn put(&mut self, entry: Entry<E>, next: Number) -> Number {
+    fn put(&mut self, entry: Entry<E>) -> Number {
+        if self.free == NONE {
+            self.grow();
+        }
         let number = self.free;
-        let Some(cell) = self.cells.get_mut(index(number)) else { return self.grow(entry, next) };
+        let Some(cell) = self.cells.get_mut(index(number)) else { return NONE };
         self.free = cell.next;
         cell.time = entry.time;
         cell.sequence = entry.sequence;
-        cell.next = next;
-        // What is free holds nothing; said this way, nothing has to be dropped for most that come.
-        match cell.event.replace(entry.event) {
-            None => number,
-            Some(held) => lost(held),
+        cell.next = NONE;
+        // Nearly always, the event has been taken; said this way, nothing has to be dropped for most that come.
+        if let Some(held) = cell.event.replace(entry.event) {
+            lost(held);
         }
+        number
     }
 
+    /// Adds a free cell, where there is none.
     #[cold]
-    fn grow(&mut self, entry: Entry<E>, next: Number) -> Number {
-        let Entry { time, sequence, event } = entry;
-        self.cells.push(Cell { time, sequence, event: Some(event), next });
+    fn grow(&mut self) {
         // Memory ends before there are so many.
-        Number::try_from(self.cells.len() - 1).unwrap_or(NONE)
+        self.free = Number::try_from(self.cells.len()).unwrap_or(NONE);
+        self.cells.push(Cell { time: 0, sequence: 0, event: None, next: NONE });
     }
 
-    /// Takes out an entry: its time and its event.
+    /// Takes out an entry: its time, and the place of its event.
     #[inline(always)]
-    fn take(&mut self, number: Number) -> Option<(u64, E)> {
+    fn take(&mut self, number: Number) -> Option<(u64, &mut Option<E>)> {
         let cell = self.cells.get_mut(index(number))?;
-        let event = cell.event.take()?;
         cell.next = self.free;
         self.free = number;
-        Some((cell.time, event))
+        Some((cell.time, &mut cell.event))
     }
 
     /// The place of an entry in the order.
@@ -222,11 +234,10 @@ impl<E> Pool<E> {
     }
 }
 
-/// What a free cell should not have held ends; no such cell is given out.
+/// Nobody has taken this event when it came out.
 #[cold]
-fn lost<E>(held: E) -> Number {
+fn lost<E>(held: E) {
     drop(held);
-    NONE
 }
 
 /// One wheel: slots in the order of time, each with the entry that came last, which leads to those before it; and a bit
@@ -345,6 +356,7 @@ impl<E: Debug> WheelQueue<E> {
     }
 
     /// Puts an entry that is in the pool where its time belongs.
+    #[inline(never)]
     fn sort_in(&mut self, number: Number) {
         let key = self.pool.key(number);
         let (time, _) = key;
@@ -363,18 +375,6 @@ impl<E: Debug> WheelQueue<E> {
         };
         if let Some(slot) = slot {
             self.pool.lead_to(number, std::mem::replace(slot, number));
-        }
-    }
-
-    /// Puts in an entry that is due now, very soon or not soon.
-    #[inline(never)]
-    fn push_elsewhere(&mut self, entry: Entry<E>) {
-        let is_urgent = entry.time == self.now;
-        let number = self.pool.put(entry, NONE);
-        if is_urgent {
-            self.urgent.push_back(number);
-        } else {
-            self.sort_in(number);
         }
     }
 
@@ -446,18 +446,21 @@ impl<E: Debug> EventQueue<E> for WheelQueue<E> {
         self.sequence += 1;
         self.len += 1;
         let time = at.as_nanos().max(self.now);
-        let entry = Entry { time, sequence: self.sequence, event };
-        if time != self.now && self.is_fine(time) {
-            if let Some(slot) = self.fine.slot(place(time, FINE_BITS)) {
-                *slot = self.pool.put(entry, *slot);
-            }
+        // Put in before it is sorted in, so that it is written where it will lie and nowhere else.
+        let number = self.pool.put(Entry { time, sequence: self.sequence, event });
+        if time == self.now {
+            self.urgent.push_back(number);
+        } else if self.is_fine(time)
+            && let Some(slot) = self.fine.slot(place(time, FINE_BITS))
+        {
+            self.pool.lead_to(number, std::mem::replace(slot, number));
         } else {
-            self.push_elsewhere(entry);
+            self.sort_in(number);
         }
     }
 
     #[inline(always)]
-    fn pop(&mut self) -> Option<(Instant, E)> {
+    fn pop_place(&mut self) -> Option<(Instant, &mut Option<E>)> {
         let number = if self.has_urgent() {
             self.urgent.pop_front()?
         } else if let Some(number) = self.near.pop_front() {
@@ -465,10 +468,10 @@ impl<E: Debug> EventQueue<E> for WheelQueue<E> {
         } else {
             self.advance()?
         };
-        let (time, event) = self.pool.take(number)?;
+        let (time, place) = self.pool.take(number)?;
         self.now = time;
         self.len -= 1;
-        Some((Instant::from_nanos(time), event))
+        Some((Instant::from_nanos(time), place))
     }
 
     fn len(&self) -> usize {
@@ -513,6 +516,19 @@ mod tests {
             assert_eq!(queue.pop(), Some((Instant::from_nanos(5_000_000), 1)));
             queue.push(Instant::from_nanos(7), 2);
             assert_eq!(queue.pop(), Some((Instant::from_nanos(5_000_000), 2)));
+        }
+    }
+
+    #[test]
+    fn an_event_that_nobody_takes_is_lost_and_no_other() {
+        let mut queues: [Box<dyn EventQueue<Box<u8>>>; 2] =
+            [Box::new(WheelQueue::default()), Box::new(HeapQueue::default())];
+        for queue in &mut queues {
+            (1..=3).for_each(|event| queue.push(Instant::from_nanos(5), Box::new(event)));
+            assert_eq!(queue.pop_place().unwrap().1.as_deref(), Some(&1));
+            queue.push(Instant::from_nanos(5), Box::new(4));
+            let rest: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(_, event)| *event).collect();
+            assert_eq!((rest, queue.len()), (vec![2, 3, 4], 0));
         }
     }
 

@@ -5,7 +5,7 @@
 use evenkeel_engine::{Duration, Instant};
 use serde::Serialize;
 
-use super::calls::Call;
+use super::calls::{Call, Whom};
 use super::names::Names;
 use crate::host::Cause;
 
@@ -123,7 +123,7 @@ pub(super) fn blame(
         return BreakCause::Client;
     }
     let Some(call) = call else { return BreakCause::Unexplained };
-    if call.server.is_some_and(|server| witness(server).was_away) {
+    if call.server.get().is_some_and(|server| witness(server).was_away) {
         return BreakCause::ServerGone;
     }
     if call.forwarder_moved.is_some() {
@@ -131,12 +131,12 @@ pub(super) fn blame(
     }
     let since = |at: Option<Instant>| at.is_some_and(|at| at >= call.opened);
     let is_changed = call.server_moved.is_some() || seen == Cause::ServerChanged;
-    if let Some((forwarder, _)) = call.forwarder {
+    if let Some(forwarder) = call.forwarder.get() {
         let Witness { was_away, history } = witness(forwarder);
         if was_away || since(history.restart) {
             return BreakCause::ForwarderGone;
         }
-        if since(history.fault) && (is_changed || call.server.is_none()) {
+        if since(history.fault) && (is_changed || call.server == Whom::NOBODY) {
             return BreakCause::PluginFault;
         }
         let [tcp, udp] = history.patience;
@@ -150,10 +150,10 @@ pub(super) fn blame(
         return BreakCause::TableMoved;
     }
     let strays = |at: usize| at != client && !call.way().any(|it| it == at) && !names.is_forwarder(at);
-    if call.is_foreign || call.server.is_some() && call.answers_at.is_some_and(strays) {
+    if call.is_foreign || call.server != Whom::NOBODY && call.answers_at.get().is_some_and(strays) {
         return BreakCause::AsymmetricPath;
     }
-    match (call.forwarder, call.server, &call.denied) {
+    match (call.forwarder_since(), call.server.get(), &call.denied) {
         (Some(_), None, Some(_)) => BreakCause::Denied,
         (Some(_), None, None) => BreakCause::Unserved,
         (None, _, _) | (_, Some(_), _) => BreakCause::Unexplained,
@@ -164,7 +164,7 @@ pub(super) fn blame(
 pub(super) fn sentence(cause: BreakCause, call: Option<&Call>, names: &Names) -> Option<String> {
     let call = call?;
     let called = call.called.address;
-    let forwarder = call.forwarder.map_or("the forwarder", |(forwarder, _)| names.of(forwarder));
+    let forwarder = call.forwarder.get().map_or("the forwarder", |forwarder| names.of(forwarder));
     Some(match cause {
         BreakCause::Client | BreakCause::ServerGone | BreakCause::Denied | BreakCause::Unexplained => {
             return None;
@@ -202,7 +202,7 @@ pub(super) fn sentence(cause: BreakCause, call: Option<&Call>, names: &Names) ->
         // Whose answers come is told when they do.
         BreakCause::AsymmetricPath if call.is_foreign => return None,
         BreakCause::AsymmetricPath => {
-            let at = call.answers_at.map_or("somebody", |at| names.of(at));
+            let at = call.answers_at.get().map_or("somebody", |at| names.of(at));
             let way: Vec<&str> = call.way().map(|machine| names.of(machine)).collect();
             format!(
                 "requests to {called} go by {}, and answers were last seen at {at}: the path is asymmetric; give \
@@ -304,15 +304,15 @@ mod tests {
             BreakCause::Unexplained
         );
         assert_eq!(cause(&quiet, Cause::ServerChanged, FORWARDER, none), BreakCause::TableMoved);
-        let strays = |call: &mut Call| call.answers_at = Some(ROUTER);
+        let strays = |call: &mut Call| call.answers_at = Whom::machine(ROUTER);
         assert_eq!(cause(&strays, Cause::TimedOut, FORWARDER, none), BreakCause::AsymmetricPath);
         assert_eq!(
             cause(&|call| call.is_foreign = true, Cause::Reset, CLIENT, none),
             BreakCause::AsymmetricPath
         );
-        let unserved = |call: &mut Call| call.server = None;
+        let unserved = |call: &mut Call| call.server = Whom::NOBODY;
         assert_eq!(cause(&unserved, Cause::TimedOut, FORWARDER, none), BreakCause::Unserved);
-        let denied = |call: &mut Call| (call.server, call.denied) = (None, Some("bad".into()));
+        let denied = |call: &mut Call| (call.server, call.denied) = (Whom::NOBODY, Some("bad".into()));
         assert_eq!(cause(&denied, Cause::TimedOut, FORWARDER, none), BreakCause::Denied);
         assert_eq!(
             blame(None, (Cause::Reset, true), CLIENT, &names(), &|_| none),
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn a_sentence_names_the_machines_and_what_to_do() {
         let none = Witness::default();
-        let strays = judged(|call| call.answers_at = Some(ROUTER), Cause::TimedOut, CLIENT, none);
+        let strays = judged(|call| call.answers_at = Whom::machine(ROUTER), Cause::TimedOut, CLIENT, none);
         assert_eq!(
             strays.1.unwrap(),
             "requests to 10.0.0.3 go by lb-a, and answers were last seen at edge: the path is asymmetric; give answers \

@@ -57,7 +57,25 @@ impl Mark {
     }
 }
 
-/// What was seen of a call. What every packet of it meets lies in front, in two lines of the processor's cache.
+/// A machine or nobody, in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whom(u32);
+
+impl Whom {
+    pub(super) const NOBODY: Self = Self(u32::MAX);
+
+    #[inline]
+    pub(super) fn machine(machine: usize) -> Self {
+        Self(number(machine))
+    }
+
+    #[inline]
+    pub(super) fn get(self) -> Option<usize> {
+        (self != Self::NOBODY).then(|| index(self.0))
+    }
+}
+
+/// What was seen of a call. What every packet of it meets lies in front, in one line of the processor's cache.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Call {
@@ -66,20 +84,23 @@ pub(crate) struct Call {
     last: Instant,
     /// The longest time without a packet.
     silence_ns: u64,
-    /// The forwarder that its requests reach, and since when.
-    pub(super) forwarder: Option<(usize, Instant)>,
+    /// The forwarder that its requests reach.
+    pub(super) forwarder: Whom,
     /// The real server that its requests reach.
-    pub(super) server: Option<usize>,
+    pub(super) server: Whom,
     /// The machine that an answer has reached last.
-    pub(super) answers_at: Option<usize>,
-    /// The machines that its requests have reached, and how many they are.
-    way: ([u32; WAY_MAX], usize),
+    pub(super) answers_at: Whom,
     /// The client is done with it.
     pub(super) is_over: bool,
     /// An answer came from somebody whom the client had not called.
     pub(super) is_foreign: bool,
     /// Nobody can know a flow of this client's end from before.
     pub(super) is_fresh: bool,
+    /// How many machines its requests have reached, and which.
+    way_length: u8,
+    way: [u32; WAY_MAX],
+    /// Since when requests reach the forwarder.
+    forwarder_since: Instant,
     pub(super) called: AnyEnd,
     pub(super) opened: Instant,
     /// Its requests went from this forwarder to that one.
@@ -100,13 +121,15 @@ impl Call {
             last: now,
             silence_ns: 0,
             is_fresh,
-            forwarder: None,
+            forwarder: Whom::NOBODY,
+            forwarder_since: now,
             forwarder_moved: None,
-            server: None,
+            server: Whom::NOBODY,
             server_moved: None,
             denied: None,
-            way: ([0; WAY_MAX], 0),
-            answers_at: None,
+            way_length: 0,
+            way: [0; WAY_MAX],
+            answers_at: Whom::NOBODY,
             is_foreign: false,
             is_over: false,
             mark,
@@ -142,38 +165,41 @@ impl Call {
 
     /// A request has reached a machine.
     pub(super) fn pass(&mut self, machine: usize) {
-        let (places, count) = &mut self.way;
         let machine = number(machine);
-        let is_known = places.iter().take(*count).any(|known| *known == machine);
-        if let Some(place) = places.get_mut(*count).filter(|_| !is_known) {
+        let count = usize::from(self.way_length);
+        let is_known = self.way.iter().take(count).any(|known| *known == machine);
+        if let Some(place) = self.way.get_mut(count).filter(|_| !is_known) {
             *place = machine;
-            *count += 1;
+            self.way_length += 1;
         }
     }
 
     /// The machines that its requests have reached.
     pub(super) fn way(&self) -> impl Iterator<Item = usize> + '_ {
-        let (places, count) = &self.way;
-        places.iter().take(*count).map(|machine| index(*machine))
+        self.way.iter().take(usize::from(self.way_length)).map(|machine| index(*machine))
+    }
+
+    /// The forwarder that its requests reach, and since when.
+    pub(super) fn forwarder_since(&self) -> Option<(usize, Instant)> {
+        self.forwarder.get().map(|forwarder| (forwarder, self.forwarder_since))
     }
 
     /// A request has reached a forwarder. Gives whether it is the first one there.
     pub(super) fn reach_forwarder(&mut self, now: Instant, machine: usize) -> bool {
-        match self.forwarder {
-            Some((known, _)) if known == machine => false,
-            before => {
-                if let Some((known, _)) = before {
-                    self.forwarder_moved = Some((known, machine));
-                }
-                self.forwarder = Some((machine, now));
-                before.is_none()
-            }
+        let before = std::mem::replace(&mut self.forwarder, Whom::machine(machine)).get();
+        if before == Some(machine) {
+            return false;
         }
+        if let Some(known) = before {
+            self.forwarder_moved = Some((known, machine));
+        }
+        self.forwarder_since = now;
+        before.is_none()
     }
 
     /// A request has reached a real server. Gives whether it is new there. A SYN that is sent again may go elsewhere.
     pub(super) fn reach_server(&mut self, machine: usize, is_syn: bool) -> bool {
-        let before = self.server.replace(machine);
+        let before = std::mem::replace(&mut self.server, Whom::machine(machine)).get();
         if let Some(before) = before.filter(|before| *before != machine && !is_syn) {
             self.server_moved = Some((before, machine));
         }

@@ -50,7 +50,7 @@ use arp::Claim;
 pub use blame::BreakCause;
 pub(crate) use blame::{History, Witness};
 pub(crate) use calls::Key;
-use calls::{Calls, Mark};
+use calls::{Calls, Mark, Whom};
 use habits::{Deed, Habit, Habits, Path};
 use names::Known;
 pub(crate) use names::Names;
@@ -298,10 +298,11 @@ impl Checker {
     ) -> bool {
         let Some(Habit { deed, call }) = self.habits.find(path) else { return false };
         let Some(call) = self.calls.at_mut(*call) else { return false };
-        let is_known_forwarder = call.forwarder.is_some_and(|(known, _)| known == machine);
+        let here = Whom::machine(machine);
+        let is_known_forwarder = call.forwarder == here;
         let is_usual = match deed {
             Deed::Forwarded => is_known_forwarder || call.called_word != path.receiver_word(),
-            Deed::Served => call.server == Some(machine),
+            Deed::Served => call.server == here,
             Deed::Answered => call.called_word == path.sender_word(),
             Deed::Returned => is_known_forwarder,
             Deed::Passed | Deed::Returning => true,
@@ -319,7 +320,7 @@ impl Checker {
         if deed.is_request() {
             call.pass(machine);
         } else {
-            call.answers_at = Some(machine);
+            call.answers_at = here;
         }
         true
     }
@@ -375,9 +376,10 @@ impl Checker {
         }
         // What was translated, and comes late, is no call of the real server.
         let is_late = known.is_some_and(|call| {
-            let is_server =
-                |(forwarder, _)| self.service.contains_key(&(forwarder, view.destination.address));
-            call.called != view.destination && call.is_recent(now) && call.forwarder.is_some_and(is_server)
+            let is_server = |forwarder| self.service.contains_key(&(forwarder, view.destination.address));
+            call.called != view.destination
+                && call.is_recent(now)
+                && call.forwarder.get().is_some_and(is_server)
         });
         if is_late {
             return place;
@@ -443,7 +445,7 @@ impl Checker {
         }
         let (called, is_denied, is_judged) =
             (call.called.address, call.denied.is_some(), is_new && call.is_fresh);
-        if let Some((forwarder, since)) = call.forwarder {
+        if let Some((forwarder, since)) = call.forwarder_since() {
             if is_denied && is_new {
                 self.findings.counts.denied += 1;
                 self.say(Finding::Denied { server, called, forwarder });
@@ -490,11 +492,11 @@ impl Checker {
         let is_forwarder = self.names.is_forwarder(machine);
         let Some(call) = self.calls.get_mut(&key) else { return };
         call.touch(now);
-        call.answers_at = Some(machine);
+        call.answers_at = Whom::machine(machine);
         let (called, opened, from) = (call.called, call.opened, view.source);
         let is_foreign = is_at_client && called != from;
         call.is_foreign |= is_foreign;
-        let owner = call.forwarder.map(|(forwarder, _)| forwarder);
+        let owner = call.forwarder.get();
         if let Some(expected) = owner.filter(|expected| is_forwarder && *expected != machine) {
             self.findings.counts.strayed_answers += 1;
             self.say(Finding::Strayed { server: from.address, expected, at: machine });

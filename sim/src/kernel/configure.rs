@@ -409,8 +409,7 @@ impl Kernel {
 
     /// Routing learns whether a device can be used; neighbours behind one that can not are forgotten.
     fn look_at_link(&mut self, device: DeviceId, out: &mut Out) {
-        let found = self.device(device);
-        let is_up = found.is_on && found.has_carrier;
+        let is_up = self.device(device).is_up();
         self.routing.set_up(device, is_up);
         self.cache.clear();
         if !is_up {
@@ -449,8 +448,7 @@ impl Kernel {
         let interfaces = self.interfaces.min(next.interfaces);
         for (number, (new, old)) in next.devices.iter_mut().zip(&self.devices).take(interfaces).enumerate() {
             (new.is_on, new.has_carrier) = (old.is_on, old.has_carrier);
-            let is_up = old.is_on && old.has_carrier;
-            next.routing.set_up(DeviceId::try_from(number).unwrap_or(LOOPBACK), is_up);
+            next.routing.set_up(DeviceId::try_from(number).unwrap_or(LOOPBACK), old.is_up());
         }
         std::mem::swap(&mut next.neighbours, &mut self.neighbours);
         std::mem::swap(&mut next.timers, &mut self.timers);

@@ -95,6 +95,12 @@ struct Device {
 }
 
 impl Device {
+    /// Whether packets can come and go by it.
+    #[inline]
+    const fn is_up(&self) -> bool {
+        self.is_on && self.has_carrier
+    }
+
     const fn mac(&self) -> Option<MacAddress> {
         match self.kind {
             DeviceKind::Ethernet(mac) => Some(mac),
@@ -217,9 +223,8 @@ impl Kernel {
         out: &mut Out,
     ) -> Option<Up> {
         let inlet = DeviceId::try_from(interface).unwrap_or(LOOPBACK);
-        let is_up = self.routing.is_up.get(interface) == Some(&true);
         let Some(Device { kind: DeviceKind::Ethernet(own), .. }) =
-            self.devices.get(interface).filter(|_| is_up)
+            self.devices.get(interface).filter(|device| device.is_up())
         else {
             return self.end(KernelDrop::InterfaceDown, packet, out);
         };

@@ -31,11 +31,11 @@ impl Kernel {
     #[inline(always)]
     pub(super) fn plain_frame(&self, interface: usize, packet: &Packet) -> Option<(DeviceId, Plain)> {
         let inlet = DeviceId::try_from(interface).ok()?;
-        let is_up = self.routing.is_up.get(interface) == Some(&true);
-        let DeviceKind::Ethernet(own) = &self.devices.get(interface)?.kind else { return None };
+        let device = self.devices.get(interface)?;
+        let DeviceKind::Ethernet(own) = &device.kind else { return None };
         let (header, bytes) = packet.bytes().split_first_chunk::<{ frame::ETHERNET_BYTES }>()?;
         let (destination, _, ethertype) = frame::header(header)?;
-        if !is_up || destination != *own || ethertype != frame::IPV4 {
+        if !device.is_up() || destination != *own || ethertype != frame::IPV4 {
             return None;
         }
         let plain = self.plain(inlet, bytes, packet.is_sound(frame::ETHERNET_BYTES))?;

@@ -52,7 +52,7 @@ pub(crate) struct Machine {
     kernel_timer: Instant,
     /// The segment of each interface.
     segments: Vec<usize>,
-    /// Whether the engine owns the interface.
+    /// Whether the engine owns the interface, up to the last one that it owns.
     is_engines: Vec<bool>,
     pub(crate) counts: KernelCounts,
 }
@@ -65,7 +65,8 @@ impl Machine {
         segments: Vec<usize>,
         role: Role,
     ) -> Result<Self, KernelError> {
-        let is_engines = (0..segments.len()).map(|interface| owns(&role, interface)).collect();
+        let mut is_engines: Vec<bool> = (0..segments.len()).map(|interface| owns(&role, interface)).collect();
+        is_engines.truncate(is_engines.iter().rposition(|is_engines| *is_engines).map_or(0, |last| last + 1));
         Ok(Self {
             number,
             kernel: Kernel::new(plan, seed)?,

@@ -29,7 +29,7 @@ use crate::flow_mode::{self, SetupError};
 use crate::forwarder::ForwarderNode;
 use crate::host::{Answer, Cause, Ending, Host};
 use crate::kernel::KernelError;
-use crate::net::{Due, Event, Net, Plug, index};
+use crate::net::{Event, Net, Next, Plug, index};
 use crate::packet::Packet;
 use crate::prepare::Supply;
 use crate::random::Stream;
@@ -319,12 +319,12 @@ impl World<'_> {
         let end = Instant::ZERO.after(self.scenario.duration);
         let end = until.map_or(end, |until| until.min(end));
         while !self.is_over() && !self.net.watch.as_ref().is_some_and(|watch| watch.is_over()) {
-            let Some(due) = self.net.next() else { break };
+            let Some(next) = self.net.next() else { break };
             if self.net.now > end {
                 self.net.now = end;
                 break;
             }
-            self.handle(due);
+            self.handle(next);
             if self.net.events.is_multiple_of(SAMPLE_EVENTS) {
                 self.telling.sample(self.net.now, nodes(&self.machines));
             }
@@ -351,10 +351,10 @@ impl World<'_> {
     }
 
     #[inline(always)]
-    fn handle(&mut self, due: Due) {
-        match due {
-            Due { event: Event::Arrive { at }, frame: Some(frame) } => self.arrive(frame, at),
-            Due { event, .. } => self.handle_other(event),
+    fn handle(&mut self, next: Next) {
+        match next {
+            Next::Arrival(at, frame) => self.arrive(frame, at),
+            Next::Other(event) => self.handle_other(event),
         }
     }
 
