@@ -116,6 +116,30 @@ fn every_drop_reason_has_a_test() {
 }
 
 #[test]
+fn no_file_of_tests_is_left_out() {
+    let sources = rust_files();
+    let mut findings = Vec::new();
+    let mut packages = 0;
+    for (all, modules) in &sources {
+        let Some(package) = all.strip_suffix("/tests/all.rs") else { continue };
+        let manifest = files::read(&format!("{package}/Cargo.toml"));
+        packages += 1;
+        for (path, _) in &sources {
+            let file = path.strip_prefix(package).and_then(|path| path.strip_prefix("/tests/"));
+            let name = file.and_then(|file| file.strip_suffix(".rs"));
+            let Some(name) = name.filter(|name| !name.contains('/') && *name != "all") else { continue };
+            let is_named = modules.lines().any(|line| line == format!("mod {name};"))
+                || manifest.contains(&format!("path = \"tests/{name}.rs\""));
+            if !is_named {
+                findings.push(format!("{path} is never compiled: name it in {all}"));
+            }
+        }
+    }
+    assert!(packages > 3, "the packages with one binary of tests are not found");
+    assert_none(&findings);
+}
+
+#[test]
 fn no_function_grows_beyond_the_ratchet() {
     let mut found = BTreeMap::new();
     for (path, text) in rust_files() {

@@ -1,12 +1,10 @@
 //! Agents of simulated real servers: both modes carry the questions, and the same words have the same effect.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support::{native_equipment, scenario};
 use evenkeel_engine::Duration;
 use evenkeel_engine::plan::{AgentPlan, Builtin, SchedulerPlan};
 use evenkeel_sim::{Options, Outcome, Scenario, run};
-use support::{native_equipment, scenario};
 
 /// Three servers of two directors' worth of words: `agents` are their lines, `rest` is what happens.
 fn three(mode: &str, agents: [&str; 3], rest: &str) -> Scenario {

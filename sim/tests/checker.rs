@@ -1,13 +1,11 @@
 //! The checker finds why flows break, in scenarios in which it is made to happen: its cause, and what to do in words.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{library, native_equipment, run_native, scenario};
 use evenkeel_engine::plan::{Builtin, SchedulerPlan};
 use evenkeel_sim::{BreakCause, Equipment, Options, Outcome, Scenario, run};
-use support::{library, native_equipment, run_native, scenario};
 
 /// A library scenario with other loads, and with more behind it.
 fn changed(name: &str, load: &str, more: &str) -> Scenario {

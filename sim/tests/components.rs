@@ -2,13 +2,11 @@
 //! component that traps, and the same run every time.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support::library;
 use evenkeel_config::Loaded;
 use evenkeel_engine::Guests;
 use evenkeel_plugin_host::{Mode, Settings};
 use evenkeel_sim::{Options, Outcome, Scenario, prepare, run};
-use support::library;
 
 fn guests(loaded: &Loaded) -> Result<Guests, String> {
     let settings = Settings {

@@ -8,8 +8,6 @@
     reason = "tests"
 )]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 

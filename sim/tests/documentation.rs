@@ -2,14 +2,12 @@
 //! and the example session is what the engine answers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{library, run_native};
 use evenkeel_sim::report::metric;
 use evenkeel_sim::scenario::{reference, schema};
 use evenkeel_sim::{Options, Scenario};
-use support::{library, run_native};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference").join(name);

@@ -2,8 +2,7 @@
 //! packets are on their way.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support;
 use evenkeel_engine::plan::{Builtin, SchedulerPlan};
 use evenkeel_sim::scenario::Mode;
 use evenkeel_sim::{Equipment, Options, Outcome, Scenario, run};

@@ -1,14 +1,13 @@
 //! Scenarios with a forwarder, natively scheduled: shares, conservation, broken set-ups and their causes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support;
+use crate::support::{library, native_equipment, run_native};
 use evenkeel_engine::Guests;
 use evenkeel_engine::plan::{InterfacePlan, Layer, Plan};
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_sim::wires::{Loss, Quality};
 use evenkeel_sim::{Cause, Equipment, Options, Outcome, Queue, RunError, run};
-use support::{library, native_equipment, run_native};
 
 /// What holds in every run: nothing vanishes between machines, in forwarders and in engines.
 fn assert_conserved(outcome: &Outcome) {

@@ -4,14 +4,13 @@
 //! in its difference which scenarios run differently, and says why.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::support::{native_equipment, with_components};
 use evenkeel_sim::watch::{Captures, Watch};
 use evenkeel_sim::{Options, Outcome, Queue, Scenario, library, run_watched};
-use support::{native_equipment, with_components};
 
 const HEAD: &str = "\
 # What the scenarios of the library come to, with their own seed: wire, decision and metric hash. A test holds every build

@@ -1,11 +1,9 @@
 //! Hosts talk to each other without a forwarder: what they send arrives, survives a bad link, and is counted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support::{back_to_back, run_native, scenario};
 use evenkeel_sim::scenario::{Stack, SynPlan};
 use evenkeel_sim::{Cause, Options, Outcome, Queue, Scenario, run};
-use support::{back_to_back, run_native, scenario};
 
 const BIG: &str = "request = { size = \"3kB\" }\nresponse = { size = \"40kB\" }\nrounds = 3";
 const BAD_LINK: &str = "loss = 0.02\ndelay = \"1ms\"\njitter = \"2ms\"\nrate = \"100Mbit\"";

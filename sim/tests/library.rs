@@ -1,8 +1,7 @@
 //! Every scenario of the library does what it says: its configuration is right, and its expectations hold.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support;
 use evenkeel_config::Loaded;
 use evenkeel_engine::Guests;
 use evenkeel_plugin_host::{Mode, Settings};

@@ -1,11 +1,9 @@
 //! Schedulers that ask real servers how they are: both modes carry the questions, and a server that is slow is found out.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support::{native_equipment, scenario};
 use evenkeel_engine::plan::{Builtin, Options as Tuning, ProbeSource, SchedulerPlan, Tuned};
 use evenkeel_sim::{Options, Outcome, Scenario, run};
-use support::{native_equipment, scenario};
 
 /// Twenty servers at half of what they can do, the first of them fifty times as slow.
 fn one_is_slow(mode: &str) -> Scenario {

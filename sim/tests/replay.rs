@@ -7,13 +7,11 @@
     reason = "tests"
 )]
 
-mod replay_support;
-
+use crate::replay_support::*;
 use evenkeel_engine::{Duration, Guests};
 use evenkeel_sim::capture::Reader;
 use evenkeel_sim::replay::{MAPPINGS_MAX, Options, Outcome, ReplayError, Sides, replay};
 use proptest::prelude::*;
-use replay_support::*;
 
 const VIP: End<'_> = ("10.0.0.3", 80);
 const CLIENT: End<'_> = ("192.0.2.1", 40_000);

@@ -9,17 +9,15 @@
     reason = "tests"
 )]
 
-mod replay_support;
-
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use crate::replay_support::{capture, check, options, plan, two_nics};
 use evenkeel_engine::{Guests, Plan};
 use evenkeel_sim::capture::Reader;
 use evenkeel_sim::replay::{Outcome, Sides, replay};
-use replay_support::{capture, check, options, plan, two_nics};
 
 /// Every address at every port is a service, on three servers of its family behind the second TUN.
 fn everything() -> Plan {

@@ -2,12 +2,10 @@
 //! `docs/src/robustness.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod rfc_support;
-
 use std::net::Ipv4Addr;
 
+use crate::rfc_support::*;
 use evenkeel_sim::packet::{End, Flags};
-use rfc_support::*;
 
 const BROADCAST: Ipv4Addr = Ipv4Addr::BROADCAST;
 const MULTICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);

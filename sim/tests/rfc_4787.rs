@@ -2,12 +2,10 @@
 //! the checks are those of the table in `docs/src/robustness.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod rfc_support;
-
 use std::collections::BTreeSet;
 
+use crate::rfc_support::*;
 use evenkeel_sim::packet::{End, view};
-use rfc_support::*;
 
 #[test]
 fn u1_the_service_is_the_same_end_for_every_client() {

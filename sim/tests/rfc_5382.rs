@@ -2,10 +2,8 @@
 //! change it. The names of the checks are those of the table in `docs/src/robustness.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod rfc_support;
-
+use crate::rfc_support::*;
 use evenkeel_sim::packet::{End, Flags, view};
-use rfc_support::*;
 
 const DATA: Flags = Flags(0x18);
 const RST_ACK: Flags = Flags(0x14);

@@ -2,10 +2,8 @@
 //! resources. The names of the checks are those of the table in `docs/src/robustness.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod rfc_support;
-
+use crate::rfc_support::*;
 use evenkeel_sim::packet::{Flags, adds_up};
-use rfc_support::*;
 
 const ECHO: (u8, u8) = (8, 0);
 const REPLY: (u8, u8) = (0, 0);

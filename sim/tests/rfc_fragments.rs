@@ -2,15 +2,13 @@
 //! those of the table in `docs/src/robustness.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod rfc_support;
-
+use crate::rfc_support::*;
 use evenkeel_engine::plan::{
     Binding, Builtin, DirectorPlan, InterfacePlan, Layer, Plan, Prefix, RoutePlan, ServerPlan,
 };
 use evenkeel_engine::verdict::InterfaceId;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_sim::packet::Flags;
-use rfc_support::*;
 
 fn datagram(bytes: usize) -> Vec<u8> {
     with(udp((CLIENT, DNS), &vec![7; bytes]), 6, &[0, 0])

@@ -1,8 +1,6 @@
 //! The engine at the end of a pipe: every line gets one answer, whatever is in it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::net::Ipv4Addr;
 
 use evenkeel_engine::plan::{

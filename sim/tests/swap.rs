@@ -2,8 +2,6 @@
 //! both know the form of their state, decisions are those of a run in which nothing changed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::path::Path;
 
 use evenkeel_plugin_host::{Host, Mode, Settings};

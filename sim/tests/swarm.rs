@@ -2,13 +2,11 @@
 //! made small.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::guests;
 use evenkeel_sim::swarm::{Case, Judge, Kind, shrink_violation};
 use evenkeel_sim::{Planted, Scenario};
-use support::guests;
 
 /// Seeds of the planted fault: the swarm of the command has more.
 const PLANTED_SEEDS: u64 = 1_000;

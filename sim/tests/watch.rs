@@ -2,20 +2,19 @@
 //! first event in which two runs differ.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
 
-mod support;
-
+use crate::support;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Command;
 use std::rc::Rc;
 
+use crate::support::{library, native_equipment};
 use evenkeel_engine::Instant;
 use evenkeel_sim::capture::Reader;
 use evenkeel_sim::travel::{Side, difference};
 use evenkeel_sim::watch::{Captures, ChainKind, Filter, Steps, Watch};
 use evenkeel_sim::{Options, Outcome, Scenario, run_watched};
-use support::{library, native_equipment};
 
 /// A file in memory.
 #[derive(Clone, Default)]

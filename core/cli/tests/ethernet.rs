@@ -17,9 +17,6 @@
     clippy::print_stdout,
     reason = "tests"
 )]
-#![allow(dead_code, reason = "the world is shared with other tests, which use more of it")]
-
-mod world;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -27,13 +24,13 @@ use std::num::NonZeroU32;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::world::{Forwarder, World};
 use evenkeel_engine::InterfaceId;
 use evenkeel_engine::device::Device;
 use evenkeel_engine::wire::checksum;
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_io::{Ethernet, EthernetOptions, IoChoice, KernelDevice};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
-use world::{Forwarder, World};
 
 const HEAD: &str = r#"
 [forwarder]

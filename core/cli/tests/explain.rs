@@ -7,17 +7,14 @@
     clippy::print_stderr,
     reason = "tests"
 )]
-#![allow(dead_code, reason = "the world is shared with other tests, which use more of it")]
-
-mod world;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::world::{Forwarder, World};
 use evenkeel_sim::capture::{Heading, Link, Reader, Seen, Way, Writer};
 use serde_json::Value;
-use world::{Forwarder, World};
 
 const CONFIG: &str = r#"
 [forwarder]

@@ -14,10 +14,8 @@
     reason = "tests"
 )]
 
-mod world;
-
+use crate::world::{Forwarder, World};
 use serde_json::Value;
-use world::{Forwarder, World};
 
 const NAT: &str = r#"
 [forwarder]

@@ -15,12 +15,9 @@
     clippy::print_stderr,
     reason = "tests"
 )]
-#![allow(dead_code, reason = "the world is shared with other tests, which use more of it")]
 
-mod world;
-
+use crate::world::{Forwarder, World};
 use serde_json::Value;
-use world::{Forwarder, World};
 
 const HEAD: &str = r#"
 [forwarder]

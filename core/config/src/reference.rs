@@ -24,7 +24,7 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Configuration reference\n\n\
          <!-- Generated from core/config/src/written.rs. To write it again:\n\
-         EVENKEEL_WRITE_DOCS=1 cargo test -p evenkeel-config --test reference -->\n\n\
+         EVENKEEL_WRITE_DOCS=1 cargo test -p evenkeel-config --test all reference -->\n\n\
          The forwarder and the simulator read the same file, usually `evenkeel.toml`. It is\n\
          [TOML](https://toml.io). `evenkeel check` reads it and reports every mistake with file, line, column and\n\
          what to do; `evenkeel schema` prints the JSON schema for editors. An unknown key is an error.\n\n\

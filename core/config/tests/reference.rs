@@ -19,7 +19,7 @@ fn the_reference_page_is_up_to_date() {
     let committed = std::fs::read_to_string(committed()).unwrap_or_default();
     assert!(
         committed == page,
-        "run EVENKEEL_WRITE_DOCS=1 cargo test -p evenkeel-config --test reference, and look at the difference"
+        "run EVENKEEL_WRITE_DOCS=1 cargo test -p evenkeel-config --test all reference, and look at the difference"
     );
 }
 

@@ -1,12 +1,10 @@
 //! A real server that is added under load: whoever schedules, no flow that is open moves, and none is lost.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support::*;
 use evenkeel_engine::plan::{Builtin, SchedulerPlan};
 use evenkeel_engine::wire::{FiveTuple, Protocol};
 use evenkeel_engine::{Engine, Guests};
-use support::*;
 
 /// Flows that are open when the server comes.
 const FLOWS: u16 = 200;

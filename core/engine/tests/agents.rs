@@ -1,10 +1,9 @@
 //! Agents in a whole engine: when they are asked, what their words do to new flows, and that their line can be anything.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, reason = "tests")]
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::*;
 use evenkeel_engine::agent::{AgentHealth, AgentMode, AgentWeight, LINE_BYTES_MAX, Said, first_line, parse};
 use evenkeel_engine::director::AGENT_CHECKS_MAX;
 use evenkeel_engine::plan::{AgentPlan, Builtin, Persistence, SchedulerPlan, SlowStart};
@@ -12,7 +11,6 @@ use evenkeel_engine::{
     AgentCheck, Duration, Engine, Event, Guests, Instant, Memory, Plan, PlanError, ServerStatus,
 };
 use proptest::prelude::*;
-use support::*;
 
 const SECOND: u64 = 1_000;
 

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
+use crate::support::*;
 use evenkeel_engine::director::{Fault, GuestStats};
 use evenkeel_engine::plan::{
     Builtin, FlowAction, FlowPlan, FlowRule, GuestPlan, Limit, LimitKey, OnFault, Plan, PolicyGuestPlan,
@@ -16,7 +16,6 @@ use evenkeel_engine::policy::{Moment, Policy, PolicyAnswer, PolicyFlow, PolicyVe
 use evenkeel_engine::time::Duration;
 use evenkeel_engine::wire::tcp::Flags;
 use evenkeel_engine::{DropReason, Engine, Guests, Instant, InterfaceId, PlanError};
-use support::*;
 
 /// What a scripted guest has been asked, call by call.
 type Asked = Arc<Mutex<Vec<Vec<PolicyFlow>>>>;

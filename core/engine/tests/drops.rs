@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::net::Ipv4Addr;
 
+use crate::support::*;
 use evenkeel_engine::device::Offload;
 use evenkeel_engine::plan::{FlowAction, FlowPlan, FlowRule, PolicyPlan, Test};
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{DropReason, Event, Guests, InterfaceId, step};
-use support::*;
 
 fn with_byte(mut packet: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
     packet[at] = value;

@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::support::*;
 use evenkeel_engine::device::Offload;
 use evenkeel_engine::plan::{Binding, Layer, Mode, Plan, Prefix, RoutePlan, ServerPlan};
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::wire::{Protocol, checksum, ndp};
 use evenkeel_engine::{DropReason, Engine, InterfaceId, step};
-use support::*;
 
 const FRONT: MacAddress = MacAddress([2, 0, 0, 0, 3, 0]);
 const BACK: MacAddress = MacAddress([2, 0, 0, 0, 3, 1]);

@@ -8,11 +8,11 @@
     reason = "tests"
 )]
 
-mod support;
-
+use crate::support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::support::{Memory as Cable, *};
 use etherparse::PacketBuilder;
 use evenkeel_engine::device::Offload;
 use evenkeel_engine::director::{Scheduler, Selection, ServerView};
@@ -30,7 +30,6 @@ use evenkeel_engine::{
     step,
 };
 use proptest::prelude::*;
-use support::{Memory as Cable, *};
 
 const MACS: [MacAddress; 2] = [MacAddress([2, 0, 0, 0, 3, 0]), MacAddress([2, 0, 0, 0, 3, 1])];
 const NEIGHBOUR: MacAddress = MacAddress([2, 0, 0, 0, 9, 9]);

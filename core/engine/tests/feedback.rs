@@ -2,11 +2,10 @@
 //! start slowly. Native schedulers in a whole engine, packets in and out.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, reason = "tests")]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use crate::support::*;
 use evenkeel_engine::director::{
     FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, Scheduler, Selection, ServerId, ServerView,
     Wishes,
@@ -16,7 +15,6 @@ use evenkeel_engine::plan::{
 };
 use evenkeel_engine::wire::Address;
 use evenkeel_engine::{Duration, Engine, Guests, Instant, ProbeReply};
-use support::*;
 
 /// What a scheduler was told.
 #[derive(Debug, Default)]

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::net::Ipv4Addr;
 
+use crate::support::*;
 use evenkeel_engine::forward::cut::cut;
 use evenkeel_engine::{DropReason, Duration, Engine, Guests};
 use proptest::prelude::*;
-use support::*;
 
 /// A datagram in pieces for a link of 600 bytes.
 fn pieces(ends: Ends, payload: &[u8], identification: u16) -> Vec<Vec<u8>> {

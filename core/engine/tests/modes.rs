@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::support::*;
 use etherparse::{Icmpv6Type, PacketBuilder, SlicedPacket, TransportSlice};
 use evenkeel_engine::device::Offload;
 use evenkeel_engine::forward::tunnel::Encapsulation;
@@ -14,7 +13,6 @@ use evenkeel_engine::plan::{
 };
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{DropReason, Duration, Engine, InterfaceId, step};
-use support::*;
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfc00, 1, 0, 0, 0, 0, 0, 3);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 10);

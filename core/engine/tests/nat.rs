@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::net::Ipv4Addr;
 
+use crate::support::*;
 use evenkeel_engine::device::Offload;
 use evenkeel_engine::flow::Direction;
 use evenkeel_engine::plan::Binding;
 use evenkeel_engine::wire::{FiveTuple, Protocol};
 use evenkeel_engine::{DropReason, Duration, Event, Instant, Verdict, step};
 use proptest::prelude::*;
-use support::*;
 
 const S1: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 20);
 const S2: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 21);

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
+use crate::support;
 use std::net::Ipv4Addr;
 
+use crate::support::*;
 use evenkeel_engine::plan::{
     ByteSet, FlowAction, FlowPlan, FlowRule, Layer, Limit, LimitKey, Plan, PolicyPlan, Prefix, RoutePlan,
     TablePlan, Test,
@@ -14,7 +14,6 @@ use evenkeel_engine::time::Duration;
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::{DropReason, Guests, InterfaceId, PlanError};
-use support::*;
 
 fn network(text: &str, length: u8) -> Prefix {
     Prefix { address: text.parse().unwrap(), length }

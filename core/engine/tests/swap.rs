@@ -2,15 +2,13 @@
 //! a shadow decides nothing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, reason = "tests")]
 
-mod support;
-
+use crate::support::*;
 use evenkeel_engine::director::{
     Fault, GuestStats, Scheduler, Selection, ServerView, builtin::seed_of, native,
 };
 use evenkeel_engine::plan::{Builtin, GuestPlan, SchedulerPlan, Tuned};
 use evenkeel_engine::wire::FiveTuple;
 use evenkeel_engine::{Duration, Engine, Event, Instant};
-use support::*;
 
 /// Schedulers that take turns: with state and without, by load, by hash and at random.
 const KINDS: [Builtin; 9] = [

@@ -1,10 +1,10 @@
 //! A decision that is made again elsewhere from its bytes: what components about policy said, and fragments under way.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "tests")]
 
-mod support;
-
+use crate::support;
 use std::net::IpAddr;
 
+use crate::support::{Memory as Cable, *};
 use evenkeel_engine::journal::Account;
 use evenkeel_engine::plan::{
     Builtin, GuestPlan, Limit, LimitKey, Plan, PolicyGuestPlan, PolicyPlan, Prefix, RoutePlan, TablePlan,
@@ -15,7 +15,6 @@ use evenkeel_engine::{
     DropReason, Duration, Engine, Explanation, Guests, Instant, InterfaceId, Memory, MemoryError, Verdict,
 };
 use proptest::prelude::*;
-use support::{Memory as Cable, *};
 
 const ALL: [PolicyVerdict; 5] = [
     PolicyVerdict::Permit,

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
-
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::support::*;
 use evenkeel_engine::plan::{Binding, MidStream, Persistence, Ping, Prefix, RoutePlan, ServerPlan};
 use evenkeel_engine::wire::Protocol;
 use evenkeel_engine::{DropReason, Duration, Engine, Guests};
-use support::*;
 
 const S2: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 21);
 

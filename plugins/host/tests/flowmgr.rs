@@ -9,11 +9,9 @@
     reason = "tests"
 )]
 
-mod common;
-
 use std::fmt::Write as _;
 
-use common::{Guard, guest};
+use crate::common::{Guard, guest};
 use evenkeel_engine::plan::{OnFault, PolicyGuestPlan, PolicyPlan};
 use evenkeel_engine::policy::rules::Rules;
 use evenkeel_engine::policy::{PolicyFlow, PolicyVerdict};

@@ -8,9 +8,8 @@
     reason = "tests"
 )]
 
-mod common;
-
-use common::{Director, Guard, MODES, flows, servers};
+use crate::common;
+use crate::common::{Director, Guard, MODES, flows, servers};
 use evenkeel_engine::Duration;
 use evenkeel_engine::director::builtin::maglev_table;
 use evenkeel_engine::director::{FlowClosed, FlowEvent, NewFlow, Selection, ServerLoad, Wishes, builtin};

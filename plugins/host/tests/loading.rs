@@ -2,12 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod common;
-
+use crate::common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{Director, guest, load_plan, plan_of, policy_plan, settings};
+use crate::common::{Director, guest, load_plan, plan_of, policy_plan, settings};
 use evenkeel_engine::Plan;
 use evenkeel_engine::plan::{Builtin, GuestPlan, OnFault, SchedulerPlan};
 use evenkeel_plugin_host::{Host, LoadError, Mode, Settings};

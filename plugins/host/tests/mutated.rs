@@ -8,12 +8,11 @@
     reason = "tests"
 )]
 
-mod common;
-
+use crate::common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{at, flows, guest, servers, settings};
+use crate::common::{at, flows, guest, servers, settings};
 use evenkeel_engine::director::{NewFlow, Selection, ServerLoad};
 use evenkeel_engine::plan::OnFault;
 use evenkeel_engine::policy::{PolicyAnswer, PolicyFlow};
@@ -22,8 +21,8 @@ use evenkeel_plugin_host::{Host, Mode, Settings};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// Mutants in an ordinary run; `EVENKEEL_MUTANTS` asks for another number.
-const MUTANTS: u64 = 2_000;
+/// Mutants in an ordinary run, which compiles each without optimisation; `EVENKEEL_MUTANTS` asks for another number.
+const MUTANTS: u64 = 800;
 
 /// Tests that share the mutants, to use more than one core.
 const STRIPES: usize = 2;

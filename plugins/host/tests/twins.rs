@@ -9,8 +9,7 @@
     reason = "tests"
 )]
 
-mod common;
-
+use crate::common;
 use evenkeel_engine::director::builtin::seed_of;
 use evenkeel_engine::director::{
     FlowAnswered, FlowClosed, FlowEnd, FlowEvent, FlowOpened, NewFlow, ProbeAnswer, Scheduler, Selection,

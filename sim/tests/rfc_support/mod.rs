@@ -4,7 +4,6 @@
 //! clients 192.0.2.0/24 -- "wan" 10.0.0.1 [VIP 10.0.0.3] "lan" 10.99.0.1 -- real servers 10.0.3.20, .21
 //! ```
 #![allow(
-    dead_code,
     unreachable_pub,
     missing_docs,
     clippy::unwrap_used,

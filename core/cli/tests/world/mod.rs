@@ -4,6 +4,14 @@
 //! Namespaces have names of their own and go when [`World`] is dropped. No test waits by the clock: echo
 //! sockets have a deadline, and the forwarder's log says when it is ready.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "test support: a panic is a failed test"
+)]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -71,7 +79,6 @@ impl World {
 
     /// Builds hosts on segments, each a bridge of a host of its own: `c` is the client, `f` the forwarder, `s` and others
     /// are real servers. On each segment a host has an interface with the segment's name, up and without addresses.
-    #[allow(dead_code, reason = "each program of tests uses what it needs")]
     pub(crate) fn on_segments(segments: &[(&str, &[&'static str])]) -> Option<Self> {
         let mut hosts: Vec<&'static str> =
             segments.iter().flat_map(|(_, hosts)| hosts.iter().copied()).collect();
@@ -190,7 +197,6 @@ impl World {
 
     /// A cable from the servers' machine to the client's, for answers that do not come back through the forwarder.
     /// The servers' machine has `vip` as well, and says so to nobody.
-    #[allow(dead_code, reason = "each program of tests uses what it needs")]
     pub(crate) fn answer_directly_as(&self, vip: &str) {
         let (client, server) = (self.namespace("c"), self.namespace("s"));
         sh(&format!("ip link add direct netns {client} type veth peer name direct netns {server}"));
@@ -206,7 +212,6 @@ impl World {
 
     /// Has the servers' machine take packets out of tunnels, whatever tunnels its kernel knows: packets of `protocol`
     /// lose their outer header and `shim` bytes, and come in again by an interface of their own.
-    #[allow(dead_code, reason = "each program of tests uses what it needs")]
     pub(crate) fn end_tunnel(&self, protocol: u32, shim: usize) {
         self.inside("s", move || {
             let inside = Iface::without_packet_info("end", Mode::Tun).unwrap();

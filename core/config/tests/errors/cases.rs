@@ -2,7 +2,7 @@
 
 use evenkeel_config::Code;
 
-use crate::Case;
+use super::Case;
 
 /// Cases that follow `GOOD`.
 pub(crate) const AFTER_GOOD: &[Case] = &[

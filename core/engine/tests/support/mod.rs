@@ -1,7 +1,6 @@
 //! What the engine's behaviour tests share: a device in memory, a small plan, and packets made by `etherparse`,
 //! which shares no code with the engine.
 
-#![allow(dead_code, reason = "each test file uses its part")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

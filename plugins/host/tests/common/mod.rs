@@ -1,7 +1,6 @@
 //! A director with a guest, as the engine drives it.
 
 #![allow(
-    dead_code,
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,

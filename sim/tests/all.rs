@@ -1,0 +1,30 @@
+//! The tests of this package from outside, in one binary: a binary for each file would link everything once more.
+
+mod agents;
+mod capture_files;
+mod checker;
+mod components;
+mod conformance;
+mod documentation;
+mod flow_scenarios;
+mod forwarders;
+mod goldens;
+mod hosts;
+mod library;
+mod probes;
+mod replay;
+mod replay_captures;
+mod replay_support;
+mod rfc_1812;
+mod rfc_4787;
+mod rfc_5382;
+mod rfc_5508;
+mod rfc_fragments;
+mod rfc_support;
+mod scenario_any_text;
+mod scenario_errors;
+mod stdio;
+mod support;
+mod swap;
+mod swarm;
+mod watch;
