@@ -1,8 +1,7 @@
 //! Scenarios with a forwarder, natively scheduled: shares, conservation, broken set-ups and their causes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use crate::support;
-use crate::support::{library, native_equipment, run_native};
+use crate::support::{self, library, native_equipment, run_native};
 use evenkeel_engine::Guests;
 use evenkeel_engine::plan::{InterfacePlan, Layer, Plan};
 use evenkeel_engine::wire::ethernet::MacAddress;

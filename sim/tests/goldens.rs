@@ -4,11 +4,10 @@
 //! in its difference which scenarios run differently, and says why.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use crate::support;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::support::{native_equipment, with_components};
+use crate::support::{self, native_equipment, with_components};
 use evenkeel_sim::watch::{Captures, Watch};
 use evenkeel_sim::{Options, Outcome, Queue, Scenario, library, run_watched};
 

@@ -2,14 +2,13 @@
 //! first event in which two runs differ.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
 
-use crate::support;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Command;
 use std::rc::Rc;
 
-use crate::support::{library, native_equipment};
+use crate::support::{self, library, native_equipment};
 use evenkeel_engine::Instant;
 use evenkeel_sim::capture::Reader;
 use evenkeel_sim::travel::{Side, difference};

@@ -8,11 +8,10 @@
     reason = "tests"
 )]
 
-use crate::support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::support::{Memory as Cable, *};
+use crate::support::{self, Memory as Cable, *};
 use etherparse::PacketBuilder;
 use evenkeel_engine::device::Offload;
 use evenkeel_engine::director::{Scheduler, Selection, ServerView};

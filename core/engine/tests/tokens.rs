@@ -1,10 +1,9 @@
 //! A decision that is made again elsewhere from its bytes: what components about policy said, and fragments under way.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "tests")]
 
-use crate::support;
 use std::net::IpAddr;
 
-use crate::support::{Memory as Cable, *};
+use crate::support::{self, Memory as Cable, *};
 use evenkeel_engine::journal::Account;
 use evenkeel_engine::plan::{
     Builtin, GuestPlan, Limit, LimitKey, Plan, PolicyGuestPlan, PolicyPlan, Prefix, RoutePlan, TablePlan,

@@ -3,8 +3,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use crate::common;
-use crate::common::{Director, Guard, MODES, guest, load_plan, policy_plan};
+use crate::common::{self, Director, Guard, MODES, guest, load_plan, policy_plan};
 use evenkeel_engine::plan::{Limit, LimitKey, OnFault};
 use evenkeel_engine::policy::{PolicyAnswer, PolicyFlow, PolicyVerdict};
 use evenkeel_engine::{Duration, InterfaceId};

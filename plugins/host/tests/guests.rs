@@ -8,8 +8,7 @@
     reason = "tests"
 )]
 
-use crate::common;
-use crate::common::{Director, Guard, MODES, flows, servers};
+use crate::common::{self, Director, Guard, MODES, flows, servers};
 use evenkeel_engine::Duration;
 use evenkeel_engine::director::builtin::maglev_table;
 use evenkeel_engine::director::{FlowClosed, FlowEvent, NewFlow, Selection, ServerLoad, Wishes, builtin};

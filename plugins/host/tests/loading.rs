@@ -2,11 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use crate::common;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::common::{Director, guest, load_plan, plan_of, policy_plan, settings};
+use crate::common::{self, Director, guest, load_plan, plan_of, policy_plan, settings};
 use evenkeel_engine::Plan;
 use evenkeel_engine::plan::{Builtin, GuestPlan, OnFault, SchedulerPlan};
 use evenkeel_plugin_host::{Host, LoadError, Mode, Settings};

@@ -8,11 +8,10 @@
     reason = "tests"
 )]
 
-use crate::common;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::common::{at, flows, guest, servers, settings};
+use crate::common::{self, at, flows, guest, servers, settings};
 use evenkeel_engine::director::{NewFlow, Selection, ServerLoad};
 use evenkeel_engine::plan::OnFault;
 use evenkeel_engine::policy::{PolicyAnswer, PolicyFlow};
