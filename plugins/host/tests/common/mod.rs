@@ -1,5 +1,6 @@
 //! A director with a guest, as the engine drives it.
 
+#![allow(dead_code, reason = "benches use a part")]
 #![allow(
     missing_docs,
     unreachable_pub,
