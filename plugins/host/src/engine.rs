@@ -12,8 +12,9 @@ use wasmtime::{Config, Engine, ResourceLimiter, Store, StoreContextMut, Trap, Up
 use evenkeel_engine::{Duration, Instant};
 
 use crate::contract::{LOG, Level, TYPES};
+use crate::grace::{Grace, thread_time, ticks};
 use crate::log::{Gate, clean};
-use crate::ticker::{BUDGET_MAX, Running, TICK, Ticker};
+use crate::ticker::{BUDGET_MAX, Running, Ticker};
 
 /// How the budget of a call is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +94,8 @@ impl Budget {
     pub(crate) fn of_call(time: Duration) -> Self {
         let time = time.clamp(Duration::from_micros(1), BUDGET_MAX);
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let tick = u64::try_from(TICK.as_nanos()).unwrap_or(1);
         // The tick that has begun already does not count.
-        Self { time, fuel: nanoseconds * FUEL_PER_NANOSECOND, ticks: nanoseconds.div_ceil(tick) + 1 }
+        Self { time, fuel: nanoseconds * FUEL_PER_NANOSECOND, ticks: ticks(time) + 1 }
     }
 
     pub(crate) fn of_setup(call: Self) -> Self {
@@ -120,9 +120,8 @@ pub(crate) struct Data {
     /// The guest's last words, in this call.
     pub(crate) last_words: Option<String>,
     pub(crate) now: Instant,
-    /// Ticks that this call may have once more. A call that was preempted sees its time pass without running; it
-    /// gets a second budget, and one that really runs too long ends after that.
-    grace_ticks: u64,
+    /// What this call may still take when its time has passed.
+    grace: Grace,
     gate: Gate,
 }
 
@@ -179,17 +178,15 @@ impl Runtime {
             is_memory_refused: false,
             last_words: None,
             now: Instant::ZERO,
-            grace_ticks: 0,
+            grace: Grace::default(),
             gate: Gate::default(),
         };
         let mut store = Store::new(&self.engine, data);
         store.limiter(|data| data);
         if self.ticker.is_some() {
             store.epoch_deadline_callback(|mut store| {
-                match std::mem::take(&mut store.data_mut().grace_ticks) {
-                    0 => Err(Trap::Interrupt.into()),
-                    ticks => Ok(UpdateDeadline::Continue(ticks)),
-                }
+                let more = store.data_mut().grace.more(thread_time());
+                more.map(UpdateDeadline::Continue).ok_or_else(|| Trap::Interrupt.into())
             });
         }
         store
@@ -205,7 +202,7 @@ impl Runtime {
         let data = store.data_mut();
         data.now = now;
         data.is_memory_refused = false;
-        data.grace_ticks = budget.ticks;
+        data.grace = Grace::of(budget.time);
         match &self.ticker {
             None => store.set_fuel(budget.fuel)?,
             Some(_) => store.set_epoch_deadline(budget.ticks),

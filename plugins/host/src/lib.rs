@@ -18,6 +18,7 @@ mod breaker;
 mod contract;
 mod engine;
 mod flows;
+mod grace;
 mod load;
 mod log;
 mod policy;
