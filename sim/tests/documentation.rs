@@ -23,7 +23,7 @@ fn the_example_is_a_scenario() {
     assert_eq!((scenario.hosts.len(), scenario.forwarders.len(), scenario.links.len()), (7, 1, 1));
 }
 
-const GENERATED: &str = "cargo test -p evenkeel-sim --test documentation -->\n";
+const GENERATED: &str = "cargo test -p evenkeel-sim --test all documentation -->\n";
 const END: &str = "<!-- End of what is generated. -->";
 
 #[test]
@@ -36,7 +36,7 @@ fn the_keys_on_the_page_are_those_of_the_types() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/scenario.md");
         std::fs::write(path, &wanted).unwrap();
     } else {
-        let advice = "run EVENKEEL_WRITE_DOCS=1 cargo test -p evenkeel-sim --test documentation, and look at the difference";
+        let advice = "run EVENKEEL_WRITE_DOCS=1 cargo test -p evenkeel-sim --test all documentation, and look at the difference";
         assert!(page == wanted, "{advice}");
     }
 }

@@ -1,6 +1,6 @@
 //! Golden hashes: what the scenarios of the library come to, hash by hash, on every machine and in every build.
 //!
-//! `EVENKEEL_WRITE_GOLDENS=1 cargo test -p evenkeel-sim --test goldens` stores them anew. A commit that changes them shows
+//! `EVENKEEL_WRITE_GOLDENS=1 cargo test -p evenkeel-sim --test all goldens` stores them anew. A commit that changes them shows
 //! in its difference which scenarios run differently, and says why.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -13,7 +13,7 @@ use evenkeel_sim::{Options, Outcome, Queue, Scenario, library, run_watched};
 
 const HEAD: &str = "\
 # What the scenarios of the library come to, with their own seed: wire, decision and metric hash. A test holds every build
-# against them. To store them anew: EVENKEEL_WRITE_GOLDENS=1 cargo test -p evenkeel-sim --test goldens
+# against them. To store them anew: EVENKEEL_WRITE_GOLDENS=1 cargo test -p evenkeel-sim --test all goldens
 ";
 
 fn file() -> PathBuf {
@@ -38,7 +38,8 @@ fn every_scenario_comes_to_its_golden_hashes() {
     }
     let stored = std::fs::read_to_string(file()).unwrap();
     let differ: Vec<_> = stored.lines().zip(text.lines()).filter(|(stored, now)| stored != now).collect();
-    let advice = "where that is meant: EVENKEEL_WRITE_GOLDENS=1 cargo test -p evenkeel-sim --test goldens";
+    let advice =
+        "where that is meant: EVENKEEL_WRITE_GOLDENS=1 cargo test -p evenkeel-sim --test all goldens";
     assert!(stored == text, "other hashes than stored (stored, now): {differ:#?}\n{advice}");
 }
 

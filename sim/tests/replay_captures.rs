@@ -226,9 +226,9 @@ fn cpu_seconds() -> f64 {
     text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
-/// `cargo test --release -p evenkeel-sim --test replay_captures -- --ignored --nocapture`.
+/// `cargo test --release -p evenkeel-sim --test all replay_captures -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement: cargo test -p evenkeel-sim --release --test replay_captures -- --ignored --nocapture"]
+#[ignore = "a measurement: cargo test -p evenkeel-sim --release --test all replay_captures -- --ignored --nocapture"]
 #[allow(clippy::cast_precision_loss, reason = "a rate")]
 fn packets_a_second() {
     let Some(path) = capture("zeek_echo-connections.pcap.gz") else { return };

@@ -406,7 +406,7 @@ fn large_transfers_pass_as_super_packets_and_byte_for_byte() {
 }
 
 #[test]
-#[ignore = "a measurement: cargo test -p evenkeel-cli --release --test ethernet -- --ignored --nocapture"]
+#[ignore = "a measurement: cargo test -p evenkeel-cli --release --test all ethernet -- --ignored --nocapture"]
 fn rate_of_one_connection() {
     const BYTES: usize = 1_000_000_000;
     let Some(world) = two_arms() else { return };
