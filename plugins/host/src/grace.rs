@@ -2,7 +2,7 @@
 //!
 //! A thread that was preempted, or whose processor somebody else had, sees its time pass without running. So when the
 //! budget has passed, the call gets it once more, and from then on the time counts in which its thread has run. A call that
-//! never ends has run for two budgets at most by then; one that waited for the processor is not to blame, however long.
+//! never ends has run for two budgets by then, and a few ticks; one that waited for the processor is not to blame.
 
 use evenkeel_engine::Duration;
 use rustix::time::{ClockId, clock_gettime};
