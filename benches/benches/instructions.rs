@@ -8,7 +8,7 @@
 
 use std::hint::black_box;
 
-use evenkeel_benches::fixture::{Loop, established, packet, plan};
+use evenkeel_benches::fixture::{Frames, Loop, established, established_on_ethernet, packet, plan};
 use evenkeel_engine::journal::{Journal, Wish};
 use evenkeel_engine::plan::Builtin;
 use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol, ipv4};
@@ -63,6 +63,17 @@ fn known_flow((mut engine, mut device): (Engine, Loop)) -> (Engine, Loop) {
     (engine, device)
 }
 
+// The same in frames: link headers in and out, next hops and neighbours besides.
+#[library_benchmark]
+#[bench::batch_of_64(established_on_ethernet(1024, 64).unwrap())]
+fn known_flow_in_frames((mut engine, mut device): (Engine, Frames)) -> (Engine, Frames) {
+    let packets = TURNS * 64;
+    while device.sent() < packets as u64 {
+        step(&mut engine, &mut device, Instant::ZERO);
+    }
+    (engine, device)
+}
+
 // 1,024 packets that each open a flow: the same, and policy, scheduler, insertion.
 #[library_benchmark]
 #[bench::rr(fresh(Builtin::RoundRobin))]
@@ -87,5 +98,8 @@ fn offer(mut device: Loop) -> Loop {
     device
 }
 
-library_benchmark_group!(name = engine, benchmarks = [parse, hash, known_flow, new_flow, offer]);
+library_benchmark_group!(
+    name = engine,
+    benchmarks = [parse, hash, known_flow, known_flow_in_frames, new_flow, offer]
+);
 main!(library_benchmark_groups = engine);

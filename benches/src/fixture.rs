@@ -7,12 +7,21 @@ use evenkeel_engine::device::{BATCH_MAX, HEADROOM_BYTES, Offload, PacketBuffer};
 use evenkeel_engine::plan::{
     Binding, Builtin, DirectorPlan, InterfacePlan, Layer, Limits, Plan, Prefix, RoutePlan, ServerPlan,
 };
+use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::wire::{HashKey, Protocol, checksum};
 use evenkeel_engine::{Device, Engine, Guests, Instant, InterfaceId, PlanError, step};
 
 /// Bytes of a packet in the device: the smallest frame's worth, and the headroom in front.
 const PACKET_BYTES: usize = 64;
 const VIP: [u8; 4] = [10, 0, 0, 3];
+/// Bytes of a link header, and of an ARP message behind it.
+const LINK_BYTES: usize = 14;
+const ARP_BYTES: usize = 28;
+/// The forwarder's station, and the first five bytes of all others'.
+const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const OTHERS: [u8; 5] = [2, 0, 0, 0, 1];
+/// The link header of frames that come in.
+const FRONT: [u8; LINK_BYTES] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 99, 0x08, 0x00];
 
 /// A plan with one TUN and one UDP director with `servers` real servers.
 #[must_use]
@@ -27,6 +36,27 @@ pub fn plan(flows_max: u32, servers: u8, scheduler: Builtin) -> Plan {
         directors: vec![DirectorPlan::new("dns", bind, scheduler, (1..=servers).map(server).collect())],
         limits: Limits { flows_max, ..Limits::default() },
         ..Plan::empty()
+    }
+}
+
+/// The same plan with an Ethernet port in the place of the TUN: real servers are on its link, and there are 64 routes by
+/// gateways of which no packet takes one.
+#[must_use]
+pub fn ethernet_plan(flows_max: u32, servers: u8, scheduler: Builtin) -> Plan {
+    let address = Prefix { address: IpAddr::from([10, 0, 3, 254]), length: 24 };
+    let port = InterfacePlan {
+        addresses: vec![address],
+        ..InterfacePlan::new("lan0", Layer::Ethernet(MacAddress(OWN)))
+    };
+    let route = |number: u8| RoutePlan {
+        destination: Prefix { address: IpAddr::from([200, 0, number, 0]), length: 24 },
+        gateway: Some(IpAddr::from([10, 0, 3, 100 + number])),
+        interface: InterfaceId(0),
+    };
+    Plan {
+        interfaces: vec![port],
+        routes: (0..64).map(route).collect(),
+        ..plan(flows_max, servers, scheduler)
     }
 }
 
@@ -148,6 +178,89 @@ impl Device for Loop {
     }
 }
 
+/// A device that offers the same packets in frames, and answers questions for neighbours before everything else.
+#[derive(Debug)]
+pub struct Frames {
+    inside: Loop,
+    answers: Vec<[u8; LINK_BYTES + ARP_BYTES]>,
+}
+
+impl Frames {
+    /// The packets of `inside` in frames for the forwarder's station.
+    #[must_use]
+    pub const fn new(inside: Loop) -> Self {
+        Self { inside, answers: Vec::new() }
+    }
+
+    /// Packets that left.
+    #[must_use]
+    pub const fn sent(&self) -> u64 {
+        self.inside.sent
+    }
+
+    /// Writes a frame, or its beginning, into the buffer of a slot.
+    fn put<const N: usize>(&mut self, slot: usize, bytes: [u8; N]) {
+        let buffer = self.inside.buffers.get_mut(slot);
+        let place = buffer.and_then(|buffer| buffer.get_mut(HEADROOM_BYTES - LINK_BYTES..));
+        if let Some(place) = place.and_then(|place| place.first_chunk_mut()) {
+            *place = bytes;
+        }
+    }
+}
+
+impl Device for Frames {
+    fn receive(&mut self) -> usize {
+        if let Some(answer) = self.answers.pop() {
+            self.put(0, answer);
+            self.inside.filled = 1;
+            return 1;
+        }
+        let received = self.inside.receive();
+        // Whoever had the frame before has left its own header there.
+        (0..received).for_each(|slot| self.put(slot, FRONT));
+        received
+    }
+
+    fn packet(&mut self, slot: usize) -> PacketBuffer<'_> {
+        let mut packet = self.inside.packet(slot);
+        packet.range.start -= LINK_BYTES;
+        packet
+    }
+
+    fn forward(&mut self, slot: usize, interface: InterfaceId, range: Range<usize>) -> bool {
+        self.inside.forward(slot, interface, range)
+    }
+
+    fn send(&mut self, _interface: InterfaceId, bytes: &[u8]) -> bool {
+        self.answers.extend(answer(bytes));
+        true
+    }
+
+    fn flush(&mut self) {
+        self.inside.flush();
+    }
+}
+
+/// What the station with the address that a frame asks for answers; nothing where it is no question for a neighbour.
+fn answer(frame: &[u8]) -> Option<[u8; LINK_BYTES + ARP_BYTES]> {
+    let asked = frame.first_chunk::<{ LINK_BYTES + ARP_BYTES }>()?;
+    let [.., 0, 1, _, _, _, _, _, _, f0, f1, f2, f3, _, _, _, _, _, _, t0, t1, t2, t3] = *asked else {
+        return None;
+    };
+    if asked.get(12..14) != Some(&[0x08, 0x06]) {
+        return None;
+    }
+    let [s0, s1, s2, s3, s4] = OTHERS;
+    let station = [s0, s1, s2, s3, s4, t3];
+    let kinds = [0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 2];
+    let parts: [&[u8]; 7] = [&OWN, &station, &kinds, &station, &[t0, t1, t2, t3], &OWN, &[f0, f1, f2, f3]];
+    let mut bytes = [0; LINK_BYTES + ARP_BYTES];
+    for (place, byte) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+        *place = *byte;
+    }
+    Some(bytes)
+}
+
 /// An engine in whose flow table `clients` flows are established, and the device that offers their packets. Each flow has
 /// had two packets: the first opens it, the second shows that its client goes on.
 ///
@@ -166,4 +279,28 @@ pub fn established(clients: u32, batch: usize) -> Result<(Engine, Loop), PlanErr
     }
     debug_assert_eq!(engine.half_open_count(), 0, "every flow is established");
     Ok((engine, Loop::new(clients, batch)))
+}
+
+/// The same on an Ethernet port whose neighbours are all known.
+///
+/// # Errors
+/// As [`established`].
+pub fn established_on_ethernet(clients: u32, batch: usize) -> Result<(Engine, Frames), PlanError> {
+    let plan = ethernet_plan(clients.max(1), 16, Builtin::RoundRobin);
+    let mut engine = Engine::new(plan, Guests::default(), Instant::ZERO)?;
+    let mut device = Frames::new(Loop::in_order(clients, BATCH_MAX));
+    // The first packets ask for neighbours, and some of them wait in vain.
+    step(&mut engine, &mut device, Instant::ZERO);
+    while !device.answers.is_empty() {
+        step(&mut engine, &mut device, Instant::ZERO);
+    }
+    device.inside.next = 0;
+    for _ in 0..clients.div_ceil(64) {
+        let first = device.inside.next;
+        step(&mut engine, &mut device, Instant::ZERO);
+        device.inside.next = first;
+        step(&mut engine, &mut device, Instant::ZERO);
+    }
+    debug_assert_eq!(engine.half_open_count(), 0, "every flow is established");
+    Ok((engine, Frames::new(Loop::new(clients, batch))))
 }

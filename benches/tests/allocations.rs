@@ -7,8 +7,8 @@
 
 use std::alloc::System;
 
-use evenkeel_benches::fixture::established;
-use evenkeel_engine::{Instant, step};
+use evenkeel_benches::fixture::{Frames, established, established_on_ethernet};
+use evenkeel_engine::{Device, Engine, Instant, step};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -26,14 +26,17 @@ fn main() {
         }
         return;
     }
-    a_known_flow_allocates_nothing_and_asks_nobody();
+    a_known_flow_allocates_nothing_and_asks_nobody(established(1000, 64).unwrap(), |device| device.sent);
+    a_known_flow_allocates_nothing_and_asks_nobody(established_on_ethernet(1000, 64).unwrap(), Frames::sent);
     println!(
         "test {NAME} ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"
     );
 }
 
-fn a_known_flow_allocates_nothing_and_asks_nobody() {
-    let (mut engine, mut device) = established(1000, 64).unwrap();
+fn a_known_flow_allocates_nothing_and_asks_nobody<D: Device>(
+    (mut engine, mut device): (Engine, D),
+    sent: impl Fn(&D) -> u64,
+) {
     let asked = engine.counters().scheduler_calls;
     assert!(asked > 0 && engine.flow_count() == 1000);
     let region = Region::new(ALLOCATOR);
@@ -42,7 +45,7 @@ fn a_known_flow_allocates_nothing_and_asks_nobody() {
     }
     let change = region.change();
     assert_eq!((change.allocations, change.reallocations), (0, 0));
-    assert_eq!(device.sent, 64_000);
+    assert_eq!(sent(&device), 64_000);
     assert_eq!(engine.counters().scheduler_calls, asked);
     // The instrument works: a box is seen.
     let region = Region::new(ALLOCATOR);

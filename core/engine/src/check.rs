@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use crate::engine::Guests;
 use crate::error::PlanError;
-use crate::forward::Ways;
+use crate::forward::{Routes, Ways};
 use crate::plan::{
     AgentPlan, Binding, Condition, DirectorPlan, FlowAction, FlowPlan, Limit, LimitKey, Mode, Plan,
     PolicyGuestPlan, PolicyPlan, SchedulerPlan, ServerPlan, Test,
@@ -272,7 +272,13 @@ fn check_tables(plan: &Plan) -> Result<(), PlanError> {
     for route in plan.routes.iter().chain(plan.tables.iter().flat_map(|table| &table.routes)) {
         is_interface(plan, "a route", route.interface.index())?;
     }
-    in_range("interfaces of all routing tables", Ways::new(plan).count(), 0, WAYS_MAX, "0 to 255")
+    in_range(
+        "interfaces of all routing tables",
+        Ways::new(plan, &Routes::new(plan)).count(),
+        0,
+        WAYS_MAX,
+        "0 to 255",
+    )
 }
 
 /// Whether what a flow or outflow refers to is there, and its values are in their ranges.

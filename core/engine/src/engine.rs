@@ -262,7 +262,7 @@ impl Engine {
         let outflows = core::mem::take(&mut self.outflows);
         self.outflows = compiled(plan.outflows.clone(), plan.hash_key, Some(outflows));
         self.exit.routes = Routes::new(&plan);
-        self.exit.ways = Ways::new(&plan);
+        self.exit.ways = Ways::new(&plan, &self.exit.routes);
         let has_new_links = plan.interfaces != self.exit.plan.interfaces;
         if has_new_links {
             self.exit.neighbours.clear();

@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::device::{HEADROOM_BYTES, Offload, PacketBuffer};
 use crate::director::Directors;
 use crate::flow::{Direction, FlowEntry, FlowState};
-use crate::forward::{DEAD_END, MAIN, Routes, Way, Ways, cut, tunnel};
+use crate::forward::{DEAD_END, Routes, Way, Ways, cut, tunnel};
 use crate::journal::Change;
 use crate::nat::{Scope, fill_udp_checksum, icmp_error, rewrite};
 use crate::neighbour::Neighbours;
@@ -53,8 +53,8 @@ pub(crate) struct Exit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hop {
     pub(crate) out: InterfaceId,
-    /// The routing table that knows its next hop.
-    pub(crate) table: u8,
+    /// The number of the way, which knows its next hop.
+    pub(crate) way: u8,
     /// The address whose next hop takes it.
     pub(crate) target: Address,
     /// Its sender, which asks for the neighbour where that is us.
@@ -139,7 +139,7 @@ impl Exit {
         }
         let number = entry.way(direction);
         let Some(way) = self.ways.at(number) else { return Err(no_way(number)) };
-        let Way { interface: out, table, layer, mtu_bytes } = *way;
+        let Way { interface: out, layer, mtu_bytes, .. } = *way;
         let bytes = packet.buffer.get_mut(walk.range.clone()).ok_or(DropReason::Truncated)?;
         let length = walk.length;
         let is_super = packet.offload.segment_bytes.is_some();
@@ -166,7 +166,7 @@ impl Exit {
             return Ok(Verdict::Forward(out));
         }
         let to = entry.translated(direction);
-        let hop = Hop { out, table, target: to.destination, source: to.source };
+        let hop = Hop { out, way: number, target: to.destination, source: to.source };
         if is_too_big {
             return self.cut(packet, walk, hop, None, directors, now);
         }
@@ -222,7 +222,7 @@ impl Exit {
         let mode = &directors.at(entry.director).ok_or(DropReason::NoDirector)?.mode;
         let number = entry.way(Direction::Original);
         let Some(way) = self.ways.at(number) else { return Err(no_way(number)) };
-        let Way { interface: out, table, layer, mtu_bytes } = *way;
+        let Way { interface: out, layer, mtu_bytes, .. } = *way;
         let way_out = self.plan.interfaces.get(out.index()).ok_or(DropReason::NoRoute)?;
         let wrap = Wrap::new(mode, entry, walk.hash, way_out)?;
         let overhead = wrap.map_or(0, |wrap| wrap.overhead_bytes());
@@ -250,7 +250,7 @@ impl Exit {
         let source = ip.source();
         self.note(entry, walk, Direction::Original, length, now);
         let sender = wrap.map_or(source, |wrap| wrap.outer.source);
-        let hop = Hop { out, table, target: entry.server, source: sender };
+        let hop = Hop { out, way: number, target: entry.server, source: sender };
         if is_too_big {
             return self.cut(packet, walk, hop, wrap, directors, now);
         }
@@ -277,8 +277,7 @@ impl Exit {
         now: Instant,
     ) -> Result<Verdict, DropReason> {
         let number = entry.way(direction);
-        let Way { interface: out, table, mtu_bytes, .. } =
-            *self.ways.at(number).ok_or_else(|| no_way(number))?;
+        let Way { interface: out, mtu_bytes, .. } = *self.ways.at(number).ok_or_else(|| no_way(number))?;
         let way_out = self.plan.interfaces.get(out.index()).ok_or(DropReason::NoRoute)?;
         let mode = &directors.at(entry.director).ok_or(DropReason::NoDirector)?.mode;
         let wrap = Wrap::new(mode, entry, walk.hash, way_out)?;
@@ -300,7 +299,7 @@ impl Exit {
         }
         let target = if direction == Direction::Original { entry.server } else { entry.client };
         let source = wrap.map_or_else(|| ip.source(), |wrap| wrap.outer.source);
-        let hop = Hop { out, table, target, source };
+        let hop = Hop { out, way: number, target, source };
         if let Some(wrap) = wrap {
             walk.range = wrap.put_around(packet.buffer, walk.range.clone())?;
         }
@@ -351,7 +350,7 @@ impl Exit {
         if packet.offload.needs_checksum {
             complete_checksum(bytes, walk);
         }
-        let link = match self.next_link(hop, directors, now)? {
+        let link = match self.next_link(hop, ethernet::TYPE_IPV4, directors, now)? {
             Linked::None => None,
             Linked::Header(header) => Some(header),
             Linked::Unknown(next) => {
@@ -431,13 +430,14 @@ impl Exit {
         let least = if entry.service.is_v4() { 576 } else { 1280 };
         let fits = mtu_bytes.saturating_sub(wrap.overhead_bytes()).max(least);
         let out = entry.interface_in();
-        let hop = Hop { out, table: MAIN, target: entry.client, source: entry.service };
+        let hop = Hop { out, way: entry.interface_in, target: entry.client, source: entry.service };
         if !self.answers.take(now) {
             return;
         }
         let headers = ErrorHeaders::new(IcmpError::TooBig(fits), entry.service, quote);
         let [first, second, third] = headers.parts(quote);
-        let is_queued = match self.next_link(hop, directors, now) {
+        let kind = if entry.client.is_v4() { ethernet::TYPE_IPV4 } else { ethernet::TYPE_IPV6 };
+        let is_queued = match self.next_link(hop, kind, directors, now) {
             Ok(Linked::None) => self.outbox.push(out, Kind::Born, &[first, second, third]),
             Ok(Linked::Header(link)) => {
                 self.outbox.push(out, Kind::Born, &[link.as_bytes(), first, second, third])

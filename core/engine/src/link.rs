@@ -33,7 +33,9 @@ impl Exit {
         now: Instant,
     ) -> Result<Verdict, DropReason> {
         let range = walk.range.clone();
-        let header = match self.next_link(hop, directors, now)? {
+        let is_v6 = packet.buffer.get(range.start).is_some_and(|first| first >> 4 == 6);
+        let kind = if is_v6 { ethernet::TYPE_IPV6 } else { ethernet::TYPE_IPV4 };
+        let header = match self.next_link(hop, kind, directors, now)? {
             Linked::None => return Ok(Verdict::Forward(hop.out)),
             Linked::Header(header) => header,
             Linked::Unknown(next) => {
@@ -51,33 +53,31 @@ impl Exit {
             }
         };
         let start = range.start.checked_sub(ethernet::HEADER_BYTES).ok_or(DropReason::Truncated)?;
-        let is_v6 = packet.buffer.get(range.start).is_some_and(|first| first >> 4 == 6);
-        let kind = if is_v6 { ethernet::TYPE_IPV6 } else { ethernet::TYPE_IPV4 };
-        let header = ethernet::Header::new(header.destination(), header.source(), kind);
         let place = packet.buffer.get_mut(start..range.start).ok_or(DropReason::Truncated)?;
         place.copy_from_slice(header.as_bytes());
         walk.range = start..range.end;
         Ok(Verdict::Forward(hop.out))
     }
 
-    /// What goes in front of a packet of IPv4 or IPv6 that takes `hop`; asks for the neighbour where it has to.
+    /// What goes in front of a packet of this type that takes `hop`; asks for the neighbour where it has to.
     ///
     /// # Errors
-    /// `NoRoute` when there is no such interface.
+    /// `NoRoute` when there is no such way.
+    #[inline]
     pub(crate) fn next_link(
         &mut self,
         hop: Hop,
+        kind: u16,
         directors: &Directors,
         now: Instant,
     ) -> Result<Linked, DropReason> {
-        let way_out = self.plan.interfaces.get(hop.out.index()).ok_or(DropReason::NoRoute)?;
-        let Layer::Ethernet(own) = way_out.layer else { return Ok(Linked::None) };
-        let next = self.routes.next_hop_on(hop.table, hop.out, hop.target);
+        let way = self.ways.at(hop.way).ok_or(DropReason::NoRoute)?;
+        let Layer::Ethernet(own) = way.layer else { return Ok(Linked::None) };
+        let next = self.ways.next_hop(hop.way, hop.target);
         let resolution = self.neighbours.resolve(hop.out, next, now);
         if resolution.must_ask {
             self.ask_for(hop.out, own, next, Some(hop.source), directors);
         }
-        let kind = if next.is_v4() { ethernet::TYPE_IPV4 } else { ethernet::TYPE_IPV6 };
         let header = resolution.mac.map(|mac| Linked::Header(ethernet::Header::new(mac, own, kind)));
         Ok(header.unwrap_or(Linked::Unknown(next)))
     }

@@ -9,7 +9,10 @@
 //! until it is heard of.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec;
 use alloc::vec::Vec;
+
+use slab::Slab;
 
 use crate::time::{Duration, Instant};
 use crate::verdict::InterfaceId;
@@ -58,6 +61,9 @@ const HELD_BYTES_MAX: usize = 512 * 1024;
 
 /// How long a packet waits: as long as its neighbour is asked.
 const HELD_FOR: Duration = Duration::from_secs(3);
+
+/// Spots in which it is noted where neighbours lie, a power of two: one for each, on average.
+const HINTS: usize = NEIGHBOURS_MAX;
 
 type Key = (InterfaceId, Address);
 
@@ -108,6 +114,7 @@ struct Held {
 
 #[derive(Clone, Debug)]
 struct Neighbour {
+    key: Key,
     state: State,
     asked: Option<Asked>,
     used: Instant,
@@ -124,9 +131,16 @@ struct Load {
 }
 
 /// Link addresses by interface and address.
+///
+/// Every packet asks, and mostly for whom others have just asked. So a neighbour has a place that it keeps, and a table of
+/// hints says where the last one with about this key was found: whoever lies there is looked at before it is believed.
 #[derive(Clone, Debug)]
 pub struct Neighbours {
-    known: BTreeMap<Key, Neighbour>,
+    /// Their places, in the order in which they are asked.
+    known: BTreeMap<Key, u16>,
+    all: Slab<Neighbour>,
+    /// None before the first neighbour.
+    hints: Vec<u16>,
     /// How many of them have no link address.
     unanswered: usize,
     released: VecDeque<Released>,
@@ -142,6 +156,8 @@ impl Default for Neighbours {
     fn default() -> Self {
         Self {
             known: BTreeMap::new(),
+            all: Slab::new(),
+            hints: Vec::new(),
             unanswered: 0,
             released: VecDeque::new(),
             load: Load::default(),
@@ -156,27 +172,30 @@ impl Neighbours {
     #[inline]
     pub fn resolve(&mut self, interface: InterfaceId, address: Address, now: Instant) -> Resolution {
         let key = (interface, address);
-        let Some(neighbour) = self.known.get_mut(&key) else { return self.meet(key, now) };
+        let Some(neighbour) = self.find(key) else { return self.meet(key, now) };
         neighbour.used = now;
         let must_ask = neighbour.must_ask(now);
         if must_ask {
             neighbour.ask(now);
-            self.due = self.due.min(neighbour.due());
         }
-        Resolution { mac: neighbour.mac(), must_ask }
+        let (mac, due) = (neighbour.mac(), if must_ask { neighbour.due() } else { Instant::NEVER });
+        self.due = self.due.min(due);
+        Resolution { mac, must_ask }
     }
 
     /// The link address of a neighbour, as far as it is known; changes nothing.
     #[must_use]
     pub fn mac(&self, interface: InterfaceId, address: Address) -> Option<MacAddress> {
-        self.known.get(&(interface, address)).and_then(Neighbour::mac)
+        let place = self.known.get(&(interface, address))?;
+        self.all.get(usize::from(*place)).and_then(Neighbour::mac)
     }
 
     /// Keeps a copy of an IP `packet` until its next hop answers, where it may still. Returns whether it did; the packet
     /// then comes out of [`Neighbours::poll_released`] or counts in [`Neighbours::take_expired`]. A packet for which a
     /// neighbour has no more room takes the place of the oldest.
     pub fn hold(&mut self, interface: InterfaceId, next_hop: Address, packet: &[u8], now: Instant) -> bool {
-        let Some(neighbour) = self.known.get_mut(&(interface, next_hop)) else { return false };
+        let Some(place) = self.known.get(&(interface, next_hop)) else { return false };
+        let Some(neighbour) = self.all.get_mut(usize::from(*place)) else { return false };
         if neighbour.state != State::Incomplete {
             return false;
         }
@@ -212,10 +231,11 @@ impl Neighbours {
             return;
         }
         let key = (interface, address);
-        let Some(neighbour) = self.known.get_mut(&key) else {
+        let known = self.known.get(&key).and_then(|place| self.all.get_mut(usize::from(*place)));
+        let Some(neighbour) = known else {
             if talks_to_us && self.known.len() < NEIGHBOURS_MAX {
                 let state = State::Known { mac, confirmed: Some(now) };
-                self.insert(key, Neighbour { state, asked: None, used: now, held: VecDeque::new() });
+                self.insert(Neighbour { key, state, asked: None, used: now, held: VecDeque::new() });
             }
             return;
         };
@@ -270,13 +290,16 @@ impl Neighbours {
         if self.next_timeout().is_none_or(|due| now < due) {
             return questions;
         }
-        let Self { known, unanswered, load, .. } = self;
+        let Self { known, all, unanswered, load, .. } = self;
         let mut due = Instant::NEVER;
-        known.retain(|&(interface, address), neighbour| {
+        known.retain(|&(interface, address), place| {
+            let place = usize::from(*place);
+            let Some(neighbour) = all.get_mut(place) else { return false };
             neighbour.give_up_old(now, load);
             if neighbour.due() <= now {
                 if !neighbour.is_asking() {
                     *unanswered -= usize::from(neighbour.mac().is_none());
+                    all.remove(place);
                     return false;
                 }
                 if neighbour.is_given_up() {
@@ -309,14 +332,40 @@ impl Neighbours {
         }
         let asked = Some(Asked { last: now, count: 1 });
         self.unanswered += 1;
-        self.insert(key, Neighbour { state: State::Incomplete, asked, used: now, held: VecDeque::new() });
+        self.insert(Neighbour { key, state: State::Incomplete, asked, used: now, held: VecDeque::new() });
         Resolution { mac: None, must_ask: true }
     }
 
-    fn insert(&mut self, key: Key, neighbour: Neighbour) {
+    fn insert(&mut self, neighbour: Neighbour) {
         self.due = self.due.min(neighbour.due());
-        self.known.insert(key, neighbour);
+        // There are no more than NEIGHBOURS_MAX.
+        let Ok(place) = u16::try_from(self.all.vacant_key()) else { return };
+        self.known.insert(neighbour.key, place);
+        self.all.insert(neighbour);
+        if self.hints.is_empty() {
+            self.hints = vec![0; HINTS];
+        }
     }
+
+    /// The neighbour with this key.
+    #[inline]
+    fn find(&mut self, key: Key) -> Option<&mut Neighbour> {
+        let hint = self.hints.get_mut(spot(key))?;
+        let is_meant = |neighbour: &Neighbour| neighbour.key == key;
+        if !self.all.get(usize::from(*hint)).is_some_and(is_meant) {
+            *hint = *self.known.get(&key)?;
+        }
+        self.all.get_mut(usize::from(*hint))
+    }
+}
+
+/// Where the hint for a key is.
+#[inline]
+fn spot((interface, address): Key) -> usize {
+    let [high, low] = address.halves();
+    let mixed =
+        (high.rotate_left(32) ^ low ^ u64::from(interface.0) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> 32).unwrap_or(0) % HINTS
 }
 
 impl Neighbour {
@@ -702,17 +751,20 @@ mod tests {
     }
 
     fn check_bounds(neighbours: &Neighbours, model: &Model) {
-        let held: Vec<_> = neighbours.known.values().flat_map(|neighbour| &neighbour.held).collect();
+        let all = || neighbours.all.iter().map(|(_, neighbour)| neighbour);
+        assert_eq!(neighbours.all.len(), neighbours.known.len());
+        assert!(neighbours.known.iter().all(|(key, place)| neighbours.all[usize::from(*place)].key == *key));
+        let held: Vec<_> = all().flat_map(|neighbour| &neighbour.held).collect();
         let bytes = held.iter().map(|held| held.packet.len()).sum::<usize>()
             + neighbours.released.iter().map(|released| released.2.len()).sum::<usize>();
         assert_eq!(bytes, neighbours.load.bytes);
         assert!(bytes <= HELD_BYTES_MAX && neighbours.waiting() <= HELD_MAX);
-        assert!(neighbours.known.values().all(|neighbour| neighbour.held.len() <= HELD_EACH_MAX));
+        assert!(all().all(|neighbour| neighbour.held.len() <= HELD_EACH_MAX));
         let waiting = model.addresses.values().map(|expected| expected.held.len()).sum::<usize>();
         assert_eq!(neighbours.waiting(), waiting + model.ready.len());
-        let unanswered = neighbours.known.values().filter(|neighbour| neighbour.mac().is_none());
+        let unanswered = all().filter(|neighbour| neighbour.mac().is_none());
         assert_eq!(neighbours.unanswered, unanswered.count());
-        let earliest = neighbours.known.values().map(Neighbour::due).min();
+        let earliest = all().map(Neighbour::due).min();
         assert!(earliest.is_none_or(|earliest| neighbours.due <= earliest));
     }
 

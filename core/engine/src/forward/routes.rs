@@ -64,14 +64,10 @@ impl Routes {
         Some(NextHop { interface: route.interface, address, table })
     }
 
-    /// The link address to look for when a packet to `destination` leaves by `interface`, which was chosen before by the
-    /// table with this number.
-    #[must_use]
-    pub fn next_hop_on(&self, table: u8, interface: InterfaceId, destination: Address) -> Address {
-        let address = IpAddr::from(destination);
-        let mut routes = self.other(table).iter().chain(&self.main);
-        let route = routes.find(|route| route.interface == interface && route.destination.contains(address));
-        route.and_then(|route| route.gateway).map_or(destination, Address::from)
+    /// The routes by `interface` of the table with this number, and then those of the main one.
+    pub(super) fn by(&self, table: u8, interface: InterfaceId) -> impl Iterator<Item = &RoutePlan> {
+        let routes = self.other(table).iter().chain(&self.main);
+        routes.filter(move |route| route.interface == interface)
     }
 
     fn other(&self, table: u8) -> &[RoutePlan] {
@@ -139,10 +135,7 @@ mod tests {
         assert_eq!(to(2, 10).address, Address::v4([10, 9, 9, 9]));
         assert_eq!((to(2, 11).interface, to(2, 11).table), (InterfaceId(0), MAIN));
         assert_eq!((to(1, 10).interface, to(1, 10).table), (InterfaceId(1), MAIN));
-        let next =
-            |table, interface| routes.next_hop_on(table, InterfaceId(interface), Address::v4([10, 0, 0, 5]));
-        assert_eq!(next(2, 2), Address::v4([10, 9, 9, 9]));
-        assert_eq!(next(2, 1), Address::v4([10, 0, 0, 5]));
-        assert_eq!(next(2, 0), Address::v4([192, 0, 2, 1]));
+        let by = |table, interface| routes.by(table, InterfaceId(interface)).count();
+        assert_eq!((by(2, 2), by(2, 1), by(2, 0), by(1, 2)), (1, 1, 1, 0));
     }
 }

@@ -3,9 +3,10 @@
 
 use alloc::vec::Vec;
 
-use super::{MAIN, NextHop};
-use crate::plan::{Layer, Plan};
+use super::{MAIN, NextHop, Routes};
+use crate::plan::{Layer, Plan, Prefix, RoutePlan};
 use crate::verdict::InterfaceId;
+use crate::wire::Address;
 
 /// The way of packets that an outflow denies: no number of a way.
 pub(crate) const DEAD_END: u8 = u8::MAX;
@@ -20,12 +21,43 @@ pub(crate) struct Way {
     pub(crate) mtu_bytes: u16,
 }
 
+/// A route by one way, ready to be compared with every packet's target.
+#[derive(Clone, Copy, Debug)]
+struct Via {
+    network: u128,
+    mask: u128,
+    is_v4: bool,
+    /// Without one the target is on the link itself.
+    gateway: Option<Address>,
+}
+
+impl Via {
+    fn of(route: &RoutePlan) -> Self {
+        let Prefix { address, length } = route.destination;
+        let network = route.destination.network();
+        // Addresses of IPv4 lie side by side.
+        let host_bits = if address.is_ipv4() { 32 } else { 128_u32 }.saturating_sub(length.into());
+        let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+        let gateway = route.gateway.map(Address::from);
+        Self { network: network.bits(), mask, is_v4: address.is_ipv4(), gateway }
+    }
+
+    #[inline]
+    fn serves(&self, target: Address) -> bool {
+        target.bits() & self.mask == self.network && target.is_v4() == self.is_v4
+    }
+}
+
 /// All ways of a plan; those of the main table have the numbers of their interfaces.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ways(Vec<Way>);
+pub(crate) struct Ways {
+    ways: Vec<Way>,
+    /// The routes by each of them, in the order in which they are asked.
+    vias: Vec<Vec<Via>>,
+}
 
 impl Ways {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, routes: &Routes) -> Self {
         let mut pairs: Vec<(u8, InterfaceId)> = Vec::new();
         pairs.extend(
             (0..plan.interfaces.len())
@@ -43,23 +75,32 @@ impl Ways {
             let plan = plan.interfaces.get(interface.index())?;
             Some(Way { interface, table, layer: plan.layer, mtu_bytes: plan.mtu_bytes })
         };
-        Self(pairs.into_iter().filter_map(way).collect())
+        let ways: Vec<Way> = pairs.into_iter().filter_map(way).collect();
+        let vias = ways.iter().map(|way| routes.by(way.table, way.interface).map(Via::of).collect());
+        Self { vias: vias.collect(), ways }
     }
 
     /// How many there are; a plan may have 255.
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.ways.len()
     }
 
     #[inline]
     pub(crate) fn at(&self, number: u8) -> Option<&Way> {
-        self.0.get(usize::from(number))
+        self.ways.get(usize::from(number))
+    }
+
+    /// The link address to look for when a packet to `target` leaves by the way with this number.
+    #[inline]
+    pub(crate) fn next_hop(&self, number: u8, target: Address) -> Address {
+        let vias = self.vias.get(usize::from(number)).map_or(&[][..], Vec::as_slice);
+        vias.iter().find(|via| via.serves(target)).and_then(|via| via.gateway).unwrap_or(target)
     }
 
     /// The number of the way by this interface and table.
     pub(crate) fn find(&self, interface: InterfaceId, table: u8) -> u8 {
         let is_it = |way: &Way| way.interface == interface && way.table == table;
-        let found = if table == MAIN { Some(interface.index()) } else { self.0.iter().position(is_it) };
+        let found = if table == MAIN { Some(interface.index()) } else { self.ways.iter().position(is_it) };
         found.and_then(|place| u8::try_from(place).ok()).unwrap_or(DEAD_END)
     }
 
@@ -72,8 +113,10 @@ impl Ways {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{InterfacePlan, Prefix, RoutePlan, TablePlan};
+    use crate::plan::{InterfacePlan, TablePlan};
     use alloc::vec;
+    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use proptest::prelude::*;
 
     #[test]
     fn each_pair_of_table_and_interface_has_one_number() {
@@ -85,7 +128,7 @@ mod tests {
             tables: vec![table(200, vec![route(1), route(1)]), table(201, vec![route(1), route(0)])],
             ..Plan::empty()
         };
-        let ways = Ways::new(&plan);
+        let ways = Ways::new(&plan, &Routes::new(&plan));
         assert_eq!(ways.count(), 5);
         for (interface, table) in [(0, 0), (1, 0), (1, 1), (1, 2), (0, 2)] {
             let way = ways.at(ways.find(InterfaceId(interface), table)).unwrap();
@@ -93,5 +136,57 @@ mod tests {
         }
         assert_eq!(ways.find(InterfaceId(0), 1), DEAD_END);
         assert_eq!(ways.at(DEAD_END), None);
+    }
+
+    fn route(text: &str, length: u8, gateway: Option<&str>, interface: u16) -> RoutePlan {
+        RoutePlan {
+            destination: Prefix { address: text.parse().unwrap(), length },
+            gateway: gateway.map(|text| text.parse().unwrap()),
+            interface: InterfaceId(interface),
+        }
+    }
+
+    #[test]
+    fn the_next_hop_is_that_of_the_ways_own_table_and_then_of_the_main_one() {
+        let plan = Plan {
+            interfaces: ["a", "b", "c"].map(|name| InterfacePlan::new(name, Layer::Ip)).to_vec(),
+            routes: vec![route("0.0.0.0", 0, Some("192.0.2.1"), 0), route("10.0.0.0", 8, None, 1)],
+            tables: vec![
+                TablePlan { id: 200, routes: vec![] },
+                TablePlan {
+                    id: 201,
+                    routes: [0, 1, 2].map(|out| route("11.0.0.0", 8, Some("10.9.9.9"), out)).to_vec(),
+                },
+            ],
+            ..Plan::empty()
+        };
+        let ways = Ways::new(&plan, &Routes::new(&plan));
+        let next = |table, interface, first| {
+            ways.next_hop(ways.find(InterfaceId(interface), table), Address::v4([first, 0, 0, 5]))
+        };
+        let itself = |first| Address::v4([first, 0, 0, 5]);
+        assert_eq!([next(2, 0, 11), next(2, 1, 11)], [Address::v4([10, 9, 9, 9]); 2]);
+        assert_eq!((next(2, 2, 10), next(2, 1, 10), next(MAIN, 1, 11)), (itself(10), itself(10), itself(11)));
+        assert_eq!([next(2, 0, 10), next(MAIN, 0, 11)], [Address::v4([192, 0, 2, 1]); 2]);
+        assert_eq!(ways.next_hop(DEAD_END, itself(9)), itself(9));
+    }
+
+    proptest! {
+        #[test]
+        fn a_route_serves_what_its_network_contains(
+            bits in any::<u128>(), is_v4 in any::<bool>(), length in 0_u8..=128,
+            other in any::<u128>(), is_other_v4 in any::<bool>(), kept in 0_u32..=128,
+        ) {
+            let address = |bits: u128, is_v4| -> IpAddr {
+                if is_v4 { Ipv4Addr::from_bits((bits >> 96) as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
+            };
+            let destination = Prefix { address: address(bits, is_v4), length: if is_v4 { length.min(32) } else { length } };
+            let plan = RoutePlan { destination, gateway: None, interface: InterfaceId(0) };
+            // Addresses with as many bits in common as it comes.
+            let mask = u128::MAX.checked_shl(128 - kept).unwrap_or(0);
+            for target in [address(other, is_other_v4), address(bits & mask | other & !mask, is_other_v4)] {
+                prop_assert_eq!(Via::of(&plan).serves(target.into()), destination.contains(target));
+            }
+        }
     }
 }

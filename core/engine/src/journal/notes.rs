@@ -202,13 +202,14 @@ impl Engine {
 
     fn way_of(&self, entry: &FlowEntry, direction: Direction, is_error: bool) -> Option<Way> {
         let direction = if entry.is_one_sided() { Direction::Original } else { direction };
-        let way = self.exit.ways.at(entry.way(direction))?;
+        let number = entry.way(direction);
+        let way = self.exit.ways.at(number)?;
         let target = match direction {
             Direction::Original => entry.server,
             Direction::Reply if is_error => entry.client,
             Direction::Reply => entry.translated(direction).destination,
         };
-        let next_hop = self.exit.routes.next_hop_on(way.table, way.interface, target);
+        let next_hop = self.exit.ways.next_hop(number, target);
         let link = match way.layer {
             Layer::Ip => Route::Unneeded,
             Layer::Ethernet(_) => {
