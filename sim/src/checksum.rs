@@ -8,24 +8,45 @@
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
     let (words, rest) = rest.as_chunks::<8>();
-    let mut whole = 0;
+    let mut whole = Words::default();
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
         let [one, two, three, four] = *words else { continue };
-        whole += u128::from(u64::from_ne_bytes(one));
-        whole += u128::from(u64::from_ne_bytes(two));
-        whole += u128::from(u64::from_ne_bytes(three));
-        whole += u128::from(u64::from_ne_bytes(four));
+        whole.add(one);
+        whole.add(two);
+        whole.add(three);
+        whole.add(four);
     }
     for word in words {
-        whole += u128::from(u64::from_ne_bytes(*word));
+        whole.add(*word);
     }
     if !rest.is_empty() {
-        whole += u128::from(rest_of(rest));
+        whole.add(rest_of(rest).to_ne_bytes());
     }
-    #[allow(clippy::cast_possible_truncation, reason = "the parts of the sum, each of which counts alike")]
-    let (sum, is_over) = ((whole >> 64) as u64).overflowing_add(whole as u64);
-    u64::from(u16::from_be(fold(sum + u64::from(is_over))))
+    whole.sum()
+}
+
+/// A sum of bytes that come eight at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Words(u128);
+
+impl Words {
+    /// Adds the next eight bytes.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, bytes: [u8; 8]) {
+        self.0 += u128::from(u64::from_ne_bytes(bytes));
+    }
+
+    /// The [sum] of all of them.
+    #[inline(always)]
+    pub(crate) fn sum(self) -> u64 {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the parts of the sum, each of which counts alike"
+        )]
+        let (sum, is_over) = ((self.0 >> 64) as u64).overflowing_add(self.0 as u64);
+        u64::from(u16::from_be(fold(sum + u64::from(is_over))))
+    }
 }
 
 /// The sum of what is behind the last whole word, as it lies in memory.

@@ -159,7 +159,7 @@ impl Device for SimDevice {
 
     fn forward(&mut self, slot: usize, interface: InterfaceId, range: Range<usize>) -> bool {
         let Some(slot) = self.batch.get_mut(slot) else { return false };
-        slot.packet.range = range;
+        slot.packet.set_range(range);
         slot.leaves_by = Some(interface);
         true
     }

@@ -35,12 +35,45 @@ pub(crate) enum Port {
     Ethernet(usize),
 }
 
+/// The interfaces of the plan as ports of the machine, and the other way round.
+#[derive(Debug)]
+struct Ports {
+    all: Vec<Port>,
+    tuns: Vec<Option<InterfaceId>>,
+    ethernets: Vec<Option<InterfaceId>>,
+}
+
+impl Ports {
+    fn new(all: Vec<Port>) -> Self {
+        let (mut tuns, mut ethernets) = (Vec::new(), Vec::new());
+        for (port, number) in all.iter().zip(0_u16..) {
+            let (numbers, place) = match *port {
+                Port::Tun(place) => (&mut tuns, place),
+                Port::Ethernet(place) => (&mut ethernets, place),
+            };
+            numbers.resize(numbers.len().max(place + 1), None);
+            if let Some(at @ None) = numbers.get_mut(place) {
+                *at = Some(InterfaceId(number));
+            }
+        }
+        Self { all, tuns, ethernets }
+    }
+
+    #[inline]
+    fn interface_at(&self, port: Port) -> Option<InterfaceId> {
+        let (numbers, place) = match port {
+            Port::Tun(place) => (&self.tuns, place),
+            Port::Ethernet(place) => (&self.ethernets, place),
+        };
+        *numbers.get(place)?
+    }
+}
+
 /// The engine on its machine.
 pub(crate) struct ForwarderNode {
     pub(crate) engine: Engine,
     device: SimDevice,
-    /// What each interface of the plan is.
-    ports: Vec<Port>,
+    ports: Ports,
     is_step_due: bool,
     /// When the pending timer event is due.
     pub(crate) timer: Instant,
@@ -65,7 +98,7 @@ impl ForwarderNode {
         Ok(Self {
             engine: Engine::new(plan, guests, now)?,
             device: SimDevice::default(),
-            ports,
+            ports: Ports::new(ports),
             is_step_due: false,
             timer: Instant::NEVER,
             ahead: Duration::ZERO,
@@ -83,9 +116,9 @@ impl ForwarderNode {
     }
 
     /// The number of the plan's interface that is this port of the machine.
+    #[inline]
     pub(crate) fn interface_at(&self, port: Port) -> Option<InterfaceId> {
-        let place = self.ports.iter().position(|known| *known == port)?;
-        u16::try_from(place).ok().map(InterfaceId)
+        self.ports.interface_at(port)
     }
 
     /// A packet has come by an interface of the plan. Gives back one for which there is no room. Whether the loop has
@@ -134,7 +167,7 @@ impl ForwarderNode {
         loop {
             let (interface, packet) = self.device.take()?;
             // The engine only knows interfaces of its plan.
-            if let Some(port) = self.ports.get(interface.index()) {
+            if let Some(port) = self.ports.all.get(interface.index()) {
                 return Some((*port, packet));
             }
         }
@@ -234,7 +267,7 @@ impl ForwarderNode {
     /// Goes on by another plan; the faults tell when the engine refuses it.
     pub(crate) fn reload(&mut self, plan: Plan, guests: Guests, ports: Vec<Port>, now: Instant) {
         match self.engine.apply(plan, guests, now.after(self.ahead)) {
-            Ok(()) => self.ports = ports,
+            Ok(()) => self.ports = Ports::new(ports),
             Err(error) => self.tell(format!("reload: {error}")),
         }
     }

@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::capture::Way as Direction;
 use crate::checker::Checker;
 use crate::kernel::{Kernel, Out, Up};
-use crate::packet::{ETHERNET_BYTES, Packet};
+use crate::packet::Packet;
 use crate::queue::{AnyQueue, EventQueue};
 use crate::trace::Trace;
 use crate::watch::{FrameSeen, Watch};
@@ -236,7 +236,7 @@ impl Net {
 
     /// Lets an event be due at `at`.
     pub(crate) fn schedule(&mut self, at: Instant, event: Event) {
-        self.queue.push(at, Due { event, frame: None });
+        self.queue.push_made(at, || Due { event, frame: None });
     }
 
     /// What is next; the clock goes on to it.
@@ -310,9 +310,7 @@ impl Net {
         match wire.pass(&mut frame, self.now) {
             Passage::Arrives { at: due, again } => {
                 if let Some(again) = again {
-                    self.copied += 1;
-                    let copy = self.copy(&frame);
-                    self.launch(again, at, copy);
+                    self.launch_copy(again, at, &frame);
                 }
                 self.launch(due, at, frame);
             }
@@ -320,10 +318,17 @@ impl Net {
         }
     }
 
-    #[inline]
+    #[cold]
+    fn launch_copy(&mut self, due: Instant, at: Plug, frame: &Packet) {
+        self.copied += 1;
+        let copy = self.copy(frame);
+        self.launch(due, at, copy);
+    }
+
+    #[inline(always)]
     fn launch(&mut self, due: Instant, at: Plug, frame: Packet) {
         self.under_way += 1;
-        self.queue.push(due, Due { event: Event::Arrive { at }, frame: Some(frame) });
+        self.queue.push_made(due, || Due { event: Event::Arrive { at }, frame: Some(frame) });
     }
 
     /// A frame has reached the end of its cable. Gives the machine and its interface, where it is one.
@@ -333,18 +338,13 @@ impl Net {
         let cable = self.cables.get(at.cable())?;
         let [first, second] = &cable.ends;
         let socket = *if at.is_second() { second } else { first };
-        let bytes = frame.bytes();
-        let mut is_sound = frame.is_sound(ETHERNET_BYTES);
         if let Some(checker) = &mut self.checker {
-            checker.frame(self.now, cable, socket, (bytes, &mut is_sound));
+            checker.frame(self.now, cable, socket, &mut frame);
         }
         match socket {
             Socket::Machine { machine, interface } => {
                 self.arrived += 1;
-                self.wire_trace.add(self.now, number(machine), bytes);
-                if is_sound {
-                    frame.note_sound(ETHERNET_BYTES);
-                }
+                self.wire_trace.add(self.now, number(machine), frame.bytes());
                 if self.watch.is_some() {
                     self.show_arrived(machine, interface, &frame);
                 }

@@ -9,9 +9,12 @@ use std::ops::{Deref, DerefMut, Range};
 use evenkeel_engine::device::HEADROOM_BYTES;
 use evenkeel_engine::wire::Protocol;
 
+use crate::net::index;
+
 mod build;
 mod read;
 
+pub(crate) use build::build_summed;
 pub use build::{
     build, icmp_about, icmp_about_with, icmpv6, icmpv6_about, icmpv6_about_with, mend_header,
     port_unreachable,
@@ -44,7 +47,7 @@ pub const TTL: u8 = 64;
 pub struct Packet(Box<Body>);
 
 /// Where nothing is known to be sound: no packet begins there.
-const NOT_KNOWN: Range<usize> = usize::MAX..usize::MAX;
+const NOT_KNOWN: (u32, u32) = (u32::MAX, u32::MAX);
 
 /// What a packet is made of: one line of the processor's cache.
 #[derive(Clone, Debug)]
@@ -52,18 +55,80 @@ const NOT_KNOWN: Range<usize> = usize::MAX..usize::MAX;
 pub struct Body {
     /// The whole buffer.
     buffer: Vec<u8>,
-    /// Where the packet lies in it.
-    pub range: Range<usize>,
+    /// Where the packet lies in it: no buffer is so large that 32 bits are not enough.
+    start: u32,
+    end: u32,
     /// What copies of one packet share while it travels, counted from 1; 0 for one that has not been sent yet.
     pub id: u64,
-    /// Where in the buffer an IP packet lies that is known to be [sound](Packet::is_sound): nothing has been written since
-    /// that was found.
-    sound: Range<usize>,
+    /// Where in the buffer an IP packet lies that is known to be [sound](Sound): nothing has been written since that was
+    /// found.
+    sound: (u32, u32),
+    /// What its headers say.
+    said: Sound,
+}
+
+/// What the headers of an IP packet say that is known to be sound: IPv4 without options and not in pieces, with TCP or UDP
+/// behind it, whose lengths are right and whose checksums, of which UDP has one, add up. Who reads what has been found here
+/// need not look at the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sound {
+    /// The source first.
+    addresses: u64,
+    /// Ports, flags of TCP, protocol, and sixteen bits of nothing.
+    rest: u64,
+}
+
+impl Sound {
+    /// What headers with these addresses and ports say; each pair in the order of the wire.
+    #[inline(always)]
+    pub(crate) const fn new(addresses: u64, ports: u32, protocol: u8, flags: Flags) -> Self {
+        Self { addresses, rest: (ports as u64) << 32 | (flags.0 as u64) << 24 | (protocol as u64) << 16 }
+    }
+
+    /// Source and destination address.
+    #[inline(always)]
+    pub(crate) const fn addresses(self) -> u64 {
+        self.addresses
+    }
+
+    /// Ports, then nothing, then the protocol, then sixteen bits of nothing: with the addresses, all that tells flows apart.
+    #[inline(always)]
+    pub(crate) const fn ports_and_protocol(self) -> u64 {
+        self.rest & 0xffff_ffff_00ff_0000
+    }
+
+    /// The protocol.
+    #[inline(always)]
+    pub(crate) const fn protocol(self) -> Protocol {
+        Protocol((self.rest >> 16).to_le_bytes()[0])
+    }
+
+    /// The flags of TCP; of UDP, none.
+    #[inline(always)]
+    pub(crate) const fn flags(self) -> Flags {
+        Flags((self.rest >> 24).to_le_bytes()[0])
+    }
+
+    /// Who sends.
+    #[inline(always)]
+    pub(crate) const fn source(self) -> End {
+        let [_, _, _, _, a, b, c, d] = (self.addresses >> 32).to_be_bytes();
+        let [.., high, low] = (self.rest >> 48).to_be_bytes();
+        End { address: Ipv4Addr::new(a, b, c, d), port: u16::from_be_bytes([high, low]) }
+    }
+
+    /// To whom.
+    #[inline(always)]
+    pub(crate) const fn destination(self) -> End {
+        let [_, _, _, _, a, b, c, d] = self.addresses.to_be_bytes();
+        let [.., high, low] = (self.rest >> 32).to_be_bytes();
+        End { address: Ipv4Addr::new(a, b, c, d), port: u16::from_be_bytes([high, low]) }
+    }
 }
 
 impl Default for Body {
     fn default() -> Self {
-        Self { buffer: Vec::new(), range: 0..0, id: 0, sound: NOT_KNOWN }
+        Self { buffer: Vec::new(), start: 0, end: 0, id: 0, sound: NOT_KNOWN, said: Sound::default() }
     }
 }
 
@@ -97,7 +162,7 @@ impl Packet {
     pub fn of_length(used: Self, bytes: usize) -> Self {
         let mut packet = used.emptied(HEADROOM_BYTES);
         packet.buffer_mut().resize(HEADROOM_BYTES + bytes, 0);
-        packet.range.end = packet.buffer.len();
+        packet.end = short(packet.buffer.len());
         packet
     }
 
@@ -105,7 +170,7 @@ impl Packet {
     #[must_use]
     pub fn emptied(mut self, room: usize) -> Self {
         set_length(&mut self.buffer, room);
-        self.range = room..room;
+        (self.start, self.end) = (short(room), short(room));
         self.id = 0;
         self.sound = NOT_KNOWN;
         self
@@ -115,14 +180,58 @@ impl Packet {
     pub fn extend(&mut self, bytes: &[u8]) {
         let buffer = self.buffer_mut();
         buffer.extend_from_slice(bytes);
-        self.range.end = self.buffer.len();
+        self.end = short(self.buffer.len());
     }
 
     /// The bytes of the packet.
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.range.start..self.range.end).unwrap_or_else(|| beyond())
+        self.buffer.get(self.range()).unwrap_or_else(|| beyond())
+    }
+
+    /// Where it lies in its buffer.
+    #[must_use]
+    #[inline]
+    pub fn range(&self) -> Range<usize> {
+        index(self.start)..index(self.end)
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.range().len()
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start >= self.end
+    }
+
+    /// Lets it lie elsewhere in its buffer.
+    #[inline]
+    pub fn set_range(&mut self, range: Range<usize>) {
+        (self.start, self.end) = (short(range.start), short(range.end));
+    }
+
+    /// Takes bytes off in front, as far as there are any.
+    #[inline]
+    pub fn take_front(&mut self, bytes: usize) {
+        self.start = self.start.saturating_add(short(bytes)).min(self.end);
+    }
+
+    /// Takes bytes into it that lie before it in the buffer, as far as there are any.
+    #[inline]
+    pub fn grow_front(&mut self, bytes: usize) {
+        self.start = self.start.saturating_sub(short(bytes));
+    }
+
+    /// Cuts off what is behind its first `bytes` bytes.
+    #[inline]
+    pub fn cut_to(&mut self, bytes: usize) {
+        self.end = self.end.min(self.start.saturating_add(short(bytes)));
     }
 
     /// The bytes of the packet, to be changed.
@@ -137,7 +246,7 @@ impl Packet {
     #[inline]
     pub(crate) fn bytes_mut_soundly(&mut self) -> &mut [u8] {
         let body = &mut *self.0;
-        body.buffer.get_mut(body.range.start..body.range.end).unwrap_or_else(|| beyond_mut())
+        body.buffer.get_mut(index(body.start)..index(body.end)).unwrap_or_else(|| beyond_mut())
     }
 
     /// The whole buffer, to be changed.
@@ -152,21 +261,21 @@ impl Packet {
     #[must_use]
     #[inline]
     pub(crate) fn parts_mut(&mut self) -> (Range<usize>, &mut Vec<u8>) {
-        (self.range.clone(), self.buffer_mut())
+        (self.range(), self.buffer_mut())
     }
 
-    /// Whether what lies behind the first `skipped` bytes is an IPv4 packet without options and not in pieces, of TCP or
-    /// UDP, whose lengths are right and whose checksums, of which UDP has one, add up; and that has been found before, or
-    /// was built so.
-    #[inline]
-    pub(crate) fn is_sound(&self, skipped: usize) -> bool {
-        self.sound.start == self.range.start + skipped && self.sound.end == self.range.end
+    /// What the IP packet says that lies behind the first `skipped` bytes, where it has been found to be sound, or was
+    /// built so, and nobody has written to it since.
+    #[inline(always)]
+    pub(crate) fn sound(&self, skipped: usize) -> Option<Sound> {
+        (self.sound == (self.start.wrapping_add(short(skipped)), self.end)).then_some(self.said)
     }
 
-    /// What lies behind the first `skipped` bytes has been found to be sound.
+    /// What lies behind the first `skipped` bytes has been found to be sound, and to say this.
     #[inline]
-    pub(crate) fn note_sound(&mut self, skipped: usize) {
-        self.sound = self.range.start + skipped..self.range.end;
+    pub(crate) fn note_sound(&mut self, skipped: usize, said: Sound) {
+        self.sound = (self.start.wrapping_add(short(skipped)), self.end);
+        self.said = said;
     }
 }
 
@@ -320,6 +429,12 @@ fn set_length(buffer: &mut Vec<u8>, bytes: usize) {
     buffer.resize(bytes, 0);
 }
 
+/// A place in a buffer as packets keep it.
+#[inline]
+fn short(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
 /// A length as it counts in a pseudo-header.
 #[inline]
 fn wide(length: usize) -> u64 {
@@ -358,26 +473,26 @@ mod tests {
         for header in [Header::Tcp(SEGMENT), Header::Udp] {
             for length in [0, 1, 64, 1_460] {
                 let packet = built(header, length);
-                assert!(packet.is_sound(0) && !packet.is_sound(1));
+                assert!(packet.sound(0).is_some() && packet.sound(1).is_none());
                 assert_eq!(view_of(&packet), view(packet.bytes()));
                 let touches: [fn(&mut Packet); 4] = [
-                    |packet| packet.range.end -= 1,
-                    |packet| packet.range.start += 1,
+                    |packet| packet.cut_to(packet.len() - 1),
+                    |packet| packet.take_front(1),
                     |packet| packet.bytes_mut()[15] ^= 1,
                     |packet| packet.buffer_mut()[HEADROOM_BYTES + 25] ^= 1,
                 ];
                 for touch in touches {
                     let mut other = packet.clone();
                     touch(&mut other);
-                    assert!(!other.is_sound(0));
+                    assert_eq!(other.sound(0), None);
                     assert!(view_of(&other).is_err());
                 }
-                assert!(!packet.emptied(0).is_sound(0) && !Packet::default().is_sound(0));
+                assert_eq!((packet.emptied(0).sound(0), Packet::default().sound(0)), (None, None));
             }
         }
         let (from, to) = (Ipv6Addr::from_bits(1), Ipv6Addr::from_bits(2));
         let ends = (End { address: from, port: 1 }, End { address: to, port: 2 });
-        assert!(!build(Packet::default(), ends, Header::Udp, 8, |_| {}).is_sound(0));
+        assert_eq!(build(Packet::default(), ends, Header::Udp, 8, |_| {}).sound(0), None);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 
 use std::net::IpAddr;
 
+use crate::checksum::{Words, sum};
+
 /// Bytes of a head.
 pub const HEAD_BYTES: u32 = 16;
 /// The largest message of a TCP exchange: what a simulated window of patterns costs nothing for, and what
@@ -124,6 +126,28 @@ impl Message {
             *byte = self.byte(index);
         }
         self.write_words(self.word_behind(offset, start.len()), rest);
+    }
+
+    /// Writes the whole message into `place`, which is as long, and gives its [`sum`].
+    #[inline]
+    pub(crate) fn write_whole(&self, place: &mut [u8]) -> u64 {
+        let length = place.len();
+        let Some((head, rest)) = place.split_first_chunk_mut::<16>().filter(|_| length.is_multiple_of(8))
+        else {
+            self.write(0, place);
+            return sum(place);
+        };
+        *head = self.head_bytes();
+        let mut whole = Words::default();
+        let (halves, _) = head.as_chunks();
+        halves.iter().for_each(|half| whole.add(*half));
+        let mut pattern = Pattern::new(self.head.pattern, HEAD_BYTES / 8);
+        let (words, _) = rest.as_chunks_mut();
+        for word in words {
+            *word = pattern.next().to_le_bytes();
+            whole.add(*word);
+        }
+        whole.sum()
     }
 
     /// Writes the words of the pattern from `first` on.
@@ -281,6 +305,17 @@ mod tests {
         }
         whole[700] ^= 1;
         assert!(!message.matches(0, &whole));
+    }
+
+    #[test]
+    fn a_message_that_is_written_whole_is_the_one_that_is_written_in_pieces() {
+        for length in 0..200 {
+            let message = Message::request(length, 64, 7);
+            let (mut whole, mut pieces) = (vec![0; length as usize], vec![0; length as usize]);
+            let summed = message.write_whole(&mut whole);
+            message.write(0, &mut pieces);
+            assert_eq!((summed, &whole), (sum(&pieces), &pieces), "{length}");
+        }
     }
 
     #[test]

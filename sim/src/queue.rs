@@ -4,7 +4,7 @@
 //! Two queues with the same order: [`HeapQueue`] is the plain reference, [`WheelQueue`] the fast one. A test
 //! holds them against each other.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt::Debug;
 
@@ -14,6 +14,15 @@ use evenkeel_engine::Instant;
 pub trait EventQueue<E>: Debug {
     /// Puts in an event that is due at `at`; a time before the last popped one counts as that one.
     fn push(&mut self, at: Instant, event: E);
+
+    /// The same with an event that is made where it will lie, where the queue can do so: what is put together somewhere else
+    /// in small pieces, and moved in large ones, stops the processor.
+    fn push_made(&mut self, at: Instant, make: impl FnOnce() -> E)
+    where
+        Self: Sized,
+    {
+        self.push(at, make());
+    }
 
     /// Takes the next event out of the order, and gives its time, and the place where it lies to be taken from; what is left
     /// there is lost.
@@ -124,6 +133,14 @@ impl<E: Debug> EventQueue<E> for AnyQueue<E> {
     }
 
     #[inline(always)]
+    fn push_made(&mut self, at: Instant, make: impl FnOnce() -> E) {
+        match self {
+            Self::Wheel(wheel) => wheel.push_made(at, make),
+            Self::Heap(heap) => heap.push(at, make()),
+        }
+    }
+
+    #[inline(always)]
     fn pop_place(&mut self) -> Option<(Instant, &mut Option<E>)> {
         match self {
             Self::Wheel(wheel) => wheel.pop_place(),
@@ -182,19 +199,19 @@ impl<E> Pool<E> {
 
     /// Puts in an entry that leads on to none.
     #[inline(always)]
-    fn put(&mut self, entry: Entry<E>) -> Number {
+    fn put(&mut self, (time, sequence): (u64, u64), make: impl FnOnce() -> E) -> Number {
         if self.free == NONE {
             self.grow();
         }
         let number = self.free;
         let Some(cell) = self.cells.get_mut(index(number)) else { return NONE };
         self.free = cell.next;
-        cell.time = entry.time;
-        cell.sequence = entry.sequence;
+        cell.time = time;
+        cell.sequence = sequence;
         cell.next = NONE;
-        // Nearly always, the event has been taken; said this way, nothing has to be dropped for most that come.
-        if let Some(held) = cell.event.replace(entry.event) {
-            lost(held);
+        match &mut cell.event {
+            place @ None => *place = Some(make()),
+            held @ Some(_) => lost(held, make()),
         }
         number
     }
@@ -234,10 +251,10 @@ impl<E> Pool<E> {
     }
 }
 
-/// Nobody has taken this event when it came out.
+/// Nobody has taken the event that was there when it came out.
 #[cold]
-fn lost<E>(held: E) {
-    drop(held);
+fn lost<E>(held: &mut Option<E>, event: E) {
+    *held = Some(event);
 }
 
 /// One wheel: slots in the order of time, each with the entry that came last, which leads to those before it; and a bit
@@ -312,8 +329,8 @@ pub struct WheelQueue<E> {
     pool: Pool<E>,
     /// Events that are due at once: those of now that came while it was now, in their order.
     urgent: VecDeque<Number>,
-    /// Events of the current slot and before, in their order.
-    near: VecDeque<Number>,
+    /// Events of the current slot and before; the first of them is last.
+    near: Vec<Number>,
     fine: Wheel,
     coarse: Wheel,
     /// By the number of their block of four seconds, the last that came.
@@ -330,7 +347,7 @@ impl<E> Default for WheelQueue<E> {
         Self {
             pool: Pool::new(),
             urgent: VecDeque::new(),
-            near: VecDeque::new(),
+            near: Vec::new(),
             fine: Wheel::default(),
             coarse: Wheel::default(),
             far: BTreeMap::new(),
@@ -346,7 +363,7 @@ impl<E: Debug> WheelQueue<E> {
     /// Whether the next entry is one that came for now. What was put in for now before it was now comes before it.
     #[inline(always)]
     fn has_urgent(&self) -> bool {
-        !self.urgent.is_empty() && self.near.front().is_none_or(|near| self.pool.key(*near).0 > self.now)
+        !self.urgent.is_empty() && self.near.last().is_none_or(|near| self.pool.key(*near).0 > self.now)
     }
 
     /// Whether an entry of this time belongs into a slot of the fine wheel.
@@ -361,9 +378,8 @@ impl<E: Debug> WheelQueue<E> {
         let key = self.pool.key(number);
         let (time, _) = key;
         if time >> FINE_BITS <= self.current >> FINE_BITS {
-            // Most that come are last of all, or nearly first; a deque moves the shorter side.
             let pool = &self.pool;
-            let at = self.near.partition_point(|other| pool.key(*other) < key);
+            let at = self.near.partition_point(|other| pool.key(*other) > key);
             return self.near.insert(at, number);
         }
         let slot = if self.is_fine(time) {
@@ -391,11 +407,11 @@ impl<E: Debug> WheelQueue<E> {
                     return Some(last);
                 }
                 // They come out from the last to the first, and have mostly come in their order.
-                self.near.push_front(last);
+                self.near.push(last);
                 let mut behind = self.pool.key(last);
                 let mut is_sorted = true;
                 while rest != NONE {
-                    self.near.push_front(rest);
+                    self.near.push(rest);
                     let key = self.pool.key(rest);
                     is_sorted &= key < behind;
                     behind = key;
@@ -403,9 +419,9 @@ impl<E: Debug> WheelQueue<E> {
                 }
                 if !is_sorted {
                     let pool = &self.pool;
-                    self.near.make_contiguous().sort_unstable_by_key(|number| pool.key(*number));
+                    self.near.sort_unstable_by_key(|number| Reverse(pool.key(*number)));
                 }
-                return self.near.pop_front();
+                return self.near.pop();
             }
             let mut moving = NONE;
             if let Some(next) = self.coarse.next_occupied(place(self.current, COARSE_BITS)) {
@@ -424,7 +440,7 @@ impl<E: Debug> WheelQueue<E> {
                 moving = next;
             }
             // What is due in the first slot of what has been moved is near now.
-            if let Some(first) = self.near.pop_front() {
+            if let Some(first) = self.near.pop() {
                 return Some(first);
             }
         }
@@ -443,11 +459,16 @@ fn index(number: Number) -> usize {
 impl<E: Debug> EventQueue<E> for WheelQueue<E> {
     #[inline(always)]
     fn push(&mut self, at: Instant, event: E) {
+        self.push_made(at, || event);
+    }
+
+    #[inline(always)]
+    fn push_made(&mut self, at: Instant, make: impl FnOnce() -> E) {
         self.sequence += 1;
         self.len += 1;
         let time = at.as_nanos().max(self.now);
         // Put in before it is sorted in, so that it is written where it will lie and nowhere else.
-        let number = self.pool.put(Entry { time, sequence: self.sequence, event });
+        let number = self.pool.put((time, self.sequence), make);
         if time == self.now {
             self.urgent.push_back(number);
         } else if self.is_fine(time)
@@ -463,7 +484,7 @@ impl<E: Debug> EventQueue<E> for WheelQueue<E> {
     fn pop_place(&mut self) -> Option<(Instant, &mut Option<E>)> {
         let number = if self.has_urgent() {
             self.urgent.pop_front()?
-        } else if let Some(number) = self.near.pop_front() {
+        } else if let Some(number) = self.near.pop() {
             number
         } else {
             self.advance()?

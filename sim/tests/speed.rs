@@ -110,6 +110,7 @@ fn say_packets(between: Between, queue: Queue, is_unchecked: bool, bar: &str) {
 #[ignore = "a measurement: make bench-sim"]
 fn packets_a_second_otherwise() {
     say_packets(Between::Cables, Queue::Heap, false, "-");
+    say_packets(Between::Ports, Queue::Wheel, false, "-");
     say_packets(Between::Switches, Queue::Wheel, false, "-");
     let figures = measure(&reference(Between::Cables, &datagrams(400_000, 1)), Queue::Wheel, false);
     say("UDP 64 B, a new flow for each request", figures.packets / figures.seconds / 1e6, "M packets/s", "-");
@@ -119,7 +120,17 @@ fn packets_a_second_otherwise() {
 #[test]
 #[ignore = "a measurement: the page on speed says how, under valgrind"]
 fn instructions_of_packets() {
-    let scenario = reference(Between::Cables, &datagrams(80, 250));
+    instructions(Between::Cables);
+}
+
+#[test]
+#[ignore = "a measurement: the page on speed says how, under valgrind"]
+fn instructions_of_packets_at_ports() {
+    instructions(Between::Ports);
+}
+
+fn instructions(between: Between) {
+    let scenario = reference(between, &datagrams(80, 250));
     let outcome = run(&scenario, native_equipment(&scenario, 1), Options::default()).unwrap();
     let packets: u64 = outcome.hosts.iter().map(|host| host.counts.received).sum();
     println!("{packets} packets, {} events, wire hash {}", outcome.events, outcome.wire_hash);

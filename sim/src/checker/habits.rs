@@ -12,18 +12,61 @@ use super::ring::Place;
 use crate::checksum::{adds_up, finish, sum};
 use crate::index::hash_pair;
 use crate::net::{index, number};
-use crate::packet::{AnyEnd, End, Flags, TCP_BYTES};
+use crate::packet::{AnyEnd, End, Flags, Sound, TCP_BYTES};
 
 /// The fewest and the most rows of two ways each that are remembered, powers of two: a call has one way for each hop and
 /// direction.
 const ROWS_MIN: usize = 32;
 const ROWS_MAX: usize = 2_048;
-/// Bytes of the headers of Ethernet, of IPv4 without options, and of UDP.
+/// Bytes of the stations in the header of Ethernet, of the whole of it, of IPv4 without options, and of UDP.
+const STATIONS_BYTES: usize = 12;
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const UDP_BYTES: usize = 8;
 /// The port of generic UDP encapsulation: such a packet may be the outside of another one.
 const GUE_PORT: u16 = 6_080;
+
+/// What the headers of a frame in the middle of a call say, as far as they tell that it is one.
+#[inline(always)]
+pub(super) fn read(frame: &[u8]) -> Option<Sound> {
+    let [
+        t0,
+        t1,
+        first,
+        _,
+        _,
+        _,
+        _,
+        _,
+        f0,
+        f1,
+        _,
+        protocol,
+        _,
+        _,
+        a0,
+        a1,
+        a2,
+        a3,
+        a4,
+        a5,
+        a6,
+        a7,
+        p0,
+        p1,
+        p2,
+        p3,
+    ] = *frame.get(STATIONS_BYTES..)?.first_chunk()?;
+    let is_plain = (t0, t1, first) == (0x08, 0x00, 0x45) && (f0 & 0x3f, f1) == (0, 0);
+    let flags = match Protocol(protocol) {
+        Protocol::TCP => Flags(*frame.get(ETHERNET_BYTES + IPV4_BYTES + 13)?),
+        Protocol::UDP => Flags::default(),
+        _ => return None,
+    };
+    let addresses = u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
+    let ports = u32::from_be_bytes([p0, p1, p2, p3]);
+    is_plain.then(|| Sound::new(addresses, ports, protocol, flags))
+}
 
 /// Everything that a habit depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,69 +82,18 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// That of a frame in the middle of a call, as far as headers tell.
+    /// That of a frame whose headers say this, where it is in the middle of a call.
     #[inline(always)]
-    pub(super) fn read(frame: &[u8], machine: usize, interface: usize) -> Option<Self> {
-        let [
-            s0,
-            s1,
-            s2,
-            s3,
-            s4,
-            s5,
-            s6,
-            s7,
-            s8,
-            s9,
-            s10,
-            s11,
-            t0,
-            t1,
-            first,
-            _,
-            _,
-            _,
-            _,
-            _,
-            f0,
-            f1,
-            _,
-            protocol,
-            _,
-            _,
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            a6,
-            a7,
-            p0,
-            p1,
-            p2,
-            p3,
-            _,
-            _,
-            _,
-            _,
-        ] = *frame.first_chunk::<{ ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES }>()?;
-        let is_plain = (t0, t1, first) == (0x08, 0x00, 0x45) && (f0 & 0x3f, f1) == (0, 0);
-        let is_middle = match Protocol(protocol) {
-            Protocol::TCP => {
-                let flags = Flags(*frame.get(ETHERNET_BYTES + IPV4_BYTES + 13)?);
-                ![Flags::SYN, Flags::FIN, Flags::RST].iter().any(|flag| flags.has(*flag))
-            }
-            Protocol::UDP => u16::from_be_bytes([p2, p3]) != GUE_PORT,
-            _ => false,
-        };
+    pub(super) fn of(frame: &[u8], said: Sound, machine: usize, interface: usize) -> Option<Self> {
+        let [s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11] = *frame.first_chunk::<STATIONS_BYTES>()?;
+        let is_middle = said.flags().0 & (Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0) == 0
+            && (said.protocol() == Protocol::TCP || said.destination().port != GUE_PORT);
         let interface = u16::try_from(interface).ok()?;
-        let ports = u64::from(u32::from_be_bytes([p0, p1, p2, p3]));
-        let end = u64::from(u32::from_be_bytes([s8, s9, s10, s11]));
-        (is_plain && is_middle).then(|| Self {
-            addresses: u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            ports: ports << 32 | u64::from(protocol) << 16 | u64::from(interface),
-            stations: u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
+        let end = u64::from(u32::from_ne_bytes([s8, s9, s10, s11]));
+        is_middle.then(|| Self {
+            addresses: said.addresses(),
+            ports: said.ports_and_protocol() | u64::from(interface),
+            stations: u64::from_ne_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
             rest: end << 32 | u64::from(number(machine)),
         })
     }
@@ -143,7 +135,7 @@ impl Path {
 
 /// How long the packet in a frame of some [`Path`] is, where it is whole, as a host would find it. Lengths and checksums
 /// that are only unusual are for the long way.
-#[inline]
+#[inline(always)]
 pub(super) fn whole_length(frame: &[u8]) -> Option<usize> {
     let (header, rest) = frame.get(ETHERNET_BYTES..)?.split_first_chunk()?;
     let [_, _, t0, t1, _, _, _, _, _, protocol, _, _, a0, a1, a2, a3, a4, a5, a6, a7]: [u8; IPV4_BYTES] =

@@ -45,7 +45,7 @@ use serde::Serialize;
 
 use crate::host::Cause;
 use crate::net::{Cable, Socket};
-use crate::packet::{self, AnyEnd, ETHERNET_BYTES, Flags, Segment, Transport, Unusable, View};
+use crate::packet::{self, AnyEnd, ETHERNET_BYTES, Flags, Packet, Segment, Transport, Unusable, View};
 use arp::Claim;
 pub use blame::BreakCause;
 pub(crate) use blame::{History, Witness};
@@ -56,6 +56,16 @@ use names::Known;
 pub(crate) use names::Names;
 use ring::Place;
 use tuples::{Reuse, Tuples};
+
+/// Whether a frame is like others before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usual {
+    No,
+    /// It is, and its packet is whole, but does not fill it.
+    Whole,
+    /// It is, and its packet is sound and fills it.
+    Sound,
+}
 
 /// Sentences that are kept; the first ones say most.
 const FINDINGS_MAX: usize = 64;
@@ -294,10 +304,10 @@ impl Checker {
         now: Instant,
         machine: usize,
         path: &Path,
-        (frame, is_sound): (&[u8], &mut bool),
-    ) -> bool {
-        let Some(Habit { deed, call }) = self.habits.find(path) else { return false };
-        let Some(call) = self.calls.at_mut(*call) else { return false };
+        (frame, is_sound): (&[u8], bool),
+    ) -> Usual {
+        let Some(Habit { deed, call }) = self.habits.find(path) else { return Usual::No };
+        let Some(call) = self.calls.at_mut(*call) else { return Usual::No };
         let here = Whom::machine(machine);
         let is_known_forwarder = call.forwarder == here;
         let is_usual = match deed {
@@ -310,11 +320,14 @@ impl Checker {
         // A datagram of a call that is over starts the next one.
         let is_going_on = !deed.is_request() || path.protocol() == Protocol::TCP || !call.is_over;
         if !is_usual || !is_going_on {
-            return false;
+            return Usual::No;
         }
-        if !*is_sound {
-            let Some(length) = habits::whole_length(frame) else { return false };
-            *is_sound = frame.len() == ETHERNET_BYTES + length;
+        let mut found = Usual::Sound;
+        if !is_sound {
+            let Some(length) = habits::whole_length(frame) else { return Usual::No };
+            if frame.len() != ETHERNET_BYTES + length {
+                found = Usual::Whole;
+            }
         }
         call.touch(now);
         if deed.is_request() {
@@ -322,7 +335,7 @@ impl Checker {
         } else {
             call.answers_at = here;
         }
-        true
+        found
     }
 
     /// Looks at a packet in full, and remembers whose the next ones of its path are.
@@ -516,23 +529,24 @@ impl Checker {
     /// A frame has arrived at a machine or a switch. Whether its packet is known to be sound is found out where it has to
     /// be. Nothing that is done here has an influence on the run.
     #[inline]
-    pub(crate) fn frame(
-        &mut self,
-        now: Instant,
-        cable: &Cable,
-        at: Socket,
-        (frame, is_sound): (&[u8], &mut bool),
-    ) {
-        let path = match at {
-            Socket::Machine { machine, interface } => Path::read(frame, machine, interface),
-            Socket::Switch { .. } => None,
+    pub(crate) fn frame(&mut self, now: Instant, cable: &Cable, at: Socket, packet: &mut Packet) {
+        let frame = packet.bytes();
+        let Socket::Machine { machine, interface } = at else {
+            return self.look(now, cable, at, (frame, None));
         };
-        if let (Some(path), Socket::Machine { machine, .. }) = (&path, at)
-            && self.is_usual(now, machine, path, (frame, is_sound))
-        {
-            return;
+        let known = packet.sound(ETHERNET_BYTES);
+        let said = known.or_else(|| habits::read(frame));
+        let path = said.and_then(|said| Path::of(frame, said, machine, interface));
+        let Some(path) = path else { return self.look(now, cable, at, (frame, None)) };
+        match self.is_usual(now, machine, &path, (frame, known.is_some())) {
+            Usual::Sound if known.is_none() => {
+                if let Some(said) = said {
+                    packet.note_sound(ETHERNET_BYTES, said);
+                }
+            }
+            Usual::Sound | Usual::Whole => {}
+            Usual::No => self.look(now, cable, at, (frame, Some(path))),
         }
-        self.look(now, cable, at, (frame, path));
     }
 
     /// Looks at a frame that is not like others, or of which that is not known.

@@ -6,7 +6,7 @@ use evenkeel_engine::plan::{
 };
 
 use super::*;
-use crate::packet::{AnyEnd, End, Header, Packet};
+use crate::packet::{AnyEnd, End, Header};
 use crate::payload::Message;
 use crate::random::Stream;
 use crate::wires::{Quality, Wire};
@@ -356,14 +356,20 @@ fn habits_change_nothing_that_is_seen_or_found() {
             let (machine, frame) = drawn(&mut draw);
             let over = client(u16::try_from(1 + draw.below(3)).unwrap());
             let is_over = draw.below(20) == 0;
-            let path = Path::read(&frame, machine, 0);
+            let path = habits::read(&frame).and_then(|said| Path::of(&frame, said, machine, 0));
             hits += usize::from(path.is_some_and(|path| usual.habits.find(&path).is_some()));
             thorough.habits = Habits::default();
             for checker in [&mut usual, &mut thorough] {
                 let socket = Socket::Machine { machine, interface: 0 };
-                let mut is_sound = false;
-                checker.frame(at(second / 4), &cable(machine), socket, (&frame, &mut is_sound));
-                assert!(!is_sound || packet::view(&frame[14..]).is_ok(), "{frame:?}");
+                let mut packet = Packet::copied_into(Packet::default(), &frame);
+                checker.frame(at(second / 4), &cable(machine), socket, &mut packet);
+                if let Some(said) = packet.sound(14) {
+                    let view = packet::view(&frame[14..]).unwrap();
+                    assert_eq!(
+                        (view.source, view.destination),
+                        (said.source().any(), said.destination().any())
+                    );
+                }
                 if is_over {
                     checker.ended(CLIENT, Some((Protocol::UDP, over)), None, &|_| Witness::default());
                 }

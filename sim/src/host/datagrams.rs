@@ -95,7 +95,8 @@ impl Host {
         message: &Message,
     ) {
         let length = usize::try_from(message.len()).unwrap_or(0).min(packet::MTU_BYTES);
-        let packet = packet::build(way.buffer(), ends, Header::Udp, length, |place| message.write(0, place));
+        let packet =
+            packet::build_summed(way.buffer(), ends, Header::Udp, length, |place| message.write_whole(place));
         self.send(way, packet);
     }
 }

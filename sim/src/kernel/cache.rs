@@ -20,6 +20,7 @@ use super::ip::Head;
 use super::routes::{DeviceId, PortsRead};
 use crate::index::{hash, hash_pair};
 use crate::net::index;
+use crate::packet::Sound;
 
 /// Rows of a new cache: a host with a few peers needs no more.
 const ROWS_MIN: usize = 8;
@@ -72,13 +73,13 @@ pub(super) struct PlainKey {
 }
 
 impl PlainKey {
-    /// That of a header without options and the ports behind it, which are the lower half of `ports`.
+    /// That of what the headers of a sound packet say.
     #[inline(always)]
-    pub(super) fn read(addresses: u64, protocol: u8, ports: u64, inlet: DeviceId) -> Self {
-        Self { addresses, rest: ports << 32 | u64::from(protocol) << 16 | u64::from(inlet) }
+    pub(super) fn said(said: Sound, inlet: DeviceId) -> Self {
+        Self { addresses: said.addresses(), rest: said.ports_and_protocol() | u64::from(inlet) }
     }
 
-    /// The same of a header that has been read.
+    /// The same of a header that has been read here.
     #[inline]
     pub(super) fn of(head: &Head, inlet: DeviceId) -> Self {
         let (source, destination) = (head.source.v4_bits(), head.destination.v4_bits());

@@ -93,7 +93,7 @@ impl Kernel {
     fn add_piece(&mut self, place: usize, packet: Packet, head: &Head, out: &mut Out) -> Option<Packet> {
         let fragment = head.fragment?;
         let assembly = self.assemblies.all.get_mut(place)?;
-        let (start, length) = (usize::from(fragment.offset), packet.range.len() - head.offset);
+        let (start, length) = (usize::from(fragment.offset), packet.len() - head.offset);
         let end = start + length;
         let same = assembly.pieces.get(&start).map(|piece| piece.part().len());
         if same == Some(length) {
@@ -191,7 +191,7 @@ impl Kernel {
 
 /// Makes the first fragment's header that of the whole packet.
 fn make_whole(packet: &mut Packet) {
-    let length = packet.range.len();
+    let length = packet.len();
     let is_v4 = packet.bytes().first().is_some_and(|first| first >> 4 == 4);
     if is_v4 {
         let total = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
@@ -209,7 +209,7 @@ fn make_whole(packet: &mut Packet) {
         *place = following;
     }
     packet.bytes_mut().copy_within(..at, FRAGMENT_BYTES);
-    packet.range.start += FRAGMENT_BYTES;
+    packet.take_front(FRAGMENT_BYTES);
     let behind = u16::try_from(length - FRAGMENT_BYTES - V6_BYTES).unwrap_or(u16::MAX).to_be_bytes();
     if let [_, _, _, _, l0, l1, ..] = packet.bytes_mut() {
         [*l0, *l1] = behind;
@@ -251,7 +251,7 @@ fn cut_v4(packet: &Packet, mtu: usize, out: &mut Out) -> Vec<Packet> {
         piece.id = packet.id;
         piece.extend(header);
         piece.extend(part);
-        let total = u16::try_from(piece.range.len()).unwrap_or(u16::MAX).to_be_bytes();
+        let total = u16::try_from(piece.len()).unwrap_or(u16::MAX).to_be_bytes();
         let offset = first_offset + u16::try_from(index * room / 8).unwrap_or(0);
         let more = if index + 1 < count { 0x2000 } else { was_more };
         if let [_, _, t0, t1, _, _, f0, f1, ..] = piece.bytes_mut() {

@@ -194,7 +194,7 @@ impl Kernel {
         let (kind, code) = if is_v4 { refusal.kind_v4() } else { refusal.kind_v6() };
         let rest = if let Refusal::TooBig(mtu) = refusal { u32::from(mtu) } else { 0 };
         let mut packet = out.buffer().emptied(HEADROOM_BYTES + header_bytes);
-        packet.range.start = HEADROOM_BYTES;
+        packet.grow_front(header_bytes);
         packet.extend(&[kind, code, 0, 0]);
         packet.extend(&rest.to_be_bytes());
         packet.extend(quoted);
@@ -267,7 +267,7 @@ impl Kernel {
         let is_v4 = head.is_v4();
         let header_bytes = ip::header_bytes(head.source);
         // Options are not taken over.
-        crate::wires::frame::take_front(&mut packet, head.offset - header_bytes);
+        packet.take_front(head.offset - header_bytes);
         let traffic = if is_v4 { ip::traffic(packet.bytes()) } else { 0 };
         if let Some(kind) = packet.bytes_mut().get_mut(header_bytes) {
             *kind = if is_v4 { 0 } else { 129 };

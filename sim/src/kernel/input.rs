@@ -365,7 +365,7 @@ impl Kernel {
             self.refuse(now, Refusal::TtlExceeded, packet, out);
             return Err(KernelDrop::TtlExceeded);
         }
-        if packet.range.len() > usize::from(mtu) && !head.may_fragment {
+        if packet.len() > usize::from(mtu) && !head.may_fragment {
             self.refuse(now, Refusal::TooBig(mtu), packet, out);
             return Err(KernelDrop::TooBig);
         }
@@ -448,7 +448,7 @@ impl Kernel {
     }
 
     pub(super) fn hand_to_tun(&mut self, tun: usize, packet: Packet, mtu: u16, out: &mut Out) -> Option<Up> {
-        if packet.range.len() > usize::from(mtu) {
+        if packet.len() > usize::from(mtu) {
             let mut pieces = self.cut(&packet, mtu, out);
             out.recycle(packet);
             let last = pieces.pop();

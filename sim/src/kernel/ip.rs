@@ -69,7 +69,7 @@ pub(super) fn read(packet: &mut Packet) -> Result<Head, KernelDrop> {
 #[inline]
 pub(super) fn read_v4(packet: &mut Packet) -> Result<Head, KernelDrop> {
     let (head, total) = parse_v4(packet.bytes())?;
-    packet.range.end = packet.range.start + total;
+    packet.cut_to(total);
     Ok(head)
 }
 
@@ -77,7 +77,7 @@ pub(super) fn read_v4(packet: &mut Packet) -> Result<Head, KernelDrop> {
 /// end.
 pub(super) fn read_v6(packet: &mut Packet) -> Result<Head, KernelDrop> {
     let (head, total) = parse_v6(packet.bytes())?;
-    packet.range.end = packet.range.start + total;
+    packet.cut_to(total);
     Ok(head)
 }
 
@@ -226,7 +226,7 @@ pub(super) struct NewHead {
 
 /// Writes the header of IPv4 or IPv6 over the first bytes of a packet, which is as long as it is to be.
 pub(super) fn write(packet: &mut Packet, head: &NewHead) {
-    let length = packet.range.len();
+    let length = packet.len();
     if head.source.is_v4() {
         let total = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         let identification = head.identification.to_be_bytes();

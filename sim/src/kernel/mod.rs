@@ -199,7 +199,7 @@ impl Kernel {
     }
 
     /// A frame has come in by an interface.
-    #[inline]
+    #[inline(always)]
     pub fn receive(
         &mut self,
         now: Instant,
@@ -209,12 +209,13 @@ impl Kernel {
     ) -> Option<Up> {
         self.counts.received += 1;
         if let Some((inlet, plain)) = self.plain_frame(interface, &packet) {
-            packet.range.start += frame::ETHERNET_BYTES;
+            packet.take_front(frame::ETHERNET_BYTES);
             return self.pass_plain(now, inlet, plain, packet, out);
         }
         self.receive_any(now, interface, packet, out)
     }
 
+    #[inline(never)]
     fn receive_any(
         &mut self,
         now: Instant,
@@ -240,14 +241,14 @@ impl Kernel {
         };
         match ethertype {
             frame::IPV4 => {
-                frame::take_front(&mut packet, frame::ETHERNET_BYTES);
+                packet.take_front(frame::ETHERNET_BYTES);
                 match ip::read_v4(&mut packet) {
                     Ok(head) => self.input(now, (inlet, cast), &head, packet, out),
                     Err(reason) => self.end(reason, packet, out),
                 }
             }
             frame::IPV6 => {
-                frame::take_front(&mut packet, frame::ETHERNET_BYTES);
+                packet.take_front(frame::ETHERNET_BYTES);
                 match ip::read_v6(&mut packet) {
                     Ok(head) => self.input(now, (inlet, cast), &head, packet, out),
                     Err(reason) => self.end(reason, packet, out),
@@ -276,7 +277,7 @@ impl Kernel {
         packet: Packet,
         out: &mut Out,
     ) -> Result<Option<Up>, KernelDrop> {
-        if let Some(plain) = self.plain(LOOPBACK, packet.bytes(), packet.is_sound(0)) {
+        if let Some(plain) = self.plain_packet(LOOPBACK, &packet) {
             self.counts.sent += 1;
             return Ok(self.pass_plain(now, LOOPBACK, plain, packet, out));
         }
@@ -313,12 +314,13 @@ impl Kernel {
         let Some(inlet) = DeviceId::try_from(place).ok().filter(|_| is_up) else {
             return self.end(KernelDrop::InterfaceDown, packet, out);
         };
-        if let Some(plain) = self.plain(inlet, packet.bytes(), packet.is_sound(0)) {
+        if let Some(plain) = self.plain_packet(inlet, &packet) {
             return self.pass_plain(now, inlet, plain, packet, out);
         }
         self.receive_bare(now, inlet, packet, out)
     }
 
+    #[inline(never)]
     fn receive_bare(
         &mut self,
         now: Instant,

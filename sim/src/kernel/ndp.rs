@@ -178,7 +178,7 @@ impl Kernel {
     ) {
         let Some(own) = self.device(device).mac() else { return };
         let mut packet = out.buffer().emptied(HEADROOM_BYTES + V6_BYTES);
-        packet.range.start = HEADROOM_BYTES;
+        packet.grow_front(V6_BYTES);
         packet.extend(&[message.kind, 0, 0, 0, message.flags, 0, 0, 0]);
         packet.extend(&message.target.v6_octets());
         if let Some(address) = message.link_address {

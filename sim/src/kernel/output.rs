@@ -35,7 +35,7 @@ impl Kernel {
                 Ok(())
             }
             Decision::Forward { neighbour, mtu, .. } => {
-                if packet.range.len() > usize::from(mtu) && head.is_v4() && !head.may_fragment {
+                if packet.len() > usize::from(mtu) && head.is_v4() && !head.may_fragment {
                     self.refuse(now, Refusal::TooBig(mtu), &packet, out);
                     return self.fail(KernelDrop::TooBig, packet, out);
                 }
@@ -43,7 +43,7 @@ impl Kernel {
                 Ok(())
             }
             Decision::Tun { tun, mtu, .. } => {
-                if packet.range.len() > usize::from(mtu) && head.is_v4() && !head.may_fragment {
+                if packet.len() > usize::from(mtu) && head.is_v4() && !head.may_fragment {
                     self.refuse(now, Refusal::TooBig(mtu), &packet, out);
                     return self.fail(KernelDrop::TooBig, packet, out);
                 }
@@ -71,7 +71,7 @@ impl Kernel {
         (inlet, mtu): (DeviceId, u16),
         out: &mut Out,
     ) {
-        if packet.range.len() <= usize::from(mtu) {
+        if packet.len() <= usize::from(mtu) {
             self.transmit(now, neighbour, packet, inlet, out);
         } else {
             self.transmit_pieces(now, neighbour, packet, (inlet, mtu), out);

@@ -8,7 +8,7 @@ use evenkeel_engine::wire::Protocol;
 
 use crate::checksum::adds_up;
 use crate::net::index;
-use crate::packet::Packet;
+use crate::packet::{Flags, Packet, Sound};
 use crate::wires::frame;
 
 use super::cache::{Decision, Goal, PlainKey, PlainWay};
@@ -18,6 +18,8 @@ use super::{DeviceKind, Kernel, Out, Up};
 
 /// Bytes of a header without options and of the ports behind it.
 const PLAIN_BYTES: usize = 24;
+/// Where the time to live stands in a header.
+const TTL_AT: usize = 8;
 
 /// What the header of a plain packet says, and where packets like it go.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +40,33 @@ impl Kernel {
         if !device.is_up() || destination != *own || ethertype != frame::IPV4 {
             return None;
         }
-        let plain = self.plain(inlet, bytes, packet.is_sound(frame::ETHERNET_BYTES))?;
+        let plain = match packet.sound(frame::ETHERNET_BYTES) {
+            Some(said) => self.plain(inlet, bytes, said)?,
+            None => self.read_plain(inlet, bytes)?,
+        };
         Some((inlet, plain))
     }
 
-    /// Where a plain packet goes, where that is known and nothing happens to it on the way but a hop. The header of one
-    /// that is known to be sound is not summed up again.
+    /// Where a plain packet goes.
     #[inline(always)]
-    pub(super) fn plain(&self, inlet: DeviceId, bytes: &[u8], is_sound: bool) -> Option<Plain> {
+    pub(super) fn plain_packet(&self, inlet: DeviceId, packet: &Packet) -> Option<Plain> {
+        match packet.sound(0) {
+            Some(said) => self.plain(inlet, packet.bytes(), said),
+            None => self.read_plain(inlet, packet.bytes()),
+        }
+    }
+
+    /// The same of one that is known to be sound, and to say this.
+    #[inline(always)]
+    fn plain(&self, inlet: DeviceId, bytes: &[u8], said: Sound) -> Option<Plain> {
+        let way = self.cache.find_plain(&PlainKey::said(said, inlet))?;
+        let ttl = *bytes.get(TTL_AT)?;
+        let total = u16::try_from(bytes.len()).ok()?;
+        (total <= way.mtu && ttl >= way.ttl_min).then_some(Plain { total: bytes.len(), way })
+    }
+
+    /// Where a plain packet goes, where that is known and nothing happens to it on the way but a hop.
+    fn read_plain(&self, inlet: DeviceId, bytes: &[u8]) -> Option<Plain> {
         let header = bytes.first_chunk::<PLAIN_BYTES>()?;
         let (words, _) = header.as_chunks::<8>();
         let [first, second, third] = *words else { return None };
@@ -59,12 +80,14 @@ impl Kernel {
         if !is_plain || length < PLAIN_BYTES || length > bytes.len() {
             return None;
         }
-        // Nothing is remembered of other protocols than TCP and UDP.
-        let way =
-            self.cache.find_plain(&PlainKey::read(second << 32 | third >> 32, protocol, third, inlet))?;
+        // Nothing is remembered of other protocols than TCP and UDP, of which nobody here wants to know the flags.
+        let [.., p0, p1, p2, p3] = third.to_be_bytes();
+        let ports = u32::from_be_bytes([p0, p1, p2, p3]);
+        let said = Sound::new(second << 32 | third >> 32, ports, protocol, Flags::default());
+        let way = self.cache.find_plain(&PlainKey::said(said, inlet))?;
         let goes = total <= way.mtu && ttl >= way.ttl_min;
         let (head, _) = header.split_first_chunk::<{ ip::V4_BYTES }>()?;
-        (goes && (is_sound || adds_up(head))).then_some(Plain { total: length, way })
+        (goes && adds_up(head)).then_some(Plain { total: length, way })
     }
 
     /// Lets a plain packet go where packets like it go.
@@ -78,7 +101,7 @@ impl Kernel {
         out: &mut Out,
     ) -> Option<Up> {
         let Plain { total, way } = plain;
-        packet.range.end = packet.range.start + total;
+        packet.cut_to(total);
         match way.goal {
             Goal::Host => {
                 self.counts.to_host += 1;

@@ -56,7 +56,7 @@ pub(super) fn take_off(kind: TunnelKind, head: &Head, packet: &mut Packet) -> bo
         TunnelKind::Gue { .. } => gue(inside),
     };
     let Some(length) = length else { return false };
-    frame::take_front(packet, head.offset + length);
+    packet.take_front(head.offset + length);
     let inner = ip::traffic(packet.bytes()) & 3;
     if outer != 3 {
         return true;

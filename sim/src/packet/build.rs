@@ -7,7 +7,8 @@ use evenkeel_engine::wire::Protocol;
 
 use super::read::{ipv4, ipv4_of_any, ipv6};
 use super::{
-    End, Header, ICMPV6_ERROR_BYTES, IPV4_BYTES, IPV6_BYTES, Packet, Segment, TCP_BYTES, TTL, UDP_BYTES, wide,
+    End, Flags, Header, ICMPV6_ERROR_BYTES, IPV4_BYTES, IPV6_BYTES, Packet, Segment, Sound, TCP_BYTES, TTL,
+    UDP_BYTES, wide,
 };
 use crate::checksum::{finish, sum};
 
@@ -21,6 +22,21 @@ pub fn build<A: Into<IpAddr>>(
     length: usize,
     fill: impl FnOnce(&mut [u8]),
 ) -> Packet {
+    build_summed(used, ends, header, length, |payload| {
+        fill(payload);
+        sum(payload)
+    })
+}
+
+/// The same, where `fill` gives the [sum] of what it has written.
+#[inline(always)]
+pub(crate) fn build_summed<A: Into<IpAddr>>(
+    used: Packet,
+    ends: (End<A>, End<A>),
+    header: Header,
+    length: usize,
+    fill: impl FnOnce(&mut [u8]) -> u64,
+) -> Packet {
     let (protocol, header_bytes) = match header {
         Header::Tcp(_) => (Protocol::TCP, TCP_BYTES),
         Header::Udp => (Protocol::UDP, UDP_BYTES),
@@ -31,7 +47,7 @@ pub fn build<A: Into<IpAddr>>(
     let ip_bytes = if source.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
     // Every byte behind the headroom is written below.
     let mut packet = used.emptied(HEADROOM_BYTES + ip_bytes + body_bytes);
-    packet.range.start = HEADROOM_BYTES;
+    packet.grow_front(ip_bytes + body_bytes);
     let bytes = packet.bytes_mut_soundly();
     let (body, addresses) = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -46,21 +62,23 @@ pub fn build<A: Into<IpAddr>>(
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Packet::default(),
     };
+    let mut flags = Flags::default();
     let covered = addresses + u64::from(protocol.0) + wide(body_bytes);
     match header {
         Header::Tcp(segment) => {
+            flags = segment.flags;
             let Some((transport, payload)) = body.split_first_chunk_mut() else { return Packet::default() };
-            fill(payload);
-            *transport = tcp_header(ports, segment, covered + sum(payload));
+            *transport = tcp_header(ports, segment, covered + fill(payload));
         }
         Header::Udp => {
             let Some((transport, payload)) = body.split_first_chunk_mut() else { return Packet::default() };
-            fill(payload);
-            *transport = udp_header(ports, body_bytes, covered + sum(payload));
+            *transport = udp_header(ports, body_bytes, covered + fill(payload));
         }
     }
-    if source.is_ipv4() {
-        packet.note_sound(0);
+    if let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, destination) {
+        let addresses = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
+        let ports = u32::from(ports.0) << 16 | u32::from(ports.1);
+        packet.note_sound(0, Sound::new(addresses, ports, protocol.0, flags));
     }
     packet
 }

@@ -16,10 +16,12 @@ use crate::checksum::{adds_up as adds_up_plain, finish, sum};
 pub(crate) fn datagram(packet: &Packet) -> Option<(End, End, &[u8])> {
     let (header, body) = packet.bytes().split_first_chunk::<IPV4_BYTES>()?;
     let (udp, payload) = body.split_first_chunk::<UDP_BYTES>()?;
+    if let Some(said) = packet.sound(0) {
+        return (said.protocol() == Protocol::UDP).then(|| (said.source(), said.destination(), payload));
+    }
     let [.., protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let [p0, p1, p2, p3, ..] = *udp;
-    let is_datagram = Protocol(protocol) == Protocol::UDP;
-    if !is_datagram || !packet.is_sound(0) && !is_whole_datagram(header, udp, body) {
+    if Protocol(protocol) != Protocol::UDP || !is_whole_datagram(header, udp, body) {
         return None;
     }
     let source = End { address: Ipv4Addr::new(s0, s1, s2, s3), port: u16::from_be_bytes([p0, p1]) };
@@ -45,16 +47,12 @@ fn is_whole_datagram(header: &[u8; IPV4_BYTES], udp: &[u8; UDP_BYTES], body: &[u
 #[inline(always)]
 pub(crate) fn view_of(packet: &Packet) -> Result<View<'_>, Unusable> {
     let bytes = packet.bytes();
-    if packet.is_sound(0)
-        && let Some((header, body)) = bytes.split_first_chunk::<IPV4_BYTES>()
-        && let Some((ports, payload)) = body.split_first_chunk::<UDP_BYTES>()
+    if let Some(said) = packet.sound(0)
+        && let Some((_, body)) = bytes.split_first_chunk::<IPV4_BYTES>()
+        && let Some((_, payload)) = body.split_first_chunk::<UDP_BYTES>()
     {
-        let [.., protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-        let [p0, p1, p2, p3, ..] = *ports;
-        let source = End { address: Ipv4Addr::new(s0, s1, s2, s3), port: u16::from_be_bytes([p0, p1]) }.any();
-        let destination =
-            End { address: Ipv4Addr::new(d0, d1, d2, d3), port: u16::from_be_bytes([p2, p3]) }.any();
-        if Protocol(protocol) == Protocol::UDP {
+        let (source, destination) = (said.source().any(), said.destination().any());
+        if said.protocol() == Protocol::UDP {
             return Ok(View { source, destination, transport: Transport::Udp, payload });
         }
         let (segment, payload) = tcp(body).ok_or(Unusable::Malformed)?;

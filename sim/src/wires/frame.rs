@@ -79,30 +79,25 @@ pub fn put_header(packet: &mut Packet, header: &[u8; ETHERNET_BYTES]) {
     }
 }
 
-/// Takes the first `bytes` bytes off, as far as there are any.
-#[inline]
-pub fn take_front(packet: &mut Packet, bytes: usize) {
-    packet.range.start = packet.range.start.saturating_add(bytes).min(packet.range.end);
-}
-
 /// Makes room for `bytes` more in front; where the buffer has none, what it holds moves back.
 #[inline]
 pub fn grow_front(packet: &mut Packet, bytes: usize) {
-    if packet.range.start < bytes {
+    if packet.range().start < bytes {
         move_back(packet, HEADROOM_BYTES.max(bytes));
     }
-    packet.range.start -= bytes;
+    packet.grow_front(bytes);
 }
 
 #[cold]
 fn move_back(packet: &mut Packet, bytes: usize) {
     packet.buffer_mut().splice(0..0, core::iter::repeat_n(0, bytes));
-    packet.range = packet.range.start + bytes..packet.range.end + bytes;
+    let range = packet.range();
+    packet.set_range(range.start + bytes..range.end + bytes);
 }
 
 /// Puts a VLAN tag into a frame.
 pub fn push_tag(packet: &mut Packet, vlan: u16) {
-    if packet.range.len() < ETHERNET_BYTES {
+    if packet.len() < ETHERNET_BYTES {
         return;
     }
     grow_front(packet, TAG_BYTES);
@@ -116,11 +111,11 @@ pub fn push_tag(packet: &mut Packet, vlan: u16) {
 
 /// Takes the VLAN tag out of a frame, where it has one.
 pub fn pop_tag(packet: &mut Packet) {
-    if vlan(packet.bytes()).is_none() || packet.range.len() < ETHERNET_BYTES + TAG_BYTES {
+    if vlan(packet.bytes()).is_none() || packet.len() < ETHERNET_BYTES + TAG_BYTES {
         return;
     }
     packet.bytes_mut().copy_within(0..12, TAG_BYTES);
-    take_front(packet, TAG_BYTES);
+    packet.take_front(TAG_BYTES);
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ impl Wire {
     /// Sends a frame at `now`, which does not run backwards. The frame may come out marked or with a changed bit.
     #[inline(always)]
     pub fn pass(&mut self, packet: &mut Packet, now: Instant) -> Passage {
-        let bytes = packet.range.len();
+        let bytes = packet.len();
         if !self.is_up {
             return self.end(WireDrop::Down);
         }
@@ -315,7 +315,7 @@ impl Wire {
     #[inline(always)]
     fn is_too_long(&self, packet: &Packet) -> bool {
         let limit = usize::try_from(self.mtu_bytes).unwrap_or(usize::MAX);
-        let behind = packet.range.len().saturating_sub(frame::ETHERNET_BYTES);
+        let behind = packet.len().saturating_sub(frame::ETHERNET_BYTES);
         // Tags are not counted, which is looked at only where it matters.
         behind > limit && is_longer(packet, limit)
     }
@@ -326,7 +326,7 @@ impl Wire {
         if self.byte_ps.is_none() && self.quality.rate_bits == 0 {
             return Ok(now);
         }
-        let bytes = packet.range.len();
+        let bytes = packet.len();
         let now_ps = now.as_nanos().saturating_mul(1_000);
         self.let_leave(now);
         if !self.leaving.is_empty() || self.is_red {
@@ -375,7 +375,7 @@ impl Wire {
             Discipline::Packets { .. } => Ok(()),
             Discipline::Bytes { limit } => {
                 let sending = self.leaving.front().map_or(0, |(_, length)| u64::from(length.get()));
-                let would_wait = self.leaving_bytes - sending + to_u64(packet.range.len());
+                let would_wait = self.leaving_bytes - sending + to_u64(packet.len());
                 if would_wait > limit { Err(WireDrop::QueueFull) } else { Ok(()) }
             }
             Discipline::Red(plan) => {
@@ -424,7 +424,7 @@ impl Wire {
             again = Some(departure.after(quality.delay.draw(stream)));
         }
         self.counts.passed += 1;
-        self.counts.passed_bytes += to_u64(packet.range.len());
+        self.counts.passed_bytes += to_u64(packet.len());
         Passage::Arrives { at, again }
     }
 
@@ -462,7 +462,7 @@ impl Odds {
 
     /// Changes one bit, where there is one.
     fn corrupt(&mut self, packet: &mut Packet) -> bool {
-        let bits = to_u64(packet.range.len()) * 8;
+        let bits = to_u64(packet.len()) * 8;
         let bit = self.corrupt.stream(&self.identity).below(bits);
         let index = usize::try_from(bit / 8).unwrap_or(usize::MAX);
         let Some(byte) = packet.bytes_mut().get_mut(index) else { return false };
@@ -474,7 +474,7 @@ impl Odds {
 /// Whether a frame carries more than so many bytes behind its tags.
 #[cold]
 fn is_longer(frame: &Packet, limit: usize) -> bool {
-    frame.range.len() - frame::payload(frame.bytes()).1 > limit
+    frame.len() - frame::payload(frame.bytes()).1 > limit
 }
 
 /// The bytes of a frame. One without any would take one.

@@ -300,7 +300,7 @@ impl Machine {
 
     // Between kernel, engine and programs.
 
-    #[inline]
+    #[inline(always)]
     fn take_up(&mut self, net: &mut Net, up: Option<Up>) {
         match up {
             None => {}

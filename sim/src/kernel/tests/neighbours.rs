@@ -209,7 +209,7 @@ fn frames_for_others_and_frames_cut_short_end() {
     kernel.receive(now, 0, Packet::copied_into(Packet::default(), &[1; 13]), &mut out);
     kernel.receive(now, 5, Packet::copied_into(Packet::default(), &[1; 60]), &mut out);
     let mut cut = arp_request(mac(2, 0), "10.0.0.2", "10.0.0.1");
-    cut.range.end -= 1;
+    cut.cut_to(cut.len() - 1);
     kernel.receive(now, 0, cut, &mut out);
     let dropped = |reason| kernel.counts().dropped(reason);
     assert_eq!(dropped(KernelDrop::OtherHost), 1);

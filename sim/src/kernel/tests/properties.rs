@@ -179,7 +179,7 @@ fn draw_frame(draw: &mut Stream, interface: u8) -> Packet {
                 *byte = u8::try_from(draw.below(256)).unwrap();
             }
         }
-        frame.range.end -= usize::try_from(draw.below(3)).unwrap();
+        frame.cut_to(frame.len() - usize::try_from(draw.below(3)).unwrap());
     }
     frame
 }

@@ -247,8 +247,8 @@ fn odd_fragments_are_refused() {
     short_last.bytes_mut()[6] &= !0x20;
     packet::mend_header(short_last.bytes_mut());
     let mut uneven = last_first[0].clone();
-    uneven.range.end -= 1;
-    let length = u16::try_from(uneven.range.len()).unwrap();
+    uneven.cut_to(uneven.len() - 1);
+    let length = u16::try_from(uneven.len()).unwrap();
     uneven.bytes_mut()[2..4].copy_from_slice(&length.to_be_bytes());
     packet::mend_header(uneven.bytes_mut());
     let mut beyond = last_first[2].clone();
