@@ -142,8 +142,15 @@ impl Message {
         let (halves, _) = head.as_chunks();
         halves.iter().for_each(|half| whole.add(*half));
         let mut pattern = Pattern::new(self.head.pattern, HEAD_BYTES / 8);
-        let (words, _) = rest.as_chunks_mut();
-        for word in words {
+        let (words, _) = rest.as_chunks_mut::<8>();
+        let (pairs, single) = words.as_chunks_mut::<2>();
+        for [one, other] in pairs {
+            *one = pattern.next().to_le_bytes();
+            *other = pattern.next().to_le_bytes();
+            whole.add(*one);
+            whole.add(*other);
+        }
+        for word in single {
             *word = pattern.next().to_le_bytes();
             whole.add(*word);
         }

@@ -36,8 +36,7 @@ impl Kernel {
         let device = self.devices.get(interface)?;
         let DeviceKind::Ethernet(own) = &device.kind else { return None };
         let (header, bytes) = packet.bytes().split_first_chunk::<{ frame::ETHERNET_BYTES }>()?;
-        let (destination, _, ethertype) = frame::header(header)?;
-        if !device.is_up() || destination != *own || ethertype != frame::IPV4 {
+        if !device.is_up() || !frame::is_to(header, *own, frame::IPV4) {
             return None;
         }
         let plain = match packet.sound(frame::ETHERNET_BYTES) {

@@ -23,6 +23,16 @@ pub const TAG_BYTES: usize = 4;
 /// Tags that are looked through: one of the provider and one of the customer.
 const TAGS_MAX: usize = 2;
 
+/// Whether a header is that of a frame of this type to this station: compared in words, since every frame is asked.
+#[inline(always)]
+pub(crate) fn is_to(header: &[u8; ETHERNET_BYTES], station: MacAddress, ethertype: u16) -> bool {
+    let [d0, d1, d2, d3, d4, d5, .., t0, t1] = *header;
+    let [o0, o1, o2, o3, o4, o5] = station.0;
+    let first = u32::from_ne_bytes([d0, d1, d2, d3]) ^ u32::from_ne_bytes([o0, o1, o2, o3]);
+    let last = u16::from_ne_bytes([d4, d5]) ^ u16::from_ne_bytes([o4, o5]);
+    first | u32::from(last) == 0 && u16::from_be_bytes([t0, t1]) == ethertype
+}
+
 /// Destination, source and type of a frame.
 #[inline(always)]
 #[must_use]

@@ -167,6 +167,8 @@ struct Identity {
 #[repr(C, align(64))]
 pub struct Wire {
     is_up: bool,
+    /// Whether a frame leaves as soon as it comes.
+    is_instant: bool,
     /// Whether random early detection looks at every frame.
     is_red: bool,
     /// Those of the quality.
@@ -222,6 +224,7 @@ impl Wire {
         };
         let mut wire = Self {
             is_up: true,
+            is_instant: false,
             is_red: false,
             mtu_bytes: quality.mtu_bytes,
             overhead_bytes: quality.overhead_bytes,
@@ -268,6 +271,7 @@ impl Wire {
         (self.mtu_bytes, self.overhead_bytes) = (quality.mtu_bytes, quality.overhead_bytes);
         self.is_red = matches!(quality.queue, Discipline::Red(_));
         let rate = quality.rate_bits;
+        self.is_instant = rate == 0;
         self.byte_ps = if BYTE_PS.is_multiple_of(rate) { NonZeroU64::new(BYTE_PS / rate) } else { None };
         let is_plain = quality.loss == Loss::None
             && quality.reorder.millionths == 0
@@ -323,7 +327,7 @@ impl Wire {
     /// When the frame will have left, if the queue takes it.
     #[inline(always)]
     fn depart(&mut self, packet: &mut Packet, now: Instant) -> Result<Instant, WireDrop> {
-        if self.byte_ps.is_none() && self.quality.rate_bits == 0 {
+        if self.is_instant {
             return Ok(now);
         }
         let bytes = packet.len();

@@ -37,21 +37,23 @@ pub(super) struct Identity {
 /// Who says which word of itself in a response.
 #[derive(Debug)]
 pub(super) struct Identities {
-    /// In the order of the words: every answer asks here.
-    all: Vec<(u32, Identity)>,
+    /// In their order, close together: every answer is looked for here.
+    words: Vec<u32>,
+    /// Who says each of them.
+    all: Vec<Identity>,
 }
 
 impl Identities {
     pub(super) fn new(addresses: BTreeMap<u32, IpAddr>, telling: &Telling) -> Self {
-        let place = |address| telling.servers.get(&address).copied();
-        let identity = |(word, address)| (word, Identity { address, place: place(address) });
-        Self { all: addresses.into_iter().map(identity).collect() }
+        let place = |address: IpAddr| telling.servers.get(&address).copied();
+        let identity = |address: &IpAddr| Identity { address: *address, place: place(*address) };
+        Self { all: addresses.values().map(identity).collect(), words: addresses.into_keys().collect() }
     }
 
     #[inline]
     pub(super) fn find(&self, word: u32) -> Option<Identity> {
-        let place = self.all.partition_point(|(known, _)| *known < word);
-        self.all.get(place).filter(|(known, _)| *known == word).map(|(_, identity)| *identity)
+        let place = self.words.binary_search(&word).ok()?;
+        self.all.get(place).copied()
     }
 }
 
