@@ -350,7 +350,10 @@ impl Exit {
         if packet.offload.needs_checksum {
             complete_checksum(bytes, walk);
         }
-        let link = match self.next_link(hop, ethernet::TYPE_IPV4, directors, now)? {
+        // What is cut is of IPv4; what is around the pieces need not be.
+        let is_v4 = wrap.is_none_or(|wrap| wrap.outer.destination.is_v4());
+        let kind = if is_v4 { ethernet::TYPE_IPV4 } else { ethernet::TYPE_IPV6 };
+        let link = match self.next_link(hop, kind, directors, now)? {
             Linked::None => None,
             Linked::Header(header) => Some(header),
             Linked::Unknown(next) => {

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::support::*;
 use evenkeel_engine::device::Offload;
+use evenkeel_engine::forward::tunnel::Encapsulation;
 use evenkeel_engine::plan::{Binding, Layer, Mode, Plan, Prefix, RoutePlan, ServerPlan};
 use evenkeel_engine::wire::ethernet::MacAddress;
 use evenkeel_engine::wire::{Protocol, checksum, ndp};
@@ -304,6 +305,28 @@ fn an_interface_without_an_address_asks_in_the_name_of_its_own_link() {
     let out = send(&mut engine, 1, frame(BACK, SERVER, 0x86dd, &answer), 2);
     assert_eq!(out.len(), 1, "the answer stays here, and the packet that has waited leaves: {out:?}");
     assert_eq!(out[0].1[..14], frame(SERVER, BACK, 0x86dd, b""));
+}
+
+#[test]
+fn pieces_in_a_tunnel_leave_as_what_is_around_them() {
+    let mut plan = two_nic_v6();
+    plan.directors[1].binds = vec![Binding::of(VIP.into(), 80, Protocol::UDP)];
+    plan.directors[1].servers = vec![ServerPlan::new("s6", S6.into(), 80, 1)];
+    plan.directors[1].mode = Mode::Tunnel { encapsulation: Encapsulation::IpIp, sources: vec![], ttl: None };
+    let mut engine = started_with(plan, |_| true);
+    let own = Ipv6Addr::new(0xfc00, 1, 0, 0, 0, 0, 0, 2);
+    send(&mut engine, 0, frame(FRONT, ROUTER, 0x0800, &udp(call(40_000), b"first")), 1);
+    let answer = ndp::advertisement(SERVER, S6.octets(), own.octets());
+    let out = send(&mut engine, 1, frame(BACK, SERVER, 0x86dd, &answer), 2);
+    assert_eq!(out[0].1[..14], frame(SERVER, BACK, 0x86dd, b""));
+    let mut may_be_cut = udp(call(40_000), &[5; 1470]);
+    may_be_cut[6] = 0;
+    let out = send(&mut engine, 0, frame(FRONT, ROUTER, 0x0800, &mended(may_be_cut)), 3);
+    assert_eq!(out.len(), 2);
+    for (port, piece) in out {
+        assert_eq!((port, &piece[..14]), (InterfaceId(1), &frame(SERVER, BACK, 0x86dd, b"")[..]));
+        assert_eq!((piece[14] >> 4, piece[14 + 40] >> 4), (6, 4));
+    }
 }
 
 #[test]

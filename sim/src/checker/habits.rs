@@ -26,7 +26,7 @@ const UDP_BYTES: usize = 8;
 /// The port of generic UDP encapsulation: such a packet may be the outside of another one.
 const GUE_PORT: u16 = 6_080;
 
-/// What the headers of a frame in the middle of a call say, as far as they tell that it is one.
+/// What the headers of a frame say that may be one of many alike: TCP or UDP over IPv4, without options and not in pieces.
 #[inline(always)]
 pub(super) fn read(frame: &[u8]) -> Option<Sound> {
     let [
