@@ -8,10 +8,11 @@
 mod commands;
 mod output;
 mod progress;
+mod usage;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// The widest line of help.
 const HELP_COLUMNS: usize = 80;
@@ -82,7 +83,9 @@ fn main() -> ExitCode {
     {
         return evenkeel_netns_lab::child_main(rest);
     }
-    let result = match Arguments::parse().command {
+    let arguments = Arguments::try_parse()
+        .unwrap_or_else(|error| usage::advise(error, &Arguments::command(), &words).exit());
+    let result = match arguments.command {
         Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Run(arguments) => commands::run::run(arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
@@ -117,7 +120,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {
