@@ -1,8 +1,8 @@
 //! Where packets leave: the longest route to an address, its interface and its next hop.
 
 use alloc::vec::Vec;
-use core::net::IpAddr;
 
+use super::ranges::Ranges;
 use crate::plan::{Plan, RoutePlan};
 use crate::verdict::InterfaceId;
 use crate::wire::Address;
@@ -13,9 +13,26 @@ pub const MAIN: u8 = 0;
 /// The routing tables of a plan: the main one, then those that rules lead to; in each the longest prefix first.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    main: Vec<RoutePlan>,
+    main: Table,
     /// The table with the number 1 comes first.
-    others: Vec<Vec<RoutePlan>>,
+    others: Vec<Table>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Table {
+    routes: Vec<RoutePlan>,
+    /// The interface to leave by, and the gateway where there is one.
+    exits: Ranges<(InterfaceId, Option<Address>)>,
+}
+
+impl Table {
+    /// Of two routes of the same length the one that the user wrote first stays first.
+    fn new(mut routes: Vec<RoutePlan>) -> Self {
+        routes.sort_by_key(|route| core::cmp::Reverse(route.destination.length));
+        let exit = |route: &RoutePlan| (route.interface, route.gateway.map(Address::from));
+        let exits = Ranges::new(routes.iter().map(|route| (&route.destination, exit(route))));
+        Self { routes, exits }
+    }
 }
 
 /// A way out.
@@ -42,12 +59,12 @@ impl Routes {
             }));
         }
         Self {
-            main: sorted(main),
-            others: plan.tables.iter().map(|table| sorted(table.routes.clone())).collect(),
+            main: Table::new(main),
+            others: plan.tables.iter().map(|table| Table::new(table.routes.clone())).collect(),
         }
     }
 
-    /// The way to `destination`. Asked once per flow; the cost grows with the number of routes.
+    /// The way to `destination`.
     #[must_use]
     pub fn find(&self, destination: Address) -> Option<NextHop> {
         self.find_in(MAIN, destination)
@@ -56,30 +73,21 @@ impl Routes {
     /// The way to `destination` by the table with this number, or by the main one where that has none.
     #[must_use]
     pub fn find_in(&self, table: u8, destination: Address) -> Option<NextHop> {
-        let address = IpAddr::from(destination);
-        let serves = |route: &&RoutePlan| route.destination.contains(address);
-        let special = self.other(table).iter().find(serves).map(|route| (route, table));
-        let (route, table) = special.or_else(|| self.main.iter().find(serves).map(|route| (route, MAIN)))?;
-        let address = route.gateway.map_or(destination, Address::from);
-        Some(NextHop { interface: route.interface, address, table })
+        let special = self.other(table).and_then(|other| other.exits.get(destination));
+        let main = || self.main.exits.get(destination).map(|exit| (exit, MAIN));
+        let ((interface, gateway), table) = special.map(|exit| (exit, table)).or_else(main)?;
+        Some(NextHop { interface, address: gateway.unwrap_or(destination), table })
     }
 
     /// The routes by `interface` of the table with this number, and then those of the main one.
     pub(super) fn by(&self, table: u8, interface: InterfaceId) -> impl Iterator<Item = &RoutePlan> {
-        let routes = self.other(table).iter().chain(&self.main);
-        routes.filter(move |route| route.interface == interface)
+        let other = self.other(table).map_or(&[][..], |other| &other.routes);
+        other.iter().chain(&self.main.routes).filter(move |route| route.interface == interface)
     }
 
-    fn other(&self, table: u8) -> &[RoutePlan] {
-        let place = usize::from(table).checked_sub(1);
-        place.and_then(|place| self.others.get(place)).map_or(&[], Vec::as_slice)
+    fn other(&self, table: u8) -> Option<&Table> {
+        self.others.get(usize::from(table).checked_sub(1)?)
     }
-}
-
-/// Of two routes of the same length the one that the user wrote first stays first.
-fn sorted(mut routes: Vec<RoutePlan>) -> Vec<RoutePlan> {
-    routes.sort_by_key(|route| core::cmp::Reverse(route.destination.length));
-    routes
 }
 
 #[cfg(test)]

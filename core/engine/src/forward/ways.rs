@@ -3,8 +3,9 @@
 
 use alloc::vec::Vec;
 
+use super::ranges::Ranges;
 use super::{MAIN, NextHop, Routes};
-use crate::plan::{Layer, Plan, Prefix, RoutePlan};
+use crate::plan::{Layer, Plan, RoutePlan};
 use crate::verdict::InterfaceId;
 use crate::wire::Address;
 
@@ -21,39 +22,12 @@ pub(crate) struct Way {
     pub(crate) mtu_bytes: u16,
 }
 
-/// A route by one way, ready to be compared with every packet's target.
-#[derive(Clone, Copy, Debug)]
-struct Via {
-    network: u128,
-    mask: u128,
-    is_v4: bool,
-    /// Without one the target is on the link itself.
-    gateway: Option<Address>,
-}
-
-impl Via {
-    fn of(route: &RoutePlan) -> Self {
-        let Prefix { address, length } = route.destination;
-        let network = route.destination.network();
-        // Addresses of IPv4 lie side by side.
-        let host_bits = if address.is_ipv4() { 32 } else { 128_u32 }.saturating_sub(length.into());
-        let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
-        let gateway = route.gateway.map(Address::from);
-        Self { network: network.bits(), mask, is_v4: address.is_ipv4(), gateway }
-    }
-
-    #[inline]
-    fn serves(&self, target: Address) -> bool {
-        target.bits() & self.mask == self.network && target.is_v4() == self.is_v4
-    }
-}
-
 /// All ways of a plan; those of the main table have the numbers of their interfaces.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ways {
     ways: Vec<Way>,
-    /// The routes by each of them, in the order in which they are asked.
-    vias: Vec<Vec<Via>>,
+    /// The gateways behind each of them; None where the target is on the link itself.
+    gateways: Vec<Ranges<Option<Address>>>,
 }
 
 impl Ways {
@@ -76,8 +50,12 @@ impl Ways {
             Some(Way { interface, table, layer: plan.layer, mtu_bytes: plan.mtu_bytes })
         };
         let ways: Vec<Way> = pairs.into_iter().filter_map(way).collect();
-        let vias = ways.iter().map(|way| routes.by(way.table, way.interface).map(Via::of).collect());
-        Self { vias: vias.collect(), ways }
+        let gateway = |route: &RoutePlan| route.gateway.map(Address::from);
+        let gateways = ways.iter().map(|way| {
+            let routes = routes.by(way.table, way.interface);
+            Ranges::new(routes.map(|route| (&route.destination, gateway(route))))
+        });
+        Self { gateways: gateways.collect(), ways }
     }
 
     /// How many there are; a plan may have 255.
@@ -93,8 +71,8 @@ impl Ways {
     /// The link address to look for when a packet to `target` leaves by the way with this number.
     #[inline]
     pub(crate) fn next_hop(&self, number: u8, target: Address) -> Address {
-        let vias = self.vias.get(usize::from(number)).map_or(&[][..], Vec::as_slice);
-        vias.iter().find(|via| via.serves(target)).and_then(|via| via.gateway).unwrap_or(target)
+        let gateways = self.gateways.get(usize::from(number));
+        gateways.and_then(|gateways| gateways.get(target)).flatten().unwrap_or(target)
     }
 
     /// The number of the way by this interface and table.
@@ -113,10 +91,8 @@ impl Ways {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{InterfacePlan, TablePlan};
+    use crate::plan::{InterfacePlan, Prefix, TablePlan};
     use alloc::vec;
-    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-    use proptest::prelude::*;
 
     #[test]
     fn each_pair_of_table_and_interface_has_one_number() {
@@ -169,24 +145,5 @@ mod tests {
         assert_eq!((next(2, 2, 10), next(2, 1, 10), next(MAIN, 1, 11)), (itself(10), itself(10), itself(11)));
         assert_eq!([next(2, 0, 10), next(MAIN, 0, 11)], [Address::v4([192, 0, 2, 1]); 2]);
         assert_eq!(ways.next_hop(DEAD_END, itself(9)), itself(9));
-    }
-
-    proptest! {
-        #[test]
-        fn a_route_serves_what_its_network_contains(
-            bits in any::<u128>(), is_v4 in any::<bool>(), length in 0_u8..=128,
-            other in any::<u128>(), is_other_v4 in any::<bool>(), kept in 0_u32..=128,
-        ) {
-            let address = |bits: u128, is_v4| -> IpAddr {
-                if is_v4 { Ipv4Addr::from_bits((bits >> 96) as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
-            };
-            let destination = Prefix { address: address(bits, is_v4), length: if is_v4 { length.min(32) } else { length } };
-            let plan = RoutePlan { destination, gateway: None, interface: InterfaceId(0) };
-            // Addresses with as many bits in common as it comes.
-            let mask = u128::MAX.checked_shl(128 - kept).unwrap_or(0);
-            for target in [address(other, is_other_v4), address(bits & mask | other & !mask, is_other_v4)] {
-                prop_assert_eq!(Via::of(&plan).serves(target.into()), destination.contains(target));
-            }
-        }
     }
 }
