@@ -27,17 +27,14 @@ impl<T> Default for Ranges<T> {
 }
 
 impl<T: Copy + PartialEq> Ranges<T> {
-    /// Of the networks that hold an address, the first counts.
-    pub(crate) fn new<'a>(networks: impl IntoIterator<Item = (&'a Prefix, T)>) -> Self {
+    /// Of the networks that hold an address, the first counts, also where it says that nothing applies.
+    pub(crate) fn new<'a>(networks: impl IntoIterator<Item = (&'a Prefix, Option<T>)>) -> Self {
         let (v4, v6): (Vec<_>, Vec<_>) =
             networks.into_iter().partition(|(network, _)| network.address.is_ipv4());
         // What comes later covers what was there, so the first come last; and no network of IPv6 holds addresses of IPv4.
-        let v6 = v6.into_iter().rev().map(|(network, value)| (network, Some(value)));
-        let v4 = v4.into_iter().rev().map(|(network, value)| (network, Some(value)));
+        let layers = v6.into_iter().rev().chain([(&ALL_V4, None)]).chain(v4.into_iter().rev());
         let mut painted = BTreeMap::from([(u128::MIN, None)]);
-        v6.chain([(&ALL_V4, None)])
-            .chain(v4)
-            .for_each(|(network, value)| paint(&mut painted, network, value));
+        layers.for_each(|(network, value)| paint(&mut painted, network, value));
         let mut ranges: Vec<(u128, Option<T>)> = painted.into_iter().collect();
         ranges.dedup_by_key(|(_, value)| *value);
         let (starts, values) = ranges.into_iter().unzip();
@@ -83,8 +80,8 @@ mod tests {
 
     #[test]
     fn the_first_network_counts_and_its_ends_are_its_own() {
-        let networks = ["10.1.0.0/16", "10.0.0.0/8", "::/0", "ffff::/16"].map(network);
-        let ranges = Ranges::new(networks.iter().zip(0..));
+        let networks = ["10.1.0.0/16", "10.2.2.0/24", "10.0.0.0/8", "::/0", "ffff::/16"].map(network);
+        let ranges = Ranges::new(networks.iter().zip([Some(0), None, Some(1), Some(2), Some(3)]));
         let get = |text: &str| ranges.get(Address::from(text.parse::<IpAddr>().unwrap()));
         for (address, value) in [
             ("9.255.255.255", None),
@@ -93,6 +90,8 @@ mod tests {
             ("10.1.0.0", Some(0)),
             ("10.1.255.255", Some(0)),
             ("10.2.0.0", Some(1)),
+            ("10.2.2.0", None),
+            ("10.2.3.0", Some(1)),
             ("10.255.255.255", Some(1)),
             ("11.0.0.0", None),
             ("255.255.255.255", None),
@@ -120,10 +119,10 @@ mod tests {
     proptest! {
         #[test]
         fn an_address_gets_what_the_first_network_that_contains_it_has(
-            networks in prop::collection::vec((address(), 0_u8..=128, 0_u8..4), 0..24),
+            networks in prop::collection::vec((address(), 0_u8..=128, prop::option::of(0_u8..4)), 0..24),
             addresses in prop::collection::vec(address(), 1..24),
         ) {
-            let networks: Vec<(Prefix, u8)> = networks
+            let networks: Vec<(Prefix, Option<u8>)> = networks
                 .into_iter()
                 .map(|(address, length, value)| {
                     let length = if address.is_ipv4() { length.min(32) } else { length };
@@ -137,7 +136,7 @@ mod tests {
             });
             for address in addresses.into_iter().chain(edges).map(Address::from) {
                 let expected = networks.iter().find(|(network, _)| network.contains(address.into()));
-                prop_assert_eq!(ranges.get(address), expected.map(|(_, value)| *value), "{:?}", address);
+                prop_assert_eq!(ranges.get(address), expected.and_then(|(_, value)| *value), "{:?}", address);
             }
             prop_assert!(ranges.starts.len() <= 2 * networks.len() + 3);
         }

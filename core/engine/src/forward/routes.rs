@@ -30,7 +30,7 @@ impl Table {
     fn new(mut routes: Vec<RoutePlan>) -> Self {
         routes.sort_by_key(|route| core::cmp::Reverse(route.destination.length));
         let exit = |route: &RoutePlan| (route.interface, route.gateway.map(Address::from));
-        let exits = Ranges::new(routes.iter().map(|route| (&route.destination, exit(route))));
+        let exits = Ranges::new(routes.iter().map(|route| (&route.destination, Some(exit(route)))));
         Self { routes, exits }
     }
 }

@@ -26,8 +26,8 @@ pub(crate) struct Way {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ways {
     ways: Vec<Way>,
-    /// The gateways behind each of them; None where the target is on the link itself.
-    gateways: Vec<Ranges<Option<Address>>>,
+    /// The gateways behind each of them; what has none is on the link itself.
+    gateways: Vec<Ranges<Address>>,
 }
 
 impl Ways {
@@ -72,7 +72,7 @@ impl Ways {
     #[inline]
     pub(crate) fn next_hop(&self, number: u8, target: Address) -> Address {
         let gateways = self.gateways.get(usize::from(number));
-        gateways.and_then(|gateways| gateways.get(target)).flatten().unwrap_or(target)
+        gateways.and_then(|gateways| gateways.get(target)).unwrap_or(target)
     }
 
     /// The number of the way by this interface and table.
