@@ -68,12 +68,11 @@ impl Stream {
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "53 bits fit a float; the logarithm of a number in (0, 1] lies in (-37, 0]"
+            reason = "53 bits are more than a draw can tell apart; the logarithm of one lies in (-37, 0]"
         )]
         {
-            let unit = ((self.bits() >> 11) + 1) as f64 / (1u64 << 53) as f64;
             let nanoseconds = u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX);
-            Duration::from_nanos((minus_ln(unit) * nanoseconds as f64) as u64)
+            Duration::from_nanos((minus_ln(self.bits()) * nanoseconds as f64) as u64)
         }
     }
 }

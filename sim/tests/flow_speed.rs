@@ -68,6 +68,13 @@ fn requests_a_second() {
     measure("rr over 10, each flow has an entry", &kept, Builtin::RoundRobin, 10, true);
 }
 
+/// Few requests, whose instructions valgrind counts: see docs/src/simulator/speed.md.
+#[test]
+#[ignore = "a measurement: the page on speed says how, under valgrind"]
+fn instructions_of_requests() {
+    measure("rr over 10", &poisson(10, 100_000), Builtin::RoundRobin, 10, false);
+}
+
 /// The scenario of the library with a hundred times its flows: everything that `evenkeel sim run` does after reading it.
 #[test]
 #[ignore = "a measurement: make bench-sim"]

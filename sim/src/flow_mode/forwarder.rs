@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_engine::director::sticky::{self, Sticky};
-use evenkeel_engine::director::{Director, Directors, Fault, FlowAnswered, GuestStats, Server, ServerId};
+use evenkeel_engine::director::{
+    Director, Directors, Fault, FlowAnswered, GuestStats, NewFlow, Server, ServerId,
+};
 use evenkeel_engine::flow::{Clients, Departed, Direction, FlowEntry, FlowState, Traits};
 use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
@@ -40,9 +42,8 @@ const FAULTS_MAX: usize = 16;
 /// A request as a forwarder sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet {
-    pub(super) tuple: FiveTuple,
-    /// The keyed hash of the tuple.
-    pub(super) hash: u64,
+    /// Its tuple, and the keyed hash of that.
+    pub(super) flow: NewFlow,
     /// Whether it may open a flow whatever the director says of segments in the middle: a SYN, or a datagram.
     pub(super) is_opening: bool,
     /// Whether nobody will look the flow up but its own end, so that it may be counted instead of kept.
@@ -204,11 +205,11 @@ impl Forwarder {
     // Requests and answers.
 
     /// Sends a request on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn deliver(&mut self, packet: &Packet, now: Instant) -> Result<Reached, Refused> {
         // Nobody else has the tuple of a private flow.
         if !packet.is_private
-            && let Some(id) = self.table.find(packet.hash, &packet.tuple)
+            && let Some(id) = self.table.find(packet.flow.hash, &packet.flow.tuple)
             && let Some(result) = self.deliver_known(id, packet, now)
         {
             return result;
@@ -310,7 +311,7 @@ impl Forwarder {
     }
 
     /// A flow without an entry has closed: it is in `state` now, and lingers as an entry would.
-    #[inline]
+    #[inline(always)]
     pub(super) fn close_unlisted(
         &mut self,
         place: u16,
@@ -731,10 +732,10 @@ fn answered_once() -> FlowEntry {
 }
 
 /// Keeps a fault in words, unless there are enough of them.
-fn note(faults: &mut Vec<String>, name: &str, fault: Option<Fault>) {
-    if let Some(Fault { component, call, reason }) = fault
-        && faults.len() < FAULTS_MAX
-    {
+#[cold]
+fn note(faults: &mut Vec<String>, name: &str, fault: Fault) {
+    let Fault { component, call, reason } = fault;
+    if faults.len() < FAULTS_MAX {
         faults.push(format!("{name}: {component} in {call}: {reason}"));
     }
 }

@@ -4,9 +4,9 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Level {
     value: u64,
-    since: u64,
-    /// Value times nanoseconds.
-    area: u128,
+    /// Each rise and fall, times when it was; what was before the beginning counts as then. The value times now is more than
+    /// this by the area under it, whatever it was in between.
+    moment: i128,
     max: u64,
     /// Where the mean begins.
     begin: u64,
@@ -15,21 +15,16 @@ pub(super) struct Level {
 impl Level {
     /// A level that is 0, and whose mean begins at `begin`.
     pub(super) const fn new(begin: u64) -> Self {
-        Self { value: 0, since: 0, area: 0, max: 0, begin }
+        Self { value: 0, moment: 0, max: 0, begin }
     }
 
     /// It is `value` from `now` on.
     #[inline]
     pub(super) fn set(&mut self, value: u64, now: u64) {
-        self.pass(now);
+        let rise = i128::from(value) - i128::from(self.value);
+        self.moment += rise * i128::from(now.max(self.begin));
         self.value = value;
         self.max = self.max.max(value);
-    }
-
-    fn pass(&mut self, now: u64) {
-        let from = self.since.max(self.begin);
-        self.area += u128::from(self.value) * u128::from(now.saturating_sub(from));
-        self.since = self.since.max(now);
     }
 
     /// The greatest value.
@@ -38,10 +33,10 @@ impl Level {
     }
 
     /// The mean up to `now`, in millionths.
-    pub(super) fn mean_millionths(mut self, now: u64) -> u64 {
-        self.pass(now);
-        let time = u128::from(now.saturating_sub(self.begin));
-        let mean = (self.area.saturating_mul(1_000_000)).checked_div(time);
+    pub(super) fn mean_millionths(self, now: u64) -> u64 {
+        let area = i128::from(self.value) * i128::from(now.max(self.begin)) - self.moment;
+        let time = i128::from(now.saturating_sub(self.begin));
+        let mean = (area.saturating_mul(1_000_000)).checked_div(time);
         mean.and_then(|mean| u64::try_from(mean).ok()).unwrap_or(0)
     }
 }

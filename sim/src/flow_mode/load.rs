@@ -34,6 +34,9 @@ pub(super) struct Load {
     extent: Extent,
     keys: KeySource,
     work: Sampler,
+    /// The work of the next request. Drawn one request ahead, as the times of a process are: nobody who decides by it waits
+    /// for its logarithm.
+    next_work: u64,
     draws: Draws,
 }
 
@@ -49,7 +52,11 @@ pub(super) enum Kind {
 /// Where the times come from at which sessions begin.
 #[derive(Debug)]
 enum Source {
-    Process(ArrivalProcess),
+    Process {
+        process: ArrivalProcess,
+        /// The time behind the next one.
+        after: Option<u64>,
+    },
     /// Users who come back after this time.
     Users(Sampler),
     Openings(Box<Openings>),
@@ -145,6 +152,7 @@ impl Load {
             extent: setup.extent,
             keys,
             work: setup.work.sampler().map_err(law)?,
+            next_work: 0,
             draws: Draws {
                 arrivals: stream("arrivals"),
                 keys: stream("keys"),
@@ -154,6 +162,10 @@ impl Load {
                 think: stream("think"),
             },
         };
+        load.work();
+        if let Source::Process { process, after } = &mut load.beginnings {
+            *after = process.next(&mut load.draws.arrivals);
+        }
         match first {
             Some(first) => load.plan(Some(first)),
             None => load.plan_next(0),
@@ -170,13 +182,16 @@ impl Load {
     #[inline]
     pub(super) fn plan_next(&mut self, now: u64) {
         let time = match &mut self.beginnings {
-            Source::Process(process) => process.next(&mut self.draws.arrivals),
+            Source::Process { process, after } => {
+                std::mem::replace(after, process.next(&mut self.draws.arrivals))
+            }
             Source::Openings(openings) => openings.next(Instant::from_nanos(now)).map(Instant::as_nanos),
             Source::Users(_) | Source::Ended => None,
         };
         self.plan(time);
     }
 
+    #[inline]
     fn plan(&mut self, time: Option<u64>) {
         let time = time.filter(|time| self.may_begin(*time));
         if time.is_none() && self.users == 0 {
@@ -186,6 +201,7 @@ impl Load {
     }
 
     /// Whether a session may begin at `time`.
+    #[inline]
     pub(super) fn may_begin(&self, time: u64) -> bool {
         match self.extent {
             Extent::Never => true,
@@ -236,7 +252,8 @@ impl Load {
     /// The work of a request.
     #[inline]
     pub(super) fn work(&mut self) -> Duration {
-        Duration::from_nanos(self.work.draw(&mut self.draws.work))
+        let next = self.work.draw(&mut self.draws.work);
+        Duration::from_nanos(std::mem::replace(&mut self.next_work, next))
     }
 
     /// Nanoseconds from an answer to the next request of its session.
@@ -254,7 +271,7 @@ impl Load {
         match &mut self.beginnings {
             Source::Users(think) => Some(think.draw(&mut self.draws.think)),
             Source::Openings(openings) => openings.pause().map(nanoseconds),
-            Source::Process(_) | Source::Ended => None,
+            Source::Process { .. } | Source::Ended => None,
         }
     }
 
@@ -263,11 +280,19 @@ impl Load {
     pub(super) fn complete(&mut self, machine: u32) {
         self.completed += 1;
         let Ok(place) = usize::try_from(machine) else { return };
-        if place >= self.completed_by.len() && place < MACHINES_MAX {
-            self.completed_by.resize(place + 1, 0);
-        }
         if let Some(count) = self.completed_by.get_mut(place) {
             *count += 1;
+        } else {
+            self.complete_first(place);
+        }
+    }
+
+    /// The first session that the machine at `place` has completed, or one before it.
+    #[cold]
+    fn complete_first(&mut self, place: usize) {
+        if place < MACHINES_MAX {
+            self.completed_by.resize(place, 0);
+            self.completed_by.push(1);
         }
     }
 
@@ -311,7 +336,7 @@ impl Load {
 fn beginnings(setup: &LoadSetup, seed: u64, start: u64) -> Result<(Source, u32, Option<u64>), LawError> {
     match &setup.arrivals {
         Beginnings::Process(arrivals) => Ok(match arrivals.start(start)? {
-            Running::Open(process) => (Source::Process(process), 0, None),
+            Running::Open(process) => (Source::Process { process, after: None }, 0, None),
             Running::Closed(closed) => (Source::Users(closed.think), closed.users, None),
         }),
         Beginnings::Openings(arrivals) => {

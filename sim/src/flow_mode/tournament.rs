@@ -3,55 +3,61 @@
 /// A time for each of a number of players.
 #[derive(Debug)]
 pub(super) struct Tournament {
-    /// A complete tree: the winner's time at place 1, the children of place `n` at `2 n` and `2 n + 1`.
-    times: Vec<u64>,
-    leaves: usize,
+    /// The winner's.
+    least: u64,
+    /// A complete tree in which place 0 has the least time, and the four of `quads[n]` are at the places `4 n + 1` to
+    /// `4 n + 4`, below place `n`.
+    quads: Vec<[u64; 4]>,
 }
 
 impl Tournament {
     /// So many players, who are never done yet.
     pub(super) fn new(players: usize) -> Self {
-        let leaves = players.next_power_of_two();
-        Self { times: vec![u64::MAX; 2 * leaves], leaves }
+        let (mut leaves, mut quads) = (1, 0);
+        while leaves < players {
+            quads += leaves;
+            leaves *= 4;
+        }
+        Self { least: u64::MAX, quads: vec![[u64::MAX; 4]; quads] }
     }
 
     /// The least time.
     #[inline]
-    pub(super) fn next(&self) -> u64 {
-        self.at(1)
+    pub(super) const fn next(&self) -> u64 {
+        self.least
     }
 
     /// Who has it; a player even where no time is set.
     #[inline]
     pub(super) fn winner(&self) -> usize {
-        let (mut place, least) = (1, self.at(1));
-        while place < self.leaves {
-            // Without a branch: nobody can predict who it is.
-            place = 2 * place + usize::from(self.at(2 * place) != least);
+        let mut place = 0;
+        while let Some([first, second, third, _]) = self.quads.get(place) {
+            // Without branches: nobody can predict who it is.
+            let is_behind_first = *first != self.least;
+            let is_behind_second = is_behind_first & (*second != self.least);
+            let is_fourth = is_behind_second & (*third != self.least);
+            let slot = usize::from(is_behind_first) + usize::from(is_behind_second) + usize::from(is_fourth);
+            place = 4 * place + 1 + slot;
         }
-        place - self.leaves
+        place - self.quads.len()
     }
 
     /// Sets the time of a player.
     #[inline]
     pub(super) fn set(&mut self, player: usize, time: u64) {
-        let mut place = self.leaves + player;
-        if let Some(leaf) = self.times.get_mut(place) {
-            *leaf = time;
-        }
-        while place > 1 {
-            place /= 2;
-            let least = self.at(2 * place).min(self.at(2 * place + 1));
-            match self.times.get_mut(place) {
-                Some(time) if *time != least => *time = least,
-                _ => break,
+        let (mut place, mut least) = (self.quads.len() + player, time);
+        // All the way up: where it could stop is nothing that a processor can predict.
+        while place > 0 {
+            let slot = (place - 1) % 4;
+            place = (place - 1) / 4;
+            let Some(times) = self.quads.get_mut(place) else { return };
+            if let Some(time) = times.get_mut(slot) {
+                *time = least;
             }
+            let [first, second, third, fourth] = *times;
+            least = first.min(second).min(third.min(fourth));
         }
-    }
-
-    #[inline]
-    fn at(&self, place: usize) -> u64 {
-        self.times.get(place).copied().unwrap_or(u64::MAX)
+        self.least = least;
     }
 }
 

@@ -6,6 +6,7 @@ mod probing;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use evenkeel_engine::director::NewFlow;
 use evenkeel_engine::flow::FlowState;
 use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{Duration, Instant};
@@ -215,7 +216,7 @@ impl World {
 
     /// Runs to the end.
     pub fn run(&mut self) {
-        while self.step() {}
+        self.run_with_progress(&mut |_| {});
     }
 
     /// The same, and tells now and then how far it is: what sessions have ended, and how many there will be.
@@ -282,7 +283,10 @@ impl World {
 
     /// Lets the next thing happen. Returns whether there was one before the end.
     fn step(&mut self) -> bool {
-        let timeout = self.forwarders.iter_mut().map(Forwarder::next_timeout).min().unwrap_or(u64::MAX);
+        let mut timeout = u64::MAX;
+        for forwarder in &mut self.forwarders {
+            timeout = timeout.min(forwarder.next_timeout());
+        }
         let (done, planned, arrival) = (self.due.next(), self.agenda.next(), self.next_load.0);
         let next = timeout.min(done).min(planned).min(arrival);
         if next > self.end || next == u64::MAX {
@@ -326,18 +330,19 @@ impl World {
 
     #[inline]
     fn find_next_load(&mut self) {
-        let mut next = (u64::MAX, 0);
-        for (number, load) in self.loads.iter().enumerate() {
-            if load.next < next.0 {
-                next = (load.next, number);
-            }
+        if let [only] = &*self.loads {
+            self.next_load = (only.next, 0);
+            return;
         }
-        self.next_load = next;
+        // Of equal times the first load.
+        let times = self.loads.iter().map(|load| load.next).zip(0..);
+        self.next_load = times.min().unwrap_or((u64::MAX, 0));
     }
 
     // Sessions.
 
     /// A session of a load begins.
+    #[inline(always)]
     fn begin(&mut self, number: usize) {
         let now = self.time();
         let Some(load) = self.loads.get_mut(number) else { return };
@@ -350,7 +355,7 @@ impl World {
             && tuple.protocol == Protocol::TCP;
         let number = u16::try_from(number).unwrap_or(u16::MAX);
         self.tell.started(now, number);
-        let mut exchange = Exchange {
+        let exchange = Exchange {
             hash: tuple.hash(self.key),
             number: begin.number,
             sent: self.now,
@@ -364,34 +369,33 @@ impl World {
             slot: 0,
             memory: Memory::Nothing,
         };
-        let packet = Packet { tuple, hash: exchange.hash, is_opening: begin.is_opening, is_private };
+        let flow = NewFlow { hash: exchange.hash, tuple };
+        let packet = Packet { flow, is_opening: begin.is_opening, is_private };
         if is_flood {
             self.flood(&exchange, &packet);
         } else if self.sessions.len() >= SESSIONS_MAX {
             self.break_off(&exchange, Cause::ServerFull);
         } else {
-            let key = u32::try_from(self.sessions.vacant_key()).unwrap_or(u32::MAX);
-            match self.send(&mut exchange, packet, key) {
-                Ok(()) => {
-                    self.sessions.insert(exchange);
-                }
-                Err(cause) => self.break_off(&exchange, cause),
+            let key = self.sessions.insert(exchange);
+            if let Err(cause) = self.send(key, packet) {
+                self.give_up(key, cause);
             }
         }
     }
 
     /// A packet that opens a flow, which nobody answers.
+    #[inline(never)]
     fn flood(&mut self, exchange: &Exchange, packet: &Packet) {
         let now = self.time();
         let router = self.loads.get(usize::from(exchange.load)).map_or(0, |load| load.router);
-        let place = self.steer(router, &packet.tuple);
+        let place = self.steer(router, &packet.flow.tuple);
         let forwarder = place.and_then(|place| self.forwarders.get_mut(usize::from(place)));
         let Some(forwarder) = forwarder.filter(|forwarder| forwarder.is_up) else {
             return self.break_off(exchange, Cause::ForwarderGone);
         };
         match forwarder.deliver(packet, now) {
             Ok(reached) => {
-                self.note(packet.hash, reached.machine);
+                self.note(packet.flow.hash, reached.machine);
                 if let Some(load) = self.loads.get_mut(usize::from(exchange.load)) {
                     load.complete(reached.machine);
                 }
@@ -401,59 +405,82 @@ impl World {
     }
 
     /// The next request of a session that waited.
+    #[inline(never)]
     fn go_on(&mut self, key: u32) {
         let place = usize::try_from(key).unwrap_or(usize::MAX);
-        let Some(mut exchange) = self.sessions.get(place).copied() else { return };
+        let Some(exchange) = self.sessions.get_mut(place) else { return };
         let Some(load) = self.loads.get(usize::from(exchange.load)) else { return };
-        let tuple = load.tuples.tuple(exchange.number);
-        let is_opening = load.opens_always();
         exchange.sent = self.now;
-        let packet = Packet { tuple, hash: exchange.hash, is_opening, is_private: false };
-        match self.send(&mut exchange, packet, key) {
-            Ok(()) => {
-                if let Some(known) = self.sessions.get_mut(place) {
-                    *known = exchange;
-                }
-            }
-            Err(cause) => {
-                self.sessions.remove(place);
-                self.break_off(&exchange, cause);
-            }
+        let flow = NewFlow { hash: exchange.hash, tuple: load.tuples.tuple(exchange.number) };
+        let packet = Packet { flow, is_opening: load.opens_always(), is_private: false };
+        if let Err(cause) = self.send(place, packet) {
+            self.give_up(place, cause);
+        }
+    }
+
+    /// A session ends early.
+    #[cold]
+    fn give_up(&mut self, key: usize, cause: Cause) {
+        if let Some(exchange) = self.sessions.try_remove(key) {
+            self.break_off(&exchange, cause);
         }
     }
 
     /// Sends a request of a session to its server.
-    #[inline]
-    fn send(&mut self, exchange: &mut Exchange, mut packet: Packet, key: u32) -> Result<(), Cause> {
+    #[inline(always)]
+    fn send(&mut self, key: usize, mut packet: Packet) -> Result<(), Cause> {
         let now = self.time();
         self.requests += 1;
-        let Some(load) = self.loads.get_mut(usize::from(exchange.load)) else { return Err(Cause::Refused) };
+        let load = self.sessions.get(key).map(|exchange| usize::from(exchange.load));
+        let load = load.and_then(|load| self.loads.get_mut(load)).ok_or(Cause::Refused)?;
         let (work, router) = (load.work(), load.router);
-        let number = self.steer(router, &packet.tuple).ok_or(Cause::ForwarderGone)?;
+        let number = self.steer(router, &packet.flow.tuple).ok_or(Cause::ForwarderGone)?;
         let forwarder = self.forwarders.get_mut(usize::from(number));
         let Some(forwarder) = forwarder.filter(|forwarder| forwarder.is_up) else {
             return Err(Cause::ForwarderGone);
         };
         if number > 0 && forwarder.key() != self.key {
-            packet.hash = packet.tuple.hash(forwarder.key());
+            packet.flow.hash = packet.flow.tuple.hash(forwarder.key());
         }
         let mut sent = forwarder.deliver(&packet, now);
-        let is_kept =
-            || self.loads.get(usize::from(exchange.load)).is_some_and(|load| matches!(load.kind, Kind::Kept));
-        if sent.is_err_and(|refused| refused == Refused::NoFlow) && is_kept() {
-            // The client is reset and connects anew at once.
-            packet.is_opening = true;
-            sent = forwarder.deliver(&packet, now);
+        if let Err(refused) = sent {
+            sent = Ok(self.try_again(key, &mut packet, number, refused)?);
         }
-        let reached = match sent {
-            Ok(reached) => reached,
-            Err(refused) => return Err(self.why(exchange, number, Some(refused))),
-        };
+        let Ok(reached) = &sent else { return Err(Cause::Refused) };
         if reached.is_new {
-            self.note(packet.hash, reached.machine);
-            self.ask(number);
+            self.note(packet.flow.hash, reached.machine);
+            if let Some(forwarder) = self.forwarders.get_mut(usize::from(number))
+                && let Some(probe) = forwarder.poll_probe(now)
+            {
+                self.ask(number, probe);
+            }
         }
-        self.hand_over(exchange, &packet, number, &reached, work, key)
+        self.hand_over(key, &packet, number, reached, work)
+    }
+
+    /// The forwarder with this number has refused a request. A client who keeps a connection is reset where nobody knows
+    /// it any more, and connects anew at once.
+    #[cold]
+    fn try_again(
+        &mut self,
+        key: usize,
+        packet: &mut Packet,
+        number: u16,
+        mut refused: Refused,
+    ) -> Result<Reached, Cause> {
+        let now = self.time();
+        let Some(exchange) = self.sessions.get(key).copied() else { return Err(Cause::Refused) };
+        let load = self.loads.get(usize::from(exchange.load));
+        let is_kept = load.is_some_and(|load| matches!(load.kind, Kind::Kept));
+        let forwarder = self.forwarders.get_mut(usize::from(number));
+        if let (Some(forwarder), true) = (forwarder, is_kept && refused == Refused::NoFlow) {
+            packet.is_opening = true;
+            match forwarder.deliver(packet, now) {
+                Ok(reached) => return Ok(reached),
+                Err(again) => refused = again,
+            }
+        }
+        Err(self.why(&exchange, number, Some(refused)))
     }
 
     /// The forwarder that a router sends a flow to.
@@ -463,47 +490,47 @@ impl World {
     }
 
     /// A request has reached a machine.
-    #[inline]
+    #[inline(always)]
     fn hand_over(
         &mut self,
-        exchange: &mut Exchange,
+        key: usize,
         packet: &Packet,
         number: u16,
         reached: &Reached,
         work: Duration,
-        key: u32,
     ) -> Result<(), Cause> {
         let now = self.time();
+        let Some(exchange) = self.sessions.get_mut(key) else { return Err(Cause::Refused) };
+        let job = u32::try_from(key).unwrap_or(u32::MAX);
         let place = usize::try_from(reached.machine).unwrap_or(usize::MAX);
         let is_first = exchange.machine == u32::MAX;
         let machine = self.machines.get_mut(place).ok_or(Cause::NoServer)?;
+        let forwarder = self.forwarders.get_mut(usize::from(number)).ok_or(Cause::ForwarderGone)?;
         let is_its =
             is_first || (exchange.machine == reached.machine && exchange.machine_epoch == machine.epoch);
         let work = if is_its { machine.work().unwrap_or(work) } else { work };
-        let taken = if is_its { machine.arrive(key, work, now) } else { Err(Refusal::Full) };
-        let (epoch, due) = (machine.epoch, machine.due());
-        let Some(forwarder) = self.forwarders.get_mut(usize::from(number)) else {
-            return Err(Cause::ForwarderGone);
-        };
+        let taken = if is_its { machine.arrive(job, work, now) } else { Err(Refusal::Full) };
         match taken {
             Ok(()) if reached.is_new => forwarder.accepted(reached, packet.is_opening, now),
             Ok(()) => {}
-            Err(Refusal::Full) => forwarder.reset(reached, packet.hash, now),
+            Err(Refusal::Full) => forwarder.reset(reached, packet.flow.hash, now),
             // Nobody answers at all, and the flow waits until it runs out.
             Err(Refusal::Down) => {}
         }
-        if !is_its {
-            return Err(self.why(exchange, number, None));
+        match taken {
+            _ if !is_its => {
+                let exchange = *exchange;
+                return Err(self.why(&exchange, number, None));
+            }
+            Ok(()) => {}
+            Err(Refusal::Full) => return Err(Cause::ServerFull),
+            Err(Refusal::Down) => return Err(Cause::ServerGone),
         }
-        taken.map_err(|refusal| match refusal {
-            Refusal::Full => Cause::ServerFull,
-            Refusal::Down => Cause::ServerGone,
-        })?;
-        self.due.set(place, due);
+        self.due.set(place, machine.due());
         exchange.machine = reached.machine;
-        exchange.machine_epoch = epoch;
+        exchange.machine_epoch = machine.epoch;
         exchange.forwarder = number;
-        exchange.forwarder_epoch = self.forwarders.get(usize::from(number)).map_or(0, |one| one.epoch);
+        exchange.forwarder_epoch = forwarder.epoch;
         (exchange.place, exchange.slot) = (reached.place, reached.slot);
         exchange.memory = match reached.way {
             Way::Listed(_) => Memory::Listed,
@@ -520,9 +547,9 @@ impl World {
         let job = machine.complete(now);
         self.due.set(place, machine.due());
         let Some(key) = job.and_then(|job| usize::try_from(job).ok()) else { return };
-        let Some(exchange) = self.sessions.get_mut(key) else { return };
-        exchange.left = exchange.left.saturating_sub(1);
-        let exchange = *exchange;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let exchange = Exchange { left: session.left.saturating_sub(1), ..*session };
+        session.left = exchange.left;
         if !self.answer(&exchange) {
             self.sessions.remove(key);
             let cause = self.why(&exchange, exchange.forwarder, Some(Refused::NoFlow));
@@ -577,6 +604,7 @@ impl World {
     }
 
     /// A session has broken.
+    #[cold]
     fn break_off(&mut self, exchange: &Exchange, cause: Cause) {
         let now = self.time();
         if let Some(load) = self.loads.get_mut(usize::from(exchange.load))
@@ -590,7 +618,7 @@ impl World {
     }
 
     /// A user whose session has ended thinks, and comes back.
-    #[inline]
+    #[inline(always)]
     fn rest(&mut self, number: u16) {
         let think = self.loads.get_mut(usize::from(number)).and_then(Load::think);
         if let Some(think) = think {
@@ -600,6 +628,7 @@ impl World {
 
     /// Why a request of a session has not reached its server: the forwarder with this number refused it, or
     /// another machine has no connection like it.
+    #[cold]
     fn why(&self, exchange: &Exchange, number: u16, refused: Option<Refused>) -> Cause {
         let machine = usize::try_from(exchange.machine).ok().and_then(|place| self.machines.get(place));
         let forwarder = self.forwarders.get(usize::from(number));

@@ -63,14 +63,14 @@ impl<const BITS: u32> Histogram<BITS> {
     }
 
     /// Takes in the same value so many times.
-    #[inline]
+    #[inline(always)]
     pub fn record_many(&mut self, value: u64, times: u64) {
         if times == 0 {
             return;
         }
         let index = Self::index(value);
         if index >= self.counts.len() {
-            self.counts.resize(index + 1, 0);
+            self.widen(index + 1);
         }
         if let Some(place) = self.counts.get_mut(index) {
             *place = place.saturating_add(times);
@@ -79,6 +79,11 @@ impl<const BITS: u32> Histogram<BITS> {
         self.max = self.max.max(value);
         self.count = self.count.saturating_add(times);
         self.sum = self.sum.saturating_add(value.saturating_mul(times));
+    }
+
+    #[cold]
+    fn widen(&mut self, buckets: usize) {
+        self.counts.resize(buckets, 0);
     }
 
     /// Takes in everything that another histogram has.

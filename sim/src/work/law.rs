@@ -215,6 +215,15 @@ impl Sampler {
     /// One value.
     #[inline]
     pub fn draw(&self, stream: &mut Stream) -> u64 {
+        // What most of them are needs no more registers than it uses.
+        if let Kind::Exponential { mean } = self.0 {
+            return whole(exponential(stream) * mean);
+        }
+        self.draw_any(stream)
+    }
+
+    #[inline(never)]
+    fn draw_any(&self, stream: &mut Stream) -> u64 {
         match self.0 {
             Kind::Fixed(value) => value,
             Kind::Uniform { low, span } => low + stream.below(span),

@@ -17,9 +17,10 @@ pub(super) const fn real(whole: u64) -> f64 {
 )]
 #[inline]
 pub(super) fn whole(real: f64) -> u64 {
-    /// From here on numbers are whole, so that adding it rounds to the nearest, and to the even one between two.
+    /// From here on numbers are whole, so that adding it rounds to the nearest, and to the even one between two; and up to
+    /// twice of it they are one apart, as their bits are.
     const WHOLE: f64 = 4_503_599_627_370_496.0;
-    if real < WHOLE { (real.max(0.0) + WHOLE - WHOLE) as u64 } else { real as u64 }
+    if real < WHOLE { (real.max(0.0) + WHOLE).to_bits() - WHOLE.to_bits() } else { real as u64 }
 }
 
 /// An even draw from (0, 1], of 53 bits.
@@ -33,13 +34,13 @@ pub(super) fn unit(stream: &mut Stream) -> f64 {
 /// An exponential draw of mean 1; at most 36.7, which one draw in 2^53 reaches.
 #[inline]
 pub(super) fn exponential(stream: &mut Stream) -> f64 {
-    minus_ln(unit(stream))
+    minus_ln(stream.bits())
 }
 
 /// A draw from the standard normal law, by the transform of Box and Muller (1958). Takes two numbers from the
 /// stream and keeps none, so that the stream's place tells how many were drawn.
 pub(super) fn normal(stream: &mut Stream) -> f64 {
-    let radius = libm::sqrt(2.0 * minus_ln(unit(stream)));
+    let radius = libm::sqrt(2.0 * minus_ln(stream.bits()));
     radius * libm::cos(2.0 * core::f64::consts::PI * unit(stream))
 }
 

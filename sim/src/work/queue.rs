@@ -102,6 +102,9 @@ pub struct Due {
     pub generation: u32,
 }
 
+/// When a job ends that nobody works on.
+const NEVER: u64 = u64::MAX;
+
 /// A server at work. A job is a number that the caller understands.
 #[derive(Clone, Debug)]
 pub struct ServerQueue {
@@ -109,8 +112,8 @@ pub struct ServerQueue {
     speed: Speed,
     is_down: bool,
     generation: u32,
-    /// The next end, as last told.
-    due: Option<u64>,
+    /// The next end, as last told; [`NEVER`] if there is none.
+    due: u64,
     at_work: AtWork,
 }
 
@@ -164,7 +167,7 @@ impl ServerQueue {
             Discipline::Fcfs => AtWork::Fcfs(Fcfs::default()),
             Discipline::Ps => AtWork::Ps(Ps::default()),
         };
-        Self { spec, speed: Speed::FULL, is_down: false, generation: 0, due: None, at_work }
+        Self { spec, speed: Speed::FULL, is_down: false, generation: 0, due: NEVER, at_work }
     }
 
     // Commands. Times never run backwards.
@@ -173,7 +176,7 @@ impl ServerQueue {
     ///
     /// # Errors
     /// When the server is down, or has no room; then nothing has changed.
-    #[inline]
+    #[inline(always)]
     pub fn arrive(&mut self, job: u32, work: Duration, now: Instant) -> Result<(), Refusal> {
         if self.is_down {
             return Err(Refusal::Down);
@@ -193,9 +196,9 @@ impl ServerQueue {
 
     /// Gives out a job that has ended by `now`, if any; several that end together come out in the order of
     /// their arrival, one a call.
-    #[inline]
+    #[inline(always)]
     pub fn complete(&mut self, now: Instant) -> Option<u32> {
-        if self.due? > now.as_nanos() {
+        if self.due == NEVER || self.due > now.as_nanos() {
             return None;
         }
         let (cores, speed) = (self.spec.cores, self.speed);
@@ -244,8 +247,8 @@ impl ServerQueue {
     /// When [`ServerQueue::complete`] has something next, if ever.
     #[must_use]
     pub fn due(&self) -> Option<Due> {
-        let at = Instant::from_nanos(self.due?);
-        Some(Due { at, generation: self.generation })
+        let due = Due { at: Instant::from_nanos(self.due), generation: self.generation };
+        (self.due < NEVER).then_some(due)
     }
 
     /// Whether a timer that was set for this generation still says when a job ends.
@@ -293,13 +296,13 @@ impl ServerQueue {
         &self.spec
     }
 
-    /// Jobs that it can hold.
     /// Whether one more job finds a place.
     #[must_use]
     pub fn has_room(&self) -> bool {
         !self.is_down && self.len() < self.room()
     }
 
+    /// Jobs that it can hold.
     const fn room(&self) -> usize {
         self.spec.cores as usize + self.spec.backlog as usize
     }
@@ -308,11 +311,9 @@ impl ServerQueue {
     #[inline]
     fn look_ahead(&mut self) {
         let due = match &self.at_work {
-            AtWork::Fcfs(fcfs) => fcfs.running.peek().map(|Reverse(running)| running.end),
-            AtWork::Ps(ps) => ps.due(self.spec.cores, self.speed),
+            AtWork::Fcfs(fcfs) => fcfs.running.peek().map_or(NEVER, |Reverse(running)| running.end),
+            AtWork::Ps(ps) => ps.due(self.spec.cores, self.speed).unwrap_or(NEVER),
         };
-        // A job that never ends at this speed is not due.
-        let due = due.filter(|due| *due < u64::MAX);
         if due != self.due {
             self.due = due;
             self.generation = self.generation.wrapping_add(1);
@@ -321,26 +322,32 @@ impl ServerQueue {
 }
 
 impl Fcfs {
+    #[inline]
     fn arrive(&mut self, job: u32, work: u64, now: u64, cores: u32, speed: Speed) {
         if self.running.len() < cores as usize {
-            self.begin(job, work, now, speed);
+            let begun = self.begin(job, work, now, speed);
+            self.running.push(begun);
         } else {
             self.waiting.push_back((job, work));
         }
     }
 
-    fn begin(&mut self, job: u32, work: u64, now: u64, speed: Speed) {
+    #[inline]
+    fn begin(&mut self, job: u32, work: u64, now: u64, speed: Speed) -> Reverse<Running> {
         self.sequence += 1;
         let end = now.saturating_add(time_for(work, speed));
-        self.running.push(Reverse(Running { end, sequence: self.sequence, job, left: work, since: now }));
+        Reverse(Running { end, sequence: self.sequence, job, left: work, since: now })
     }
 
+    #[inline]
     fn complete(&mut self, now: u64, speed: Speed) -> Option<u32> {
-        let Reverse(ended) = self.running.pop()?;
-        if let Some((job, work)) = self.waiting.pop_front() {
-            self.begin(job, work, now, speed);
-        }
-        Some(ended.job)
+        let Some((job, work)) = self.waiting.pop_front() else {
+            return self.running.pop().map(|Reverse(ended)| ended.job);
+        };
+        // Whoever waits longest has the core that is free now.
+        let begun = self.begin(job, work, now, speed);
+        let mut first = self.running.peek_mut()?;
+        Some(std::mem::replace(&mut *first, begun).0.job)
     }
 
     fn set_speed(&mut self, before: Speed, after: Speed, now: u64) {
@@ -429,8 +436,8 @@ fn time_for(work: u64, speed: Speed) -> u64 {
     }
     let scaled = u128::from(work) * u128::from(Speed::FULL.0);
     match u128::from(speed.0) {
-        0 => u64::MAX,
-        speed => u64::try_from(scaled.div_ceil(speed)).unwrap_or(u64::MAX),
+        0 => NEVER,
+        speed => u64::try_from(scaled.div_ceil(speed)).unwrap_or(NEVER),
     }
 }
 

@@ -93,6 +93,7 @@ impl<'a> Selection<'a> {
     /// # Panics
     /// When the lengths do not fit.
     #[must_use]
+    #[inline]
     pub fn new(
         flows: &'a [NewFlow],
         servers: &'a [ServerView],

@@ -176,6 +176,7 @@ impl Seat {
     }
 
     /// Asks the scheduler, and the shadow for comparison.
+    #[inline]
     pub(super) fn pick(
         &mut self,
         flows: &[NewFlow],
@@ -240,10 +241,15 @@ impl Seat {
     }
 
     /// Tells what has been gathered.
+    #[inline]
     pub(super) fn flush(&mut self, now: Instant) {
-        if self.news.is_empty() {
-            return;
+        if !self.news.is_empty() {
+            self.tell_news(now);
         }
+    }
+
+    #[inline(never)]
+    fn tell_news(&mut self, now: Instant) {
         let Some(shadow) = &mut self.shadow else {
             self.scheduler.hear(&self.news, now);
             self.news.clear();

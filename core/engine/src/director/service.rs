@@ -312,6 +312,7 @@ impl Director {
     }
 
     /// Tells the scheduler what it does not know yet, before it is asked.
+    #[inline]
     pub fn prepare(&mut self, now: Instant) {
         self.seat.flush(now);
         if self.slow_start.is_due(now) {
@@ -323,13 +324,16 @@ impl Director {
     /// Asks the scheduler about `flows`. The answers are places in the list of views, each already counted as a flow.
     ///
     /// Where servers have bounds on their flows it is asked one by one, so that each answer counts for the next.
+    #[inline]
     pub fn pick(&mut self, flows: &[NewFlow], answers: &mut [Option<u16>], now: Instant) {
         self.prepare(now);
-        let at_once = if self.has_bounds { 1 } else { flows.len().max(1) };
-        for (flows, answers) in flows.chunks(at_once).zip(answers.chunks_mut(at_once)) {
+        if !self.has_bounds {
+            return self.seat.pick(flows, &self.views, &mut self.loads, answers, now);
+        }
+        for (flows, answers) in flows.chunks(1).zip(answers.chunks_mut(1)) {
             self.seat.pick(flows, &self.views, &mut self.loads, answers, now);
-            if let ([Some(view)], true) = (&*answers, self.has_bounds) {
-                self.check_bounds(*view, now);
+            if let [Some(view)] = *answers {
+                self.check_bounds(view, now);
             }
         }
     }
@@ -410,6 +414,7 @@ impl Director {
     }
 
     /// Enters a flow that was picked: its server's place.
+    #[inline]
     pub fn open(&mut self, view: u16, hash: u64, protocol: Protocol, now: Instant) -> Option<u16> {
         let slot = *self.slots.get(usize::from(view))?;
         let server = self.servers.get_mut(usize::from(slot))?.as_mut()?;
@@ -431,11 +436,9 @@ impl Director {
 
     /// Takes the server with this view out of the choice when it has reached its upper bound, and back in when it has
     /// come below its lower one.
+    #[inline]
     fn check_bounds(&mut self, view: u16, now: Instant) {
-        if !self.has_bounds {
-            return;
-        }
-        if self.settle_bounds(usize::from(view)) {
+        if self.has_bounds && self.settle_bounds(usize::from(view)) {
             self.seat.update(&self.views, now);
         }
     }
@@ -462,33 +465,37 @@ impl Director {
     }
 
     /// A flow of the server at `slot` has changed its state.
+    #[inline]
     pub fn change_state(&mut self, slot: u16, before: FlowState, after: FlowState) {
         if before.is_active() == after.is_active() {
             return;
         }
-        for (is_active, is_more) in [(before.is_active(), false), (after.is_active(), true)] {
-            self.count_load(slot, is_active, is_more);
+        let Some(server) = self.servers.get_mut(usize::from(slot)).and_then(Option::as_mut) else { return };
+        recount(&mut server.load, before.is_active());
+        if let Some(load) = server.view.and_then(|view| self.loads.get_mut(usize::from(view))) {
+            recount(load, before.is_active());
         }
     }
 
     /// A flow has ended; `hash` is that of its original tuple.
+    #[inline]
     pub fn close(&mut self, departed: &Departed, hash: u64, now: Instant) {
         let entry = &departed.entry;
         let slot = entry.server_slot;
-        self.count_load(slot, entry.state.is_active(), false);
         self.flows = self.flows.saturating_sub(1);
-        if let Some(view) = self.server(slot).and_then(|server| server.view) {
-            self.check_bounds(view, now);
-        }
-        let place = self.servers.get_mut(usize::from(slot));
-        let Some(server) = place.as_ref().and_then(|place| place.as_ref()) else { return };
+        let Some(place) = self.servers.get_mut(usize::from(slot)) else { return };
+        let Some(server) = place else { return };
+        let is_active = entry.state.is_active();
+        count(&mut server.load, is_active, false);
         if let Some(view) = server.view {
+            if let Some(load) = self.loads.get_mut(usize::from(view)) {
+                count(load, is_active, false);
+            }
+            self.check_bounds(view, now);
             if self.seat.wishes().closed {
                 self.seat.tell(FlowEvent::Closed(closed(departed, hash, view, now)), now);
             }
-        } else if server.is_idle()
-            && let Some(place) = place
-        {
+        } else if server.is_idle() {
             *place = None;
         }
     }
@@ -711,15 +718,6 @@ impl Director {
             self.servers.len() - 1
         })
     }
-
-    fn count_load(&mut self, slot: u16, is_active: bool, is_more: bool) {
-        let Some(server) = self.servers.get_mut(usize::from(slot)).and_then(Option::as_mut) else { return };
-        count(&mut server.load, is_active, is_more);
-        let view = server.view.and_then(|view| self.loads.get_mut(usize::from(view)));
-        if let Some(load) = view {
-            count(load, is_active, is_more);
-        }
-    }
 }
 
 /// What is told of a flow that has ended.
@@ -763,6 +761,14 @@ fn is_same(server: &Server, plan: &ServerPlan) -> bool {
     server.address == Address::from(plan.address) && server.port == plan.port
 }
 
+/// A flow that was active is so no more, or the other way round.
+#[inline]
+const fn recount(load: &mut ServerLoad, was_active: bool) {
+    count(load, was_active, false);
+    count(load, !was_active, true);
+}
+
+#[inline]
 const fn count(load: &mut ServerLoad, is_active: bool, is_more: bool) {
     let number = if is_active { &mut load.active } else { &mut load.inactive };
     *number = if is_more { number.saturating_add(1) } else { number.saturating_sub(1) };

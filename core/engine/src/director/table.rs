@@ -193,6 +193,7 @@ impl Directors {
 
     /// The director at `place`.
     #[must_use]
+    #[inline]
     pub fn at(&self, place: u16) -> Option<&Director> {
         self.places.get(usize::from(place))?.as_ref()
     }
@@ -204,7 +205,13 @@ impl Directors {
     }
 
     /// The next probe that a scheduler wants to be carried; each director in turn.
+    #[inline]
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        if self.probing.is_empty() { None } else { self.next_probe(now) }
+    }
+
+    #[inline(never)]
+    fn next_probe(&mut self, now: Instant) -> Option<Probe> {
         for _ in 0..self.probing.len() {
             self.next_probing = (self.next_probing + 1) % self.probing.len();
             let place = *self.probing.get(self.next_probing)?;

@@ -1,6 +1,5 @@
 //! How a new flow comes to be, as in `open.rs` of the engine: permission, director, real server, entry.
 
-use evenkeel_engine::director::NewFlow;
 use evenkeel_engine::director::sticky;
 use evenkeel_engine::flow::{Direction, FlowEntry, FlowState, InsertError, Traits};
 use evenkeel_engine::plan::MidStream;
@@ -11,18 +10,19 @@ use evenkeel_engine::{Instant, InterfaceId};
 use super::{Connections, Forwarder, Packet, Reached, Refused, Way, later, note, pool_key};
 
 impl Forwarder {
+    #[inline(always)]
     pub(super) fn open(&mut self, packet: &Packet, now: Instant) -> Result<Reached, Refused> {
         let place = self.permit(packet, now)?;
         let director = self.directors.at(place).ok_or(Refused::NotPermitted)?;
         if !packet.is_opening && director.mid_stream != MidStream::Pick {
             return Err(Refused::NoFlow);
         }
-        let is_one_packet = director.is_one_packet && packet.tuple.protocol == Protocol::UDP;
+        let is_one_packet = director.is_one_packet && packet.flow.tuple.protocol == Protocol::UDP;
         let view = self.pick(place, packet, now)?;
         let opened = if is_one_packet || matches!(self.connections, Connections::Stateless) {
             self.pass_by(place, view)
         } else if packet.is_private && self.is_plain {
-            self.open_unlisted(place, view, packet.hash, now)
+            self.open_unlisted(place, view, packet.flow.hash, now)
         } else {
             self.open_listed(place, view, packet, now)
         };
@@ -30,22 +30,23 @@ impl Forwarder {
         if (!matches!(opened, Ok(Reached { way: Way::Listed(_) | Way::Unlisted, .. })))
             && let Some(director) = self.directors.at_mut(place)
         {
-            director.unassign(view, packet.tuple.protocol, now);
+            director.unassign(view, packet.flow.tuple.protocol, now);
         }
         opened
     }
 
     /// The director that a new flow may go to.
+    #[inline]
     fn permit(&mut self, packet: &Packet, now: Instant) -> Result<u16, Refused> {
-        let FiveTuple { source, destination, destination_port, protocol, .. } = packet.tuple;
+        let FiveTuple { source, destination, destination_port, protocol, .. } = packet.flow.tuple;
         let mut verdict = PolicyVerdict::Skip;
         if !self.policies.is_empty() {
             let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
-            let asked = PolicyFlow::new(packet.hash, packet.tuple, interface);
+            let asked = PolicyFlow::new(packet.flow.hash, packet.flow.tuple, interface);
             let decided = self.policies.decide(&[asked], now).first();
             verdict = decided.map_or(PolicyVerdict::Skip, |decided| decided.verdict);
             while let Some((name, fault)) = self.policies.poll_fault() {
-                note(&mut self.faults, &name, Some(fault));
+                note(&mut self.faults, &name, fault);
             }
         }
         let place = match verdict {
@@ -61,23 +62,23 @@ impl Forwarder {
     }
 
     /// The view of the server that the flow's client sticks to, or else the one that the scheduler picks.
-    #[inline]
+    #[inline(always)]
     fn pick(&mut self, place: u16, packet: &Packet, now: Instant) -> Result<u16, Refused> {
         let needs_weight = self.plan.handling.expires_quiescent;
         let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        let tuple = packet.tuple;
-        let stick = director.persistence.map(|it| (sticky::key(place, tuple.source, &it), it.timeout));
+        let FiveTuple { source, protocol, .. } = packet.flow.tuple;
+        let stick = director.persistence.map(|it| (sticky::key(place, source, &it), it.timeout));
         let known = stick.as_ref().and_then(|(key, _)| self.sticky.find(key));
         if let Some(view) = known.and_then(|(slot, id)| director.view_of(slot, id, needs_weight)) {
-            director.assign(view, tuple.protocol, now);
+            director.assign(view, protocol, now);
             return Ok(view);
         }
         let mut answer = None;
-        let asked = NewFlow { hash: packet.hash, tuple };
-        director.pick(std::slice::from_ref(&asked), std::slice::from_mut(&mut answer), now);
+        director.pick(std::slice::from_ref(&packet.flow), std::slice::from_mut(&mut answer), now);
         self.scheduler_calls += 1;
-        let fault = director.scheduler_mut().take_fault();
-        note(&mut self.faults, &director.name, fault);
+        if let Some(fault) = director.scheduler_mut().take_fault() {
+            note(&mut self.faults, &director.name, fault);
+        }
         let view = answer.ok_or(Refused::NoServer)?;
         if let (Some((key, timeout)), Some((slot, id))) = (stick, director.identity(view)) {
             self.sticky.open(key, slot, id, timeout, now);
@@ -97,7 +98,7 @@ impl Forwarder {
     }
 
     /// A flow that nobody will look up: it is counted as an entry would be.
-    #[inline]
+    #[inline(always)]
     fn open_unlisted(&mut self, place: u16, view: u16, hash: u64, now: Instant) -> Result<Reached, Refused> {
         if self.entries() - self.table.half_open() >= self.table.capacity() {
             return Err(Refused::TableFull);
@@ -118,14 +119,14 @@ impl Forwarder {
         packet: &Packet,
         now: Instant,
     ) -> Result<Reached, Refused> {
-        let FiveTuple { source, protocol, .. } = packet.tuple;
+        let FiveTuple { source, protocol, .. } = packet.flow.tuple;
         if !self.clients.may_open(source) {
             return Err(Refused::NotPermitted);
         }
         let entry = self.make_entry(place, view, packet, now)?;
         let (slot, held) = (entry.server_slot, entry.traits.has(Traits::HOLDS_PORT));
         let (pool, port) = (pool_key(&entry), entry.mapped_port);
-        let (id, evicted) = self.table.insert(entry, packet.hash).map_err(|error| {
+        let (id, evicted) = self.table.insert(entry, packet.flow.hash).map_err(|error| {
             if held {
                 self.ports.release(pool, port);
             }
@@ -139,7 +140,7 @@ impl Forwarder {
             self.farewell(evicted, now);
         }
         let director = self.directors.at_mut(place).ok_or(Refused::NotPermitted)?;
-        director.open(view, packet.hash, protocol, now);
+        director.open(view, packet.flow.hash, protocol, now);
         if director.times_flows() {
             self.table.note_beginning(id, now);
         }
@@ -161,7 +162,7 @@ impl Forwarder {
         packet: &Packet,
         now: Instant,
     ) -> Result<FlowEntry, Refused> {
-        let FiveTuple { source, destination, source_port, destination_port, protocol } = packet.tuple;
+        let FiveTuple { source, destination, source_port, destination_port, protocol } = packet.flow.tuple;
         let director = self.directors.at(place).ok_or(Refused::NotPermitted)?;
         let state = match protocol {
             Protocol::TCP if director.mode.is_one_sided() => FlowState::SynReceived,
@@ -197,7 +198,7 @@ impl Forwarder {
             let nat = director.source_nat(inside, outside, destination_port, source.is_v4());
             if let Some(nat) = nat {
                 entry.mapped = nat.address.into();
-                let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, packet.hash);
+                let taken = self.ports.take(pool_key(&entry), source_port, &nat.ports, packet.flow.hash);
                 entry.mapped_port = taken.ok_or(Refused::NoPort)?;
                 entry.traits = entry.traits.with(Traits::HOLDS_PORT);
             }

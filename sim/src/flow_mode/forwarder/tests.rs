@@ -287,7 +287,7 @@ impl Pair {
         let (now, tuple) = (self.time(), self.tuple(client));
         let hash = tuple.hash(self.forwarder.key());
         let reached = self.ask(client, SYN);
-        let packet = Packet { tuple, hash, is_opening: true, is_private: false };
+        let packet = Packet { flow: NewFlow { hash, tuple }, is_opening: true, is_private: false };
         let here = self.forwarder.deliver(&packet, now);
         assert_eq!(here.ok().map(|here| here.machine), reached.map(|(server, _)| server.into()), "{here:?}");
         let (Some((server, seen_as)), Ok(here)) = (reached, here) else { return };
@@ -314,7 +314,9 @@ impl Pair {
         let hash = tuple.hash(self.forwarder.key());
         let reached = self.ask(client, ACK);
         let is_opening = self.protocol != Protocol::TCP;
-        let here = self.forwarder.deliver(&Packet { tuple, hash, is_opening, is_private: false }, now);
+        let here = self
+            .forwarder
+            .deliver(&Packet { flow: NewFlow { hash, tuple }, is_opening, is_private: false }, now);
         assert_eq!(here.ok().map(|here| here.machine), reached.map(|(server, _)| server.into()), "{here:?}");
         let Ok(here) = here else {
             self.clients[client].is_open = false;
@@ -444,7 +446,7 @@ fn play(case: &Case, steps: u32) {
                 let tuple = pair.tuple(client);
                 let hash = tuple.hash(pair.forwarder.key());
                 pair.ask(client, SYN);
-                let packet = Packet { tuple, hash, is_opening: true, is_private: false };
+                let packet = Packet { flow: NewFlow { hash, tuple }, is_opening: true, is_private: false };
                 let now = pair.time();
                 let _ = pair.forwarder.deliver(&packet, now);
             }

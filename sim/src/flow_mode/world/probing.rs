@@ -25,16 +25,14 @@ enum Message {
 }
 
 impl World {
-    /// Takes what a forwarder's schedulers ask on its way.
-    #[inline]
-    pub(super) fn ask(&mut self, place: u16) {
+    /// Takes what a forwarder's schedulers ask on its way, this probe first.
+    pub(super) fn ask(&mut self, place: u16, probe: Probe) {
         let now = self.time();
-        let Some(forwarder) = self.forwarders.get_mut(usize::from(place)) else { return };
-        while let Some(probe) = forwarder.poll_probe(now) {
-            if self.probes.len() < PROBES_MAX {
-                let key = self.probes.insert(Flying { forwarder: place, message: Message::Probe(probe) });
-                self.agenda.push(self.now.saturating_add(nanoseconds(PROBE_WAY)), Wake::Probe(number(key)));
-            }
+        let mut next = Some(probe);
+        while let Some(probe) = next {
+            self.send_off(place, Message::Probe(probe), PROBE_WAY);
+            next =
+                self.forwarders.get_mut(usize::from(place)).and_then(|forwarder| forwarder.poll_probe(now));
         }
     }
 

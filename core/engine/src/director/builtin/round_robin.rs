@@ -46,12 +46,14 @@ impl Scheduler for RoundRobin {
     fn pick(&mut self, selection: &mut Selection<'_>, _now: Instant) {
         let count = selection.servers().len();
         for flow in 0..selection.flows().len() {
-            for step in 0..count {
-                let place = (self.cursor + step) % count;
+            let mut place = self.cursor;
+            for _ in 0..count {
+                place = if place < count { place } else { 0 };
                 if selection.assign(flow, count - 1 - place) {
                     self.cursor = place + 1;
                     break;
                 }
+                place += 1;
             }
         }
     }
