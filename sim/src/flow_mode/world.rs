@@ -342,7 +342,7 @@ impl World {
     // Sessions.
 
     /// A session of a load begins.
-    #[inline(always)]
+    #[inline(never)]
     fn begin(&mut self, number: usize) {
         let now = self.time();
         let Some(load) = self.loads.get_mut(number) else { return };
@@ -370,14 +370,14 @@ impl World {
             memory: Memory::Nothing,
         };
         let flow = NewFlow { hash: exchange.hash, tuple };
-        let packet = Packet { flow, is_opening: begin.is_opening, is_private };
+        let mut packet = Packet { flow, is_opening: begin.is_opening, is_private };
         if is_flood {
             self.flood(&exchange, &packet);
         } else if self.sessions.len() >= SESSIONS_MAX {
             self.break_off(&exchange, Cause::ServerFull);
         } else {
             let key = self.sessions.insert(exchange);
-            if let Err(cause) = self.send(key, packet) {
+            if let Err(cause) = self.send(key, &mut packet) {
                 self.give_up(key, cause);
             }
         }
@@ -412,8 +412,8 @@ impl World {
         let Some(load) = self.loads.get(usize::from(exchange.load)) else { return };
         exchange.sent = self.now;
         let flow = NewFlow { hash: exchange.hash, tuple: load.tuples.tuple(exchange.number) };
-        let packet = Packet { flow, is_opening: load.opens_always(), is_private: false };
-        if let Err(cause) = self.send(place, packet) {
+        let mut packet = Packet { flow, is_opening: load.opens_always(), is_private: false };
+        if let Err(cause) = self.send(place, &mut packet) {
             self.give_up(place, cause);
         }
     }
@@ -428,7 +428,7 @@ impl World {
 
     /// Sends a request of a session to its server.
     #[inline(always)]
-    fn send(&mut self, key: usize, mut packet: Packet) -> Result<(), Cause> {
+    fn send(&mut self, key: usize, packet: &mut Packet) -> Result<(), Cause> {
         let now = self.time();
         self.requests += 1;
         let load = self.sessions.get(key).map(|exchange| usize::from(exchange.load));
@@ -442,9 +442,9 @@ impl World {
         if number > 0 && forwarder.key() != self.key {
             packet.flow.hash = packet.flow.tuple.hash(forwarder.key());
         }
-        let mut sent = forwarder.deliver(&packet, now);
+        let mut sent = forwarder.deliver(packet, now);
         if let Err(refused) = sent {
-            sent = Ok(self.try_again(key, &mut packet, number, refused)?);
+            sent = Ok(self.try_again(key, packet, number, refused)?);
         }
         let Ok(reached) = &sent else { return Err(Cause::Refused) };
         if reached.is_new {
@@ -455,7 +455,7 @@ impl World {
                 self.ask(number, probe);
             }
         }
-        self.hand_over(key, &packet, number, reached, work)
+        self.hand_over(key, packet, number, reached, work)
     }
 
     /// The forwarder with this number has refused a request. A client who keeps a connection is reset where nobody knows
@@ -541,6 +541,7 @@ impl World {
     }
 
     /// A machine is done with a request.
+    #[inline(never)]
     fn complete(&mut self) {
         let (now, place) = (self.time(), self.due.winner());
         let Some(machine) = self.machines.get_mut(place) else { return };

@@ -114,6 +114,8 @@ pub struct ServerQueue {
     generation: u32,
     /// The next end, as last told; [`NEVER`] if there is none.
     due: u64,
+    /// Jobs that have been taken in and neither given out nor lost.
+    len: usize,
     at_work: AtWork,
 }
 
@@ -167,7 +169,7 @@ impl ServerQueue {
             Discipline::Fcfs => AtWork::Fcfs(Fcfs::default()),
             Discipline::Ps => AtWork::Ps(Ps::default()),
         };
-        Self { spec, speed: Speed::FULL, is_down: false, generation: 0, due: NEVER, at_work }
+        Self { spec, speed: Speed::FULL, is_down: false, generation: 0, due: NEVER, len: 0, at_work }
     }
 
     // Commands. Times never run backwards.
@@ -190,6 +192,7 @@ impl ServerQueue {
             AtWork::Fcfs(fcfs) => fcfs.arrive(job, work, now.as_nanos(), cores, speed),
             AtWork::Ps(ps) => ps.arrive(job, work, now.as_nanos(), cores, speed),
         }
+        self.len += 1;
         self.look_ahead();
         Ok(())
     }
@@ -206,6 +209,7 @@ impl ServerQueue {
             AtWork::Fcfs(fcfs) => fcfs.complete(now.as_nanos(), speed),
             AtWork::Ps(ps) => ps.complete(now.as_nanos(), cores, speed),
         };
+        self.len -= usize::from(job.is_some());
         self.look_ahead();
         job
     }
@@ -232,6 +236,8 @@ impl ServerQueue {
         };
         // Those that waited keep their order behind those that had begun.
         lost.sort_by_key(|(sequence, _)| *sequence);
+        // What has ended in this nanosecond is still given out.
+        self.len -= lost.len();
         self.look_ahead();
         lost.into_iter().map(|(_, job)| job).collect()
     }
@@ -259,16 +265,13 @@ impl ServerQueue {
 
     /// Jobs that it has.
     #[must_use]
-    pub fn len(&self) -> usize {
-        match &self.at_work {
-            AtWork::Fcfs(fcfs) => fcfs.running.len() + fcfs.waiting.len(),
-            AtWork::Ps(ps) => ps.running.len() + ps.ended.len(),
-        }
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether it has none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -298,7 +301,7 @@ impl ServerQueue {
 
     /// Whether one more job finds a place.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub const fn has_room(&self) -> bool {
         !self.is_down && self.len() < self.room()
     }
 
