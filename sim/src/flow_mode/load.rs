@@ -124,18 +124,7 @@ impl Load {
         } else {
             Tuples::of_callers(setup.callers.iter().map(|(_, address)| *address), service)
         };
-        let keys = match setup.keys {
-            _ if !setup.callers.is_empty() => {
-                KeySource::Callers(setup.callers.iter().map(|(caller, _)| *caller).collect())
-            }
-            Keys::Fresh => KeySource::Fresh { next: 0, count: tuples.count() },
-            Keys::Shared { count, exponent } => {
-                let keeps = matches!(kind, Kind::Kept) && setup.protocol == Protocol::TCP;
-                let words = usize::try_from(count.div_ceil(64)).unwrap_or(usize::MAX);
-                let has_opened = if keeps { vec![0; words] } else { Vec::new() };
-                KeySource::Shared { law: Zipf::new(count, exponent), has_opened }
-            }
-        };
+        let keys = key_source(setup, tuples.count());
         let mut load = Self {
             name: setup.name.clone(),
             tuples,
@@ -328,6 +317,22 @@ impl Load {
             completed: self.completed,
             broken: broken.collect(),
             unfinished: self.unfinished(),
+        }
+    }
+}
+
+/// Where the keys come from; `count` five-tuples differ.
+fn key_source(setup: &LoadSetup, count: u64) -> KeySource {
+    match setup.keys {
+        _ if !setup.callers.is_empty() => {
+            KeySource::Callers(setup.callers.iter().map(|(caller, _)| *caller).collect())
+        }
+        Keys::Fresh => KeySource::Fresh { next: 0, count },
+        Keys::Shared { count, exponent } => {
+            let keeps = matches!(setup.session, Session::Kept) && setup.protocol == Protocol::TCP;
+            let words = usize::try_from(count.div_ceil(64)).unwrap_or(usize::MAX);
+            let has_opened = if keeps { vec![0; words] } else { Vec::new() };
+            KeySource::Shared { law: Zipf::new(count, exponent), has_opened }
         }
     }
 }

@@ -151,7 +151,7 @@ impl ArrivalProcess {
     /// The time of the next request in nanoseconds; none when time has ended.
     #[inline]
     pub fn next(&mut self, stream: &mut Stream) -> Option<u64> {
-        // What most of them are needs no more registers than it uses.
+        // The usual one first, without what the others save and bring back.
         if let Kind::Poisson(mean) = self.kind {
             self.now += u128::from(whole(exponential(stream) * mean));
             return u64::try_from(self.now >> PARTS_BITS).ok();

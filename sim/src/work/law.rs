@@ -215,7 +215,7 @@ impl Sampler {
     /// One value.
     #[inline]
     pub fn draw(&self, stream: &mut Stream) -> u64 {
-        // What most of them are needs no more registers than it uses.
+        // The usual one first, without what the others save and bring back.
         if let Kind::Exponential { mean } = self.0 {
             return whole(exponential(stream) * mean);
         }

@@ -625,6 +625,16 @@ mod tests {
     }
 
     #[test]
+    fn what_has_ended_before_a_crash_is_given_out_after_it() {
+        let mut queue = queue(Discipline::Ps, 1, 9);
+        arrive(&mut queue, 0, 10, 0).unwrap();
+        // The first one ends as this one comes, and nobody has fetched it yet.
+        arrive(&mut queue, 1, 10, 10).unwrap();
+        assert_eq!((queue.len(), queue.crash(), queue.len()), (2, vec![1], 1));
+        assert_eq!((run(&mut queue, 10), queue.len()), (vec![(10, 0)], 0));
+    }
+
+    #[test]
     fn a_generation_changes_exactly_when_the_next_end_does() {
         let mut line = queue(Discipline::Fcfs, 1, 9);
         arrive(&mut line, 0, 100, 0).unwrap();
