@@ -186,29 +186,22 @@ impl FiveTuple {
     #[must_use]
     #[inline(always)]
     pub fn hash(&self, key: HashKey) -> u64 {
+        let HashKey([first, second]) = key;
+        let mut hasher = SipHasher13::new_with_keys(first, second);
         // Word by word, as SipHash reads bytes: the first on the wire is the lowest.
         let ports = u32::from(self.source_port) << 16 | u32::from(self.destination_port);
         let tail = u64::from(ports.swap_bytes()) | u64::from(self.protocol.0) << 32;
         // Both are IPv4: nothing differs from the mapped form but the last four bytes of each.
         let [source, destination] = [self.source, self.destination];
         let differs = ((source.low ^ MAPPED) | (destination.low ^ MAPPED)) >> 32;
-        if source.high | destination.high | differs != 0 {
-            return self.hash_wide(key, tail);
+        if source.high | destination.high | differs == 0 {
+            let [source, destination] =
+                [self.source, self.destination].map(|address| address.low.swap_bytes() >> 32);
+            hasher.write_u64(source | destination << 32);
+        } else {
+            let halves = [self.source.halves(), self.destination.halves()];
+            halves.as_flattened().iter().for_each(|half| hasher.write_u64(half.swap_bytes()));
         }
-        let [source, destination] = [source, destination].map(|address| address.low.swap_bytes() >> 32);
-        let HashKey([first, second]) = key;
-        let mut hasher = SipHasher13::new_with_keys(first, second);
-        hasher.write_u64(source | destination << 32);
-        hasher.write_u64(tail);
-        hasher.finish()
-    }
-
-    /// The same with whole addresses. By itself, so that the other one stays in registers.
-    #[inline(never)]
-    fn hash_wide(&self, HashKey([first, second]): HashKey, tail: u64) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(first, second);
-        let halves = [self.source.halves(), self.destination.halves()];
-        halves.as_flattened().iter().for_each(|half| hasher.write_u64(half.swap_bytes()));
         hasher.write_u64(tail);
         hasher.finish()
     }
