@@ -23,7 +23,7 @@ use evenkeel_engine::forward::Routes;
 use evenkeel_engine::nat::{PoolKey, PortPools};
 use evenkeel_engine::plan::{Mode, Plan};
 use evenkeel_engine::policy::chain::Chain;
-use evenkeel_engine::wire::{FiveTuple, HashKey, Protocol};
+use evenkeel_engine::wire::{Address, FiveTuple, HashKey, Protocol};
 use evenkeel_engine::{AgentCheck, Guests, Instant, Probe, ProbeReply};
 
 use lingering::{Gone, Lingering};
@@ -97,6 +97,9 @@ enum Validity {
     Refused,
 }
 
+/// No flow goes to this address.
+const NOTHING_BOUND: ((Address, u16, Protocol), Option<u16>) = ((Address::UNSPECIFIED, 0, Protocol(0)), None);
+
 /// A forwarder at work.
 #[derive(Debug)]
 pub(super) struct Forwarder {
@@ -116,6 +119,8 @@ pub(super) struct Forwarder {
     /// The machine of each slot of each director.
     machines: Vec<Vec<u32>>,
     directors: Directors,
+    /// What was asked for last, and the place of the director that is bound to it.
+    bound: ((Address, u16, Protocol), Option<u16>),
     policies: Chain,
     table: Table,
     sticky: Sticky,
@@ -174,6 +179,7 @@ impl Forwarder {
             machine_of: machine_of.clone(),
             machines: Vec::new(),
             directors: Directors::default(),
+            bound: NOTHING_BOUND,
             policies: Chain::new(&plan, &mut guests, Chain::default()),
             table: Table::new(connections, &plan),
             sticky: Sticky::default(),
@@ -218,8 +224,14 @@ impl Forwarder {
     }
 
     /// The server of a new flow has taken it: the handshake is done, if the flow `is_opening` with one.
+    #[inline]
     pub(super) fn accepted(&mut self, reached: &Reached, is_opening: bool, now: Instant) {
-        let Way::Listed(id) = reached.way else { return };
+        if let Way::Listed(id) = reached.way {
+            self.establish(id, is_opening, now);
+        }
+    }
+
+    fn establish(&mut self, id: EntryId, is_opening: bool, now: Instant) {
         let lifetime = self.lifetime(FlowState::Established);
         let Some(entry) = self.table.entry_mut(id) else { return };
         if matches!(entry.state, FlowState::SynSent | FlowState::SynReceived) {
@@ -328,7 +340,6 @@ impl Forwarder {
             self.expiry = self.expiry.map(|known| known.min(due));
         } else {
             self.settle_unlisted(gone, now);
-            self.count_entries(now);
         }
     }
 
@@ -336,6 +347,7 @@ impl Forwarder {
     #[inline]
     fn settle_unlisted(&mut self, gone: Gone, now: Instant) {
         self.unlisted = self.unlisted.saturating_sub(1);
+        self.entries.fall(now.as_nanos());
         self.closed += 1;
         self.unlisted_flow.entry.server_slot = gone.slot;
         self.unlisted_flow.entry.state = gone.state;
@@ -701,6 +713,7 @@ impl Forwarder {
             });
         }
         self.directors.apply(&plan, guests, now);
+        self.bound = NOTHING_BOUND;
         self.generation = self.generation.wrapping_add(1);
         if self.generation == 0 {
             self.table.forget_generations();

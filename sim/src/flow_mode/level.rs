@@ -27,6 +27,23 @@ impl Level {
         self.max = self.max.max(value);
     }
 
+    /// It is one more from `now` on.
+    #[inline]
+    pub(super) fn rise(&mut self, now: u64) {
+        self.moment += i128::from(now.max(self.begin));
+        self.value += 1;
+        self.max = self.max.max(self.value);
+    }
+
+    /// It is one less from `now` on, if it was not 0.
+    #[inline]
+    pub(super) fn fall(&mut self, now: u64) {
+        if let Some(value) = self.value.checked_sub(1) {
+            self.moment -= i128::from(now.max(self.begin));
+            self.value = value;
+        }
+    }
+
     /// The greatest value.
     pub(super) const fn max(&self) -> u64 {
         self.max
@@ -57,6 +74,22 @@ mod tests {
         level.set(4, 10);
         level.set(1, 20);
         assert_eq!((level.mean_millionths(40), level.max()), (1_500_000, 4));
+    }
+
+    #[test]
+    fn steps_of_one_are_what_setting_it_is() {
+        let (mut stepped, mut set) = (Level::new(15), Level::new(15));
+        for (now, value, is_more) in
+            [(3, 1, true), (20, 2, true), (25, 1, false), (40, 0, false), (41, 0, false)]
+        {
+            if is_more {
+                stepped.rise(now)
+            } else {
+                stepped.fall(now)
+            }
+            set.set(value, now);
+            assert_eq!(stepped, set);
+        }
     }
 
     #[test]

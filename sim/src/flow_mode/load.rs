@@ -255,7 +255,7 @@ impl Load {
     }
 
     /// Nanoseconds from the end of a user's session to the next one; none without users.
-    #[inline]
+    #[inline(always)]
     pub(super) fn think(&mut self) -> Option<u64> {
         match &mut self.beginnings {
             Source::Users(think) => Some(think.draw(&mut self.draws.think)),

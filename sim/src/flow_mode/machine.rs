@@ -62,12 +62,15 @@ impl Machine {
     }
 
     /// Takes in a request.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arrive(&mut self, job: u32, work: Duration, now: Instant) -> Result<(), Refusal> {
         self.requests += 1;
         let result = self.queue.arrive(job, work, now);
         match result {
-            Ok(()) => self.count(now),
+            Ok(()) => {
+                self.held.rise(now.as_nanos());
+                self.count_busy(now);
+            }
             Err(Refusal::Full) => self.refused += 1,
             Err(Refusal::Down) => self.lost += 1,
         }
@@ -79,7 +82,8 @@ impl Machine {
     pub(super) fn complete(&mut self, now: Instant) -> Option<u32> {
         let job = self.queue.complete(now)?;
         self.answered += 1;
-        self.count(now);
+        self.held.fall(now.as_nanos());
+        self.count_busy(now);
         Some(job)
     }
 
@@ -112,7 +116,8 @@ impl Machine {
         self.recent = Recent::default();
         let lost = self.queue.crash();
         self.lost += u64::try_from(lost.len()).unwrap_or(u64::MAX);
-        self.count(now);
+        self.held.set(u64::try_from(self.queue.len()).unwrap_or(u64::MAX), now.as_nanos());
+        self.count_busy(now);
         lost
     }
 
@@ -137,9 +142,7 @@ impl Machine {
     }
 
     #[inline]
-    fn count(&mut self, now: Instant) {
-        let held = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
-        self.held.set(held, now.as_nanos());
+    fn count_busy(&mut self, now: Instant) {
         self.busy.set(u64::from(self.queue.busy_cores()), now.as_nanos());
     }
 

@@ -36,29 +36,38 @@ impl Forwarder {
     }
 
     /// The director that a new flow may go to.
-    #[inline]
+    #[inline(always)]
     fn permit(&mut self, packet: &Packet, now: Instant) -> Result<u16, Refused> {
-        let FiveTuple { source, destination, destination_port, protocol, .. } = packet.flow.tuple;
-        let mut verdict = PolicyVerdict::Skip;
-        if !self.policies.is_empty() {
-            let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
-            let asked = PolicyFlow::new(packet.flow.hash, packet.flow.tuple, interface);
-            let decided = self.policies.decide(&[asked], now).first();
-            verdict = decided.map_or(PolicyVerdict::Skip, |decided| decided.verdict);
-            while let Some((name, fault)) = self.policies.poll_fault() {
-                note(&mut self.faults, &name, fault);
-            }
-        }
+        let FiveTuple { destination, destination_port, protocol, .. } = packet.flow.tuple;
+        let verdict = if self.policies.is_empty() { PolicyVerdict::Skip } else { self.decide(packet, now) };
         let place = match verdict {
             PolicyVerdict::Deny => None,
             PolicyVerdict::Skip if !self.plan.default_permit => None,
             // By which way a packet leaves has no meaning here.
             PolicyVerdict::Skip | PolicyVerdict::Permit | PolicyVerdict::Table(_) => {
-                self.directors.bound_to(destination, destination_port, protocol)
+                let asked = (destination, destination_port, protocol);
+                if self.bound.0 != asked {
+                    self.bound = (asked, self.directors.bound_to(destination, destination_port, protocol));
+                }
+                self.bound.1
             }
             PolicyVerdict::Director(number) => self.directors.of_plan(number),
         };
         place.ok_or(Refused::NotPermitted)
+    }
+
+    /// What the policies say of a new flow.
+    #[inline(never)]
+    fn decide(&mut self, packet: &Packet, now: Instant) -> PolicyVerdict {
+        let FiveTuple { source, .. } = packet.flow.tuple;
+        let interface = self.routes.find(source).map_or(InterfaceId(0), |hop| hop.interface);
+        let asked = PolicyFlow::new(packet.flow.hash, packet.flow.tuple, interface);
+        let decided = self.policies.decide(&[asked], now).first();
+        let verdict = decided.map_or(PolicyVerdict::Skip, |decided| decided.verdict);
+        while let Some((name, fault)) = self.policies.poll_fault() {
+            note(&mut self.faults, &name, fault);
+        }
+        verdict
     }
 
     /// The view of the server that the flow's client sticks to, or else the one that the scheduler picks.
@@ -107,7 +116,7 @@ impl Forwarder {
         let slot = director.open(view, hash, Protocol::TCP, now).ok_or(Refused::NoServer)?;
         self.unlisted += 1;
         self.opened += 1;
-        self.count_entries(now);
+        self.entries.rise(now.as_nanos());
         let machine = self.machine(place, slot);
         Ok(Reached { machine, place, slot, way: Way::Unlisted, is_new: true })
     }
