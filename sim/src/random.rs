@@ -36,6 +36,15 @@ impl Stream {
         self.0.next_u64()
     }
 
+    /// An even draw from (0, 1], of 53 bits.
+    #[inline]
+    #[allow(clippy::cast_precision_loss, reason = "53 bits fit a float")]
+    pub fn unit(&mut self) -> f64 {
+        /// 2^-53.
+        const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
+        ((self.bits() >> 11) + 1) as f64 * STEP
+    }
+
     /// An even draw from 0 to `bound - 1`; 0 where `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The high half of a product; draws that would favour low results are drawn again (at most every other).
@@ -98,6 +107,15 @@ mod tests {
         let mut stream = Stream::new(1, "client.0", "arrivals");
         assert_eq!(stream.bits(), 13_579_500_739_998_346_776);
         assert_eq!(stream.exponential(Duration::from_millis(1)).as_nanos(), 386_632);
+    }
+
+    #[test]
+    fn draws_of_the_unit_are_never_zero() {
+        let mut stream = Stream::new(1, "random", "unit");
+        assert!((0..10_000).all(|_| {
+            let draw = stream.unit();
+            draw > 0.0 && draw <= 1.0
+        }));
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Delay {
             Self::Exponential { low, mean } => low + stream.exponential(mean),
             Self::Pareto { low, high, shape_thousandths } => {
                 let exponent = -1_000.0 / f64::from(shape_thousandths.max(1));
-                of_float(to_float(low) * libm::pow(unit(stream), exponent)).min(high)
+                of_float(to_float(low) * libm::pow(stream.unit(), exponent)).min(high)
             }
         }
     }
@@ -196,17 +196,11 @@ pub struct Reorder {
     pub extra: Duration,
 }
 
-/// A number in (0, 1].
-#[allow(clippy::cast_precision_loss, reason = "53 bits fit a float")]
-pub(super) fn unit(stream: &mut Stream) -> f64 {
-    ((stream.bits() >> 11) + 1) as f64 / (1_u64 << 53) as f64
-}
-
 /// A draw of the normal distribution with mean 0 and deviation 1 (Box and Muller, 1958). Two numbers are drawn for each,
 /// so that the n-th delay of a cable is the same whatever came before.
 fn normal(stream: &mut Stream) -> f64 {
-    let radius = libm::sqrt(-2.0 * libm::log(unit(stream)));
-    radius * libm::cos(core::f64::consts::TAU * unit(stream))
+    let radius = libm::sqrt(-2.0 * libm::log(stream.unit()));
+    radius * libm::cos(core::f64::consts::TAU * stream.unit())
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

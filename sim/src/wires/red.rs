@@ -4,7 +4,7 @@ use crate::packet::Packet;
 use crate::random::Stream;
 
 use super::frame;
-use super::quality::{Red, unit};
+use super::quality::Red;
 
 /// The frame that idle time is measured in, in bytes: between a full one and an acknowledgement, as `tc-red` suggests.
 const IDLE_FRAME_BYTES: u64 = 1_000;
@@ -45,7 +45,7 @@ impl RedState {
         }
         let base = f64::from(plan.share_millionths) / 1e6 * (self.average - low) / (high - low);
         let left = 1.0 - f64::from(self.count) * base;
-        let is_picked = left <= base || unit(stream) <= base / left;
+        let is_picked = left <= base || stream.unit() <= base / left;
         self.count = if is_picked { 0 } else { self.count.saturating_add(1) };
         is_picked
     }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cdf::Cdf;
-use super::number::{exponential, normal, real, unit, whole};
+use super::number::{exponential, normal, real, whole};
 use super::sizes;
 use crate::random::Stream;
 
@@ -230,7 +230,7 @@ impl Sampler {
             Kind::Exponential { mean } => whole(exponential(stream) * mean),
             Kind::Lognormal { mu, sigma } => whole(libm::exp(mu + sigma * normal(stream))),
             Kind::Bimodal { small, large, share_large } => {
-                if unit(stream) <= share_large {
+                if stream.unit() <= share_large {
                     large
                 } else {
                     small
@@ -238,7 +238,7 @@ impl Sampler {
             }
             Kind::BoundedPareto { low, cut, inverse, high } => {
                 // The inverse of F(x) = (1 - (low / x)^shape) / (1 - (low / high)^shape).
-                let draw = low * libm::pow(1.0 - (1.0 - unit(stream)) * cut, inverse);
+                let draw = low * libm::pow(1.0 - (1.0 - stream.unit()) * cut, inverse);
                 whole(draw).min(high)
             }
             Kind::TruncatedNormal { mean, deviation } => {
@@ -247,7 +247,7 @@ impl Sampler {
                 kept.next().map_or(0, whole)
             }
             Kind::Hyperexponential { share, means: [first, second] } => {
-                let mean = if unit(stream) <= share { first } else { second };
+                let mean = if stream.unit() <= share { first } else { second };
                 whole(exponential(stream) * mean)
             }
             Kind::Table(ref table) => table.draw(stream),

@@ -23,14 +23,6 @@ pub(super) fn whole(real: f64) -> u64 {
     if real < WHOLE { (real.max(0.0) + WHOLE).to_bits() - WHOLE.to_bits() } else { real as u64 }
 }
 
-/// An even draw from (0, 1], of 53 bits.
-#[inline]
-pub(super) fn unit(stream: &mut Stream) -> f64 {
-    /// 2^-53.
-    const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
-    real((stream.bits() >> 11) + 1) * STEP
-}
-
 /// An exponential draw of mean 1; at most 36.7, which one draw in 2^53 reaches.
 #[inline]
 pub(super) fn exponential(stream: &mut Stream) -> f64 {
@@ -41,7 +33,7 @@ pub(super) fn exponential(stream: &mut Stream) -> f64 {
 /// stream and keeps none, so that the stream's place tells how many were drawn.
 pub(super) fn normal(stream: &mut Stream) -> f64 {
     let radius = libm::sqrt(2.0 * minus_ln(stream.bits()));
-    radius * libm::cos(2.0 * core::f64::consts::PI * unit(stream))
+    radius * libm::cos(2.0 * core::f64::consts::PI * stream.unit())
 }
 
 #[cfg(test)]
@@ -61,15 +53,6 @@ mod tests {
                 assert_eq!(whole(one), libm::rint(one) as u64, "{one}");
             }
         }
-    }
-
-    #[test]
-    fn draws_of_the_unit_are_never_zero() {
-        let mut stream = Stream::new(1, "number", "unit");
-        assert!((0..10_000).all(|_| {
-            let draw = unit(&mut stream);
-            draw > 0.0 && draw <= 1.0
-        }));
     }
 
     #[test]

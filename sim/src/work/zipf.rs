@@ -1,6 +1,6 @@
 //! Zipf's law over keys: key `k` of `1..=n` comes with a chance in proportion to `k^-s`.
 
-use super::number::{real, unit, whole};
+use super::number::{real, whole};
 use crate::random::Stream;
 
 /// Draws before the law gives up and answers its most likely key. Fewer than half of all draws are drawn again,
@@ -39,7 +39,7 @@ impl Zipf {
     /// A key, from 0 (the most likely) to the number of keys minus 1.
     pub fn draw(&self, stream: &mut Stream) -> u64 {
         for _ in 0..REDRAWS_MAX {
-            let under = self.upto + unit(stream) * (self.from - self.upto);
+            let under = self.upto + stream.unit() * (self.from - self.upto);
             let at = self.inverse(under);
             let key = whole(at).clamp(1, self.keys);
             let place = real(key);

@@ -91,12 +91,17 @@ impl Routes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::plan::Prefix;
     use alloc::vec;
 
-    fn route(text: &str, length: u8, gateway: Option<&str>, interface: u16) -> RoutePlan {
+    pub(in crate::forward) fn route(
+        text: &str,
+        length: u8,
+        gateway: Option<&str>,
+        interface: u16,
+    ) -> RoutePlan {
         RoutePlan {
             destination: Prefix { address: text.parse().unwrap(), length },
             gateway: gateway.map(|text| text.parse().unwrap()),

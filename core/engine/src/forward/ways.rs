@@ -91,17 +91,18 @@ impl Ways {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::routes::tests::route;
     use crate::plan::{InterfacePlan, Prefix, TablePlan};
     use alloc::vec;
 
     #[test]
     fn each_pair_of_table_and_interface_has_one_number() {
         let destination = Prefix { address: [0, 0, 0, 0].into(), length: 0 };
-        let route = |interface| RoutePlan { destination, gateway: None, interface: InterfaceId(interface) };
+        let all_by = |interface| RoutePlan { destination, gateway: None, interface: InterfaceId(interface) };
         let table = |id, routes| TablePlan { id, routes };
         let plan = Plan {
             interfaces: vec![InterfacePlan::new("a", Layer::Ip), InterfacePlan::new("b", Layer::Ip)],
-            tables: vec![table(200, vec![route(1), route(1)]), table(201, vec![route(1), route(0)])],
+            tables: vec![table(200, vec![all_by(1), all_by(1)]), table(201, vec![all_by(1), all_by(0)])],
             ..Plan::empty()
         };
         let ways = Ways::new(&plan, &Routes::new(&plan));
@@ -112,14 +113,6 @@ mod tests {
         }
         assert_eq!(ways.find(InterfaceId(0), 1), DEAD_END);
         assert_eq!(ways.at(DEAD_END), None);
-    }
-
-    fn route(text: &str, length: u8, gateway: Option<&str>, interface: u16) -> RoutePlan {
-        RoutePlan {
-            destination: Prefix { address: text.parse().unwrap(), length },
-            gateway: gateway.map(|text| text.parse().unwrap()),
-            interface: InterfaceId(interface),
-        }
     }
 
     #[test]
