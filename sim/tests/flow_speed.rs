@@ -12,7 +12,8 @@ use evenkeel_sim::Options;
 use evenkeel_sim::flow_mode::{Connections, Keys, Setup, World};
 use evenkeel_sim::work::{Arrivals, Law, QueueSpec};
 use flow_support::{MILLISECOND, forwarder, load, machines, plan, setup};
-use rounds::{Rounds, cpu_seconds};
+use rounds::Rounds;
+use support::cpu_seconds;
 
 /// Rounds of a measurement, and the requests of one: a twentieth of a second of work, so that some rounds fall between the
 /// turns of the neighbours on the processor.

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::replay_support::{capture, check, options, plan, two_nics};
+use crate::support::cpu_seconds;
 use evenkeel_engine::{Guests, Plan};
 use evenkeel_sim::capture::Reader;
 use evenkeel_sim::replay::{Outcome, Sides, replay};
@@ -218,12 +219,6 @@ fn every_capture_goes_through_every_kind_of_forwarder() {
             }
         }
     }
-}
-
-/// Time that this thread has spent on a processor, so that neighbours on the machine do not count.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
 /// `cargo test --release -p evenkeel-sim --test all replay_captures -- --ignored --nocapture`.

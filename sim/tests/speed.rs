@@ -22,8 +22,8 @@ use evenkeel_sim::{Options, Queue, Scenario, run};
 use flate2::read::GzDecoder;
 use reference::{Between, reference};
 use replay_support::{capture, two_nics};
-use rounds::{Rounds, cpu_seconds};
-use support::native_equipment;
+use rounds::Rounds;
+use support::{cpu_seconds, native_equipment};
 
 /// How often a measurement is repeated. A round is a few hundredths of a second of work, so that some rounds fall between
 /// the neighbours' turns.
