@@ -25,7 +25,7 @@ use replay_support::{capture, two_nics};
 use rounds::Rounds;
 use support::{cpu_seconds, native_equipment};
 
-/// How often a measurement is repeated. A round is a few hundredths of a second of work, so that some rounds fall between
+/// How often a measurement is repeated. A round is a tenth of a second of work or less, so that some rounds fall between
 /// the neighbours' turns.
 const ROUNDS: usize = 100;
 
@@ -83,7 +83,7 @@ fn say(name: &str, rounds: Rounds, unit: &str, bar: &str) {
 #[test]
 #[ignore = "a measurement: make bench-sim"]
 fn packets_a_second() {
-    let scenario = reference(Between::Cables, &datagrams(160, 500));
+    let scenario = reference(Between::Cables, &datagrams(80, 2_000));
     let (mut checked, mut unchecked) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         checked.push(measure(&scenario, Queue::Wheel, false));
@@ -108,7 +108,7 @@ fn packets_a_second_otherwise() {
     for (between, queue) in
         [(Between::Cables, Queue::Heap), (Between::Ports, Queue::Wheel), (Between::Switches, Queue::Wheel)]
     {
-        let figures = measure_all(&reference(between, &datagrams(160, 500)), queue);
+        let figures = measure_all(&reference(between, &datagrams(80, 2_000)), queue);
         say_packets(&format!("UDP 64 B, {between:?}, {queue:?}, checked"), &figures, "-");
     }
     let figures = measure_all(&reference(Between::Cables, &datagrams(10_000, 1)), Queue::Wheel);
